@@ -1,0 +1,1 @@
+//! Block stores: RAM, null, file and block device, and filters around them

@@ -1,0 +1,1 @@
+//! The configuration file: TOML text to a validated plan

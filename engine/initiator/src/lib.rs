@@ -1,0 +1,1 @@
+//! Sans-IO iSCSI initiator for load, tests and simulation

@@ -1,0 +1,17 @@
+//! Memory of the data path: the arena of a core with its move-only [`Buffer`]s, the [`Region`] behind a RAM
+//! volume, and the bounded [`Slab`].
+//!
+//! Contract:
+//! - A [`Pool`] belongs to one core (it is not `Send`); a [`Buffer`] goes home to its pool when it is dropped.
+//! - Nothing is allocated after start: `take` gives `None` when the pool is empty.
+//! - A [`Region`] is reached by several cores at once. Its bytes may change under a reader, so they are only
+//!   ever copied by raw access here, never lent as a slice.
+#![allow(unsafe_code)] // one of the two homes of unsafe code: see ARCHITECTURE.md
+
+mod arena;
+mod region;
+mod slab;
+
+pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
+pub use region::{Region, RegionSlice};
+pub use slab::{Key, Slab};

@@ -1,0 +1,1 @@
+//! iSCSI login keys with their result functions, and CHAP

@@ -1,0 +1,70 @@
+//! One ring per core. The [`Reactor`] trait is what the engine and the stores are generic over; [`Ring`] is the real
+//! one on io_uring, [`twin::Twin`] a simulated one for tests (sockets, files, time, lost power).
+//!
+//! Contract:
+//! - An operation owns everything that the kernel may touch; it moves into a slot before the submission is
+//!   published, and comes back in its terminal [`Completion`] only.
+//! - `token` is the caller's; it comes back unchanged. The reactor's own `user_data` carries slot and generation: a
+//!   stale completion is dropped and counted.
+//! - `submit` never blocks and gives the operation back when the slab of slots is full.
+//! - Descriptors are registered files. `close` waits inside for operations in flight on it (it cancels them first).
+//! - `turn` publishes everything submitted, in one system call, and collects completions.
+#![allow(unsafe_code)] // one of the two homes of unsafe code: see ARCHITECTURE.md
+
+mod operation;
+pub use operation::*;
+// mod ring; mod features; mod mailbox; mod offload; pub mod twin;  -- to be written
+
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+/// How long a turn may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Collect what is ready.
+    Poll,
+    /// Sleep until a completion, a wake, or this time (same clock as [`Reactor::now`]).
+    Until(Duration),
+    /// Sleep until a completion or a wake.
+    Forever,
+}
+
+/// Wakes a sleeping core from any thread: costs a system call only when the core sleeps.
+pub trait Wake: Clone + Send + Sync + 'static {
+    /// Makes the core's current or next `turn` return.
+    fn wake(&self);
+}
+
+/// What the engine needs of a ring.
+pub trait Reactor {
+    /// Its waker.
+    type Waker: Wake;
+    /// The core's buffers.
+    fn pool(&self) -> &memory::Pool;
+    /// Time since an epoch that is the same on all cores of the process; read once per turn.
+    fn now(&self) -> Duration;
+    /// A waker for this core.
+    fn waker(&self) -> Self::Waker;
+    /// Registers a descriptor with the ring. Err when the table is full.
+    fn register(&mut self, descriptor: OwnedFd) -> io::Result<Descriptor>;
+    /// Registers another handle of the same open file (stores are opened once, and registered by every core).
+    fn register_shared(&mut self, file: &std::sync::Arc<OwnedFd>) -> io::Result<Descriptor>;
+    /// Cancels what is in flight on the descriptor; its operations complete with an error. The slot and the
+    /// descriptor are closed after the last of them.
+    fn close(&mut self, descriptor: Descriptor);
+    /// Queues an operation. Gives it back when no slot is free.
+    fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation>;
+    /// Asks for cancellation, best effort; the completion still comes.
+    fn cancel(&mut self, id: OperationId);
+    /// Runs a blocking call on the helper pool; completes with `token`, `result` = what it gives.
+    /// Err(job) when the bounded queue is full.
+    fn offload(&mut self, job: Job, token: u64) -> Result<(), Job>;
+    /// Publishes, optionally sleeps, appends completions to `out`. An interrupted wait is not an error.
+    fn turn(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()>;
+    /// Operations in flight (for a drain before shutdown).
+    fn in_flight(&self) -> u32;
+}
+
+/// A blocking call for the helper pool. Its answer is what a system call would give: Err is an errno.
+pub type Job = Box<dyn FnOnce() -> JobResult + Send>;
+/// Answer of a [`Job`]: a number, and bytes when it has more to say.
+pub type JobResult = Result<(u64, Vec<u8>), Errno>;

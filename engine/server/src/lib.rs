@@ -1,0 +1,1 @@
+//! Joins engine and stores: cores, connections, dispatch, placement, the control thread

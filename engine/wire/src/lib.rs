@@ -1,0 +1,1 @@
+//! iSCSI PDUs, text keys and digests: bytes in, meaning out

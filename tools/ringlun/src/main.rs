@@ -1,0 +1,2 @@
+//! The program that people run.
+fn main() {}
