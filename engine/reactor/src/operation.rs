@@ -44,14 +44,21 @@ pub struct Message {
     pub bytes: Vec<u8>,
     /// What is sent, in order. Empty: all of `bytes`.
     pub parts: Vec<Part>,
+    /// Buffers that parts refer to; they go home when the message is cleared after the send.
+    pub buffers: Vec<Buffer>,
 }
 
 /// One piece of a [`Message`].
 pub enum Part {
     /// A range of `Message::bytes`.
     Bytes(Range<u32>),
-    /// A range of a buffer, which goes home when the message is cleared.
-    Buffer(Buffer, Range<u32>),
+    /// A range of `Message::buffers[index]`; several parts may name the same buffer.
+    Buffer {
+        /// Position in `Message::buffers`.
+        index: u32,
+        /// Bytes of its payload.
+        range: Range<u32>,
+    },
     /// Pages of a RAM volume.
     Region(RegionSlice),
 }
