@@ -9,6 +9,8 @@
 #![allow(unsafe_code)] // one of the two homes of unsafe code: see ARCHITECTURE.md
 
 mod arena;
+mod mapping;
+mod racing;
 mod region;
 mod slab;
 

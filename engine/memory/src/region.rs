@@ -1,28 +1,286 @@
 //! Memory behind a RAM volume, shared by all cores.
-// INTERFACE SKETCH
-use std::sync::Arc;
 
-/// Anonymous zeroed mapping, `madvise(MADV_HUGEPAGE)`; pages are allocated on first touch. `Send + Sync`.
-/// All access is by raw copies (asm `rep movsb`/vector copies on x86_64, relaxed atomics elsewhere), so that racing
-/// initiators get mixed bytes but never undefined behaviour. Out-of-range access panics (assert on every call).
-pub struct Region { /* .. */ }
-impl Region {
-    pub fn new(bytes: u64) -> std::io::Result<Arc<Region>> { todo!() }
-    pub fn len(&self) -> u64 { todo!() }
-    pub fn read(&self, offset: u64, into: &mut [u8]) { todo!() }
-    pub fn write(&self, offset: u64, from: &[u8]) { todo!() }
-    /// Zeroes; whole pages inside are given back to the system when `release` is true (MADV_DONTNEED / REMOVE).
-    pub fn zero(&self, offset: u64, length: u64, release: bool) { todo!() }
-    /// Asks the processor to fetch the first bytes of a block that will be read soon.
-    pub fn prefetch(&self, offset: u64, length: usize) { todo!() }
-    /// A counted reference to a range, for sends straight from the region.
-    pub fn slice(self: &Arc<Self>, offset: u64, length: u32) -> RegionSlice { todo!() }
+use crate::{
+    mapping::{Mapping, PAGE},
+    racing,
+};
+use std::{fmt, io, sync::Arc};
+
+/// Anonymous zeroed memory with huge pages asked for; pages are allocated on first touch.
+///
+/// Several cores read and write it at once: all access is by raw copies, so that racing initiators get mixed bytes
+/// but never undefined behaviour, and no slice over it is ever lent. Access outside of it panics.
+pub struct Region {
+    mapping: Mapping,
+    bytes: u64,
 }
-/// A counted range of a region.
+
+impl Region {
+    /// Maps `bytes` zeroes.
+    ///
+    /// # Errors
+    /// What mmap says (more than the machine's memory is refused by most systems); the message names the bytes.
+    pub fn new(bytes: u64) -> io::Result<Arc<Region>> {
+        let length = usize::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        Ok(Arc::new(Region { mapping: Mapping::new(length)?, bytes }))
+    }
+
+    /// Its size in bytes.
+    pub fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    /// It has no bytes at all.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Address of a range.
+    ///
+    /// # Panics
+    /// If it isn't inside the region.
+    fn at(&self, offset: u64, length: u64) -> *mut u8 {
+        let end = offset.checked_add(length).expect("a range of a region overflows");
+        assert!(end <= self.bytes, "bytes {offset}..{end} are outside of a region of {} bytes", self.bytes);
+        // SAFETY: offset <= bytes, the length of the mapping before rounding, so it fits usize too.
+        unsafe { self.mapping.address().as_ptr().add(offset as usize) }
+    }
+
+    /// Copies from `offset` on into all of `into`.
+    ///
+    /// # Panics
+    /// If the range isn't inside the region.
+    pub fn read(&self, offset: u64, into: &mut [u8]) {
+        let from = self.at(offset, into.len() as u64);
+        // SAFETY: `from` is into.len() bytes of the mapping; `into` is exclusive, hence not a part of it.
+        unsafe { racing::read(from, into.as_mut_ptr(), into.len()) }
+    }
+
+    /// Copies all of `from` to `offset` on.
+    ///
+    /// # Panics
+    /// If the range isn't inside the region.
+    pub fn write(&self, offset: u64, from: &[u8]) {
+        let into = self.at(offset, from.len() as u64);
+        // SAFETY: `into` is from.len() bytes of the mapping, of which no slice exists.
+        unsafe { racing::write(from.as_ptr(), into, from.len()) }
+    }
+
+    /// Zeroes a range. With `release` the whole pages inside are given back to the system.
+    ///
+    /// # Panics
+    /// If the range isn't inside the region.
+    pub fn zero(&self, offset: u64, length: u64, release: bool) {
+        let start = self.at(offset, length);
+        let (offset, length) = (offset as usize, length as usize);
+        let end = offset + length;
+        let (first, last) = (offset.next_multiple_of(PAGE), end / PAGE * PAGE);
+        if release && first < last && self.mapping.release(first, last - first) {
+            // SAFETY: offset <= first < last <= end: both rests are inside the checked range.
+            unsafe {
+                racing::zero(start, first - offset);
+                racing::zero(start.add(last - offset), end - last);
+            }
+        } else {
+            // SAFETY: the checked range.
+            unsafe { racing::zero(start, length) }
+        }
+    }
+
+    /// Asks the processor to fetch the first `length` bytes at `offset`, which will be read soon. Without effect
+    /// outside of the region.
+    pub fn prefetch(&self, offset: u64, length: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if offset < self.bytes {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let length = length.min((self.bytes - offset) as usize);
+            let start = self.at(offset, length as u64);
+            for line in (0..length).step_by(64) {
+                // SAFETY: a prefetch has no effect that a program could see, and line < length is inside the region.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(line).cast()) }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (offset, length);
+    }
+
+    /// A counted reference to a range, for sends straight from the region.
+    ///
+    /// # Panics
+    /// If the range isn't inside the region.
+    pub fn slice(self: &Arc<Self>, offset: u64, length: u32) -> RegionSlice {
+        self.at(offset, u64::from(length));
+        RegionSlice { region: self.clone(), offset, length }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Region({} bytes)", self.bytes)
+    }
+}
+
+/// A counted range of a region: the region lives as long as it does.
 #[derive(Clone)]
-pub struct RegionSlice { /* Arc<Region>, offset, length */ }
+pub struct RegionSlice {
+    region: Arc<Region>,
+    offset: u64,
+    length: u32,
+}
+
 impl RegionSlice {
-    pub fn len(&self) -> u32 { todo!() }
-    pub fn as_ptr(&self) -> *const u8 { todo!() }
-    pub fn copy_to(&self, into: &mut [u8]) { todo!() }
+    /// Bytes of the range.
+    pub fn len(&self) -> u32 {
+        self.length
+    }
+
+    /// It has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// First byte. Other cores may write to it at any time: for the kernel's eyes, never to make a slice of.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.region.at(self.offset, u64::from(self.length))
+    }
+
+    /// Copies the range.
+    ///
+    /// # Panics
+    /// If `into` isn't exactly as long.
+    pub fn copy_to(&self, into: &mut [u8]) {
+        assert_eq!(into.len(), self.length as usize, "a copy is as long as its range");
+        self.region.read(self.offset, into);
+    }
+
+    /// Copies the part of the range that begins at `from`, as long as `into`.
+    ///
+    /// # Panics
+    /// If it isn't inside the range.
+    pub fn copy_part(&self, from: u32, into: &mut [u8]) {
+        assert!(u64::from(from) + into.len() as u64 <= u64::from(self.length), "a part is inside its range");
+        self.region.read(self.offset + u64::from(from), into);
+    }
+}
+
+impl fmt::Debug for RegionSlice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegionSlice({} bytes at {})", self.length, self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn is_zeroes_at_first_and_after_a_release() {
+        let region = Region::new(3 * 4096 + 100).unwrap();
+        let mut all = vec![1; region.len() as usize];
+        region.read(0, &mut all);
+        assert!(all.iter().all(|byte| *byte == 0));
+        region.write(0, &vec![5; all.len()]);
+        region.zero(50, 2 * 4096 + 100, true);
+        region.read(0, &mut all);
+        for (at, byte) in all.iter().enumerate() {
+            assert_eq!(*byte, if (50..50 + 2 * 4096 + 100).contains(&at) { 0 } else { 5 }, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_slice_keeps_its_region() {
+        let region = Region::new(8192).unwrap();
+        region.write(4000, b"abcdefgh");
+        let slice = region.slice(4002, 4);
+        drop(region);
+        let mut bytes = [0; 4];
+        slice.copy_to(&mut bytes);
+        assert_eq!(&bytes, b"cdef");
+        slice.copy_part(1, &mut bytes[..2]);
+        assert_eq!(&bytes[..2], b"de");
+        // SAFETY: nobody else has the region here.
+        assert_eq!(unsafe { slice.as_ptr().read() }, b'c');
+    }
+
+    #[test]
+    fn access_outside_panics() {
+        let region = Region::new(4096).unwrap();
+        for (offset, length) in [(4096, 1), (4090, 7), (u64::MAX, 1), (u64::MAX - 3, 4), (1 << 40, 0)] {
+            for case in 0..4 {
+                let region = region.clone();
+                let refused = std::panic::catch_unwind(move || match case {
+                    0 => region.read(offset, &mut vec![0; length]),
+                    1 => region.write(offset, &vec![0; length]),
+                    2 => region.zero(offset, length as u64, false),
+                    _ => drop(region.slice(offset, length as u32)),
+                });
+                assert!(refused.is_err(), "{offset}+{length} case {case}");
+            }
+            region.prefetch(offset, length);
+        }
+        region.read(4096, &mut []);
+    }
+
+    #[test]
+    fn racing_threads_mix_bytes_and_nothing_else() {
+        let region = Region::new(1 << 20).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (writer, zeroer, done) = (region.clone(), region.clone(), &done);
+            scope.spawn(move || {
+                for round in 0..200u32 {
+                    let value = if round % 2 == 0 { 0x11 } else { 0x22 };
+                    writer.write(u64::from(round % 7) * 4096, &[value; 3 * 4096 + 13]);
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    zeroer.zero(4096, 8192, true);
+                }
+            });
+            let mut bytes = vec![0; 10 * 4096];
+            while !done.load(Ordering::Relaxed) {
+                region.read(0, &mut bytes);
+                assert!(bytes.iter().all(|byte| matches!(byte, 0 | 0x11 | 0x22)));
+            }
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn behaves_as_a_vector(steps in prop::collection::vec((0u8..4, 0usize..20_000, 0usize..9_000, any::<u8>()), 1..24)) {
+            const SIZE: usize = 20_000;
+            let region = Region::new(SIZE as u64).unwrap();
+            let mut model = vec![0u8; SIZE];
+            for (what, offset, length, seed) in steps {
+                let length = length.min(SIZE - offset);
+                let range = offset..offset + length;
+                match what {
+                    0 | 1 => {
+                        let bytes: Vec<u8> = (0..length).map(|at| seed.wrapping_add(at as u8)).collect();
+                        region.write(offset as u64, &bytes);
+                        model[range].copy_from_slice(&bytes);
+                    }
+                    2 => {
+                        region.zero(offset as u64, length as u64, seed & 1 == 0);
+                        model[range].fill(0);
+                    }
+                    _ => {
+                        region.prefetch(offset as u64, length);
+                        let mut bytes = vec![seed; length];
+                        region.read(offset as u64, &mut bytes);
+                        prop_assert_eq!(&bytes[..], &model[range]);
+                    }
+                }
+            }
+            let mut all = vec![0; SIZE];
+            region.read(0, &mut all);
+            prop_assert_eq!(all, model);
+        }
+    }
 }

@@ -1,0 +1,116 @@
+//! An anonymous private mapping, aligned for huge pages; unmapped when dropped.
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::{io, ptr::NonNull};
+
+/// Size of a page that everything here is rounded to. Larger system pages only make the rounding finer than needed.
+pub(crate) const PAGE: usize = 4096;
+/// Size of a huge page on the platforms that we know.
+const HUGE: usize = 2 << 20;
+
+/// Zeroed memory of the process. Pages are allocated by the kernel on first touch.
+pub(crate) struct Mapping {
+    address: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: a mapping is plain memory of the process, owned by this value alone; nothing in it belongs to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: `&Mapping` gives out an address and a length only; who dereferences it answers for races.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `length` bytes (rounded up to pages, at least one), with an address that is a multiple of 2 MiB.
+    ///
+    /// # Errors
+    /// What mmap says; the message names the number of bytes.
+    pub(crate) fn new(length: usize) -> io::Result<Mapping> {
+        let refused = |cause: io::Error| {
+            io::Error::new(cause.kind(), format!("{length} bytes of memory could not be mapped: {cause}"))
+        };
+        let too_large = || refused(io::Error::from(io::ErrorKind::OutOfMemory));
+        let wanted = length.max(1).checked_next_multiple_of(PAGE).ok_or_else(too_large)?;
+        // Mapped with room to spare, so that the part that is kept can begin on a huge page.
+        let spare = wanted.checked_add(HUGE).filter(|n| *n <= isize::MAX as usize).ok_or_else(too_large)?;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice replaces nothing.
+        let raw = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                spare,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }
+        .map_err(|errno| refused(errno.into()))?
+        .cast::<u8>();
+        let head = raw.align_offset(HUGE);
+        assert!(head <= HUGE, "an alignment of a byte pointer is always reachable");
+        let tail = HUGE - head;
+        // SAFETY: head <= HUGE < spare: inside the mapping.
+        let address = unsafe { raw.add(head) };
+        // SAFETY: both ranges are whole pages of the mapping made above that nobody has seen yet; address + wanted is
+        // at most its end.
+        unsafe {
+            if head > 0 {
+                let _ = rustix::mm::munmap(raw.cast(), head);
+            }
+            if tail > 0 {
+                let _ = rustix::mm::munmap(address.add(wanted).cast(), tail);
+            }
+        }
+        // Huge pages are wished for, never needed.
+        // SAFETY: the range is the mapping that is kept; this advice does not change what it holds.
+        unsafe {
+            let _ = rustix::mm::madvise(address.cast(), wanted, Advice::LinuxHugepage);
+        }
+        let address = NonNull::new(address).expect("mmap never answers with null");
+        Ok(Mapping { address, length: wanted })
+    }
+
+    /// First byte.
+    pub(crate) fn address(&self) -> NonNull<u8> {
+        self.address
+    }
+
+    /// Gives the whole pages of `offset..offset + length` back to the system; they read as zeroes from then on.
+    /// Both must be multiples of a page. False when the system refused and nothing changed.
+    pub(crate) fn release(&self, offset: usize, length: usize) -> bool {
+        assert!(offset.is_multiple_of(PAGE) && length.is_multiple_of(PAGE));
+        assert!(offset.checked_add(length).is_some_and(|end| end <= self.length));
+        // SAFETY: the range is inside this private anonymous mapping, where the advice means "zeroes from now on".
+        // It acts page by page: a racing access sees old bytes or zeroes, and a racing write may be lost, as with any
+        // write that races with a zeroing one.
+        unsafe { rustix::mm::madvise(self.address.as_ptr().add(offset).cast(), length, Advice::LinuxDontNeed).is_ok() }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: made by `new` with exactly this address and length, and nobody borrows from it any more.
+        unsafe {
+            let _ = rustix::mm::munmap(self.address.as_ptr().cast(), self.length);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn begins_on_a_huge_page() {
+        for length in [1, PAGE, HUGE, HUGE + 1] {
+            let mapping = Mapping::new(length).unwrap();
+            assert_eq!(mapping.address().as_ptr() as usize % HUGE, 0);
+            assert_eq!(mapping.length, length.next_multiple_of(PAGE));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_an_error_that_names_the_size() {
+        for length in [usize::MAX, isize::MAX as usize, 1 << 60] {
+            let error = Mapping::new(length).err().expect("no machine has that much");
+            assert!(error.to_string().contains(&length.to_string()), "{error}");
+        }
+    }
+}

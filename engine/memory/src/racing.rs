@@ -1,0 +1,179 @@
+//! Copies over memory that other threads may write to meanwhile. They may mix old and new bytes; they are never
+//! undefined.
+//!
+//! On x86_64 a string instruction does it: for the language it is a sequence of relaxed atomic byte accesses in an
+//! order that nobody promised. Elsewhere (and under Miri) it is relaxed atomic words: all access to shared memory is
+//! by aligned words of the same size, since racing atomics of different sizes are undefined too.
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) use string::{read, write, zero};
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+pub(crate) use words::{read, write, zero};
+
+#[cfg(target_arch = "x86_64")]
+#[cfg_attr(miri, allow(dead_code))]
+mod string {
+    use std::arch::asm;
+
+    /// Copies from racing memory to memory of our own.
+    ///
+    /// # Safety
+    /// Both ranges of `length` bytes are mapped; `into` is exclusive; they don't overlap.
+    #[inline]
+    pub(crate) unsafe fn read(from: *const u8, into: *mut u8, length: usize) {
+        // SAFETY: the caller's; the direction flag is clear by the ABI, and the registers are given as changed.
+        unsafe {
+            asm!("rep movsb", inout("rcx") length => _, inout("rsi") from => _, inout("rdi") into => _,
+                options(nostack, preserves_flags));
+        }
+    }
+
+    /// Copies from memory of our own to racing memory.
+    ///
+    /// # Safety
+    /// Both ranges of `length` bytes are mapped; no reference to `into` exists; they don't overlap.
+    #[inline]
+    pub(crate) unsafe fn write(from: *const u8, into: *mut u8, length: usize) {
+        // SAFETY: the caller's; the same instruction.
+        unsafe { read(from, into, length) }
+    }
+
+    /// Zeroes racing memory.
+    ///
+    /// # Safety
+    /// The `length` bytes are mapped, and no reference to them exists.
+    #[inline]
+    pub(crate) unsafe fn zero(into: *mut u8, length: usize) {
+        // SAFETY: the caller's; the direction flag is clear by the ABI, and the registers are given as changed.
+        unsafe {
+            asm!("rep stosb", inout("rcx") length => _, inout("rdi") into => _, in("al") 0u8,
+                options(nostack, preserves_flags));
+        }
+    }
+}
+
+#[cfg(any(test, miri, not(target_arch = "x86_64")))]
+#[cfg_attr(all(target_arch = "x86_64", not(miri)), allow(dead_code))]
+mod words {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    const WORD: usize = size_of::<u64>();
+
+    /// Calls `each` with every aligned word that a range touches: the word, which of its bytes belong to the range,
+    /// and how many bytes of the range came before.
+    ///
+    /// # Safety
+    /// The words that the range touches are mapped, with no reference to them.
+    unsafe fn each_word(start: *mut u8, length: usize, mut each: impl FnMut(&AtomicU64, std::ops::Range<usize>, usize)) {
+        let mut done = 0;
+        while done < length {
+            // SAFETY: done < length.
+            let at = unsafe { start.add(done) };
+            let skip = at as usize % WORD;
+            let count = (WORD - skip).min(length - done);
+            // SAFETY: the caller's; rounded down to a multiple of the word, which pages are multiples of.
+            let word = unsafe { AtomicU64::from_ptr(at.sub(skip).cast()) };
+            each(word, skip..skip + count, done);
+            done += count;
+        }
+    }
+
+    /// Replaces some bytes of a word without touching the others, even if those change meanwhile.
+    fn put(word: &AtomicU64, place: std::ops::Range<usize>, bytes: &[u8]) {
+        if place.len() == WORD {
+            word.store(u64::from_ne_bytes(bytes.try_into().expect("a whole word")), Relaxed);
+            return;
+        }
+        let _ = word.fetch_update(Relaxed, Relaxed, |old| {
+            let mut new = old.to_ne_bytes();
+            new[place.clone()].copy_from_slice(bytes);
+            Some(u64::from_ne_bytes(new))
+        });
+    }
+
+    /// See the twin in `string`. Touches whole words of `from`.
+    ///
+    /// # Safety
+    /// As there, and the words around the ends of `from` are mapped.
+    pub(crate) unsafe fn read(from: *const u8, into: *mut u8, length: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            each_word(from.cast_mut(), length, |word, place, done| {
+                let bytes = word.load(Relaxed).to_ne_bytes();
+                std::ptr::copy_nonoverlapping(bytes[place.clone()].as_ptr(), into.add(done), place.len());
+            });
+        }
+    }
+
+    /// See the twin in `string`. Touches whole words of `into`.
+    ///
+    /// # Safety
+    /// As there, and the words around the ends of `into` are mapped.
+    pub(crate) unsafe fn write(from: *const u8, into: *mut u8, length: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            each_word(into, length, |word, place, done| {
+                let bytes = std::slice::from_raw_parts(from.add(done), place.len());
+                put(word, place, bytes);
+            });
+        }
+    }
+
+    /// See the twin in `string`. Touches whole words of `into`.
+    ///
+    /// # Safety
+    /// As there, and the words around the ends of `into` are mapped.
+    pub(crate) unsafe fn zero(into: *mut u8, length: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            each_word(into, length, |word, place, _| {
+                let bytes = [0; WORD];
+                put(word, place.clone(), &bytes[..place.len()]);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    type Copy = unsafe fn(*const u8, *mut u8, usize);
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn both_ways_copy_exactly_the_range(from in 8usize..40, into in 8usize..40, length in 0usize..100) {
+            let source: Vec<u8> = (0..160).collect();
+            let ways: Vec<(Copy, Copy, unsafe fn(*mut u8, usize))> = vec![
+                (super::read, super::write, super::zero),
+                (super::words::read, super::words::write, super::words::zero),
+            ];
+            for (read, write, zero) in ways {
+                let mut expected = vec![255u8; 160];
+                expected[into..into + length].copy_from_slice(&source[from..from + length]);
+                // Words, so that rounding an end to a word stays inside the allocation.
+                let mut words = [u64::MAX; 20];
+                let target = words.as_mut_ptr().cast::<u8>();
+                // SAFETY: all ranges are inside 160 bytes, with a word to spare at both ends.
+                let seen = unsafe {
+                    write(source.as_ptr().add(from), target.add(into), length);
+                    std::slice::from_raw_parts(target, 160).to_vec()
+                };
+                prop_assert_eq!(&seen, &expected);
+                let mut back = vec![9u8; length];
+                // SAFETY: as above.
+                unsafe { read(target.add(into), back.as_mut_ptr(), length) };
+                prop_assert_eq!(&back[..], &source[from..from + length]);
+                // SAFETY: as above.
+                let seen = unsafe {
+                    zero(target.add(into), length);
+                    std::slice::from_raw_parts(target, 160).to_vec()
+                };
+                expected[into..into + length].fill(0);
+                prop_assert_eq!(&seen, &expected);
+            }
+        }
+    }
+}
