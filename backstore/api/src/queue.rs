@@ -1,0 +1,121 @@
+//! The data handle that a store gives to each core.
+
+use crate::{Completion, Geometry, Request, StoreError};
+use memory::RegionSlice;
+use std::{ops::Range, time::Duration};
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Submitted {
+    /// Done already.
+    Done(Completion),
+    /// Its completion comes out of [`BlockQueue::complete`] or [`BlockQueue::poll`].
+    Pending,
+    /// The queue is at its bound, so at least one request is in flight: keep this one, and offer it again after a
+    /// completion of this queue.
+    Full(Request),
+}
+
+/// The data handle of one store on one core. `R` is the reactor, `C` its completion type.
+pub trait BlockQueue<R, C> {
+    /// What the store can do.
+    fn geometry(&self) -> &Geometry;
+
+    /// Starts a request. `tag` comes back in its completion.
+    fn submit(&mut self, reactor: &mut R, tag: u64, request: Request) -> Submitted;
+
+    /// Takes a reactor completion whose token this queue made. `Some` when a request ended with it.
+    /// Tokens: the queue puts `token_base | slot` into its operations, where `token_base` is given when it is made
+    /// and the lower 24 bits are the queue's own.
+    fn complete(&mut self, reactor: &mut R, completion: C) -> Option<Completion>;
+
+    /// Work that no reactor completion drives: operations that the reactor had no slot for, and requests that a
+    /// filter holds back. Call it once per turn, again until it gives `None`.
+    fn poll(&mut self, _reactor: &mut R) -> Option<Completion> {
+        None
+    }
+
+    /// When [`poll`](BlockQueue::poll) has something to do at the latest, on the reactor's clock; `None`: not by time.
+    fn deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Requests in flight.
+    fn in_flight(&self) -> u32;
+
+    /// Gives the reactor its descriptors back. Call it last, with nothing in flight.
+    fn close(&mut self, _reactor: &mut R) {}
+
+    /// The range that a write of this range needs to itself (rounded out to `alignment`); None when it needs no fence.
+    fn exclusive(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let a = u64::from(self.geometry().alignment.max(1));
+        let out = range.start / a * a..range.end.div_ceil(a).saturating_mul(a);
+        (out != range).then_some(out)
+    }
+
+    /// Reads at once when that never blocks (RAM, null). None: use `submit`.
+    fn read_now(&mut self, _offset: u64, _into: &mut [u8]) -> Option<Result<(), StoreError>> {
+        None
+    }
+
+    /// Says that a block will be read soon.
+    fn prefetch(&self, _offset: u64, _length: usize) {}
+
+    /// The store's own pages for a send without a copy (RAM). None: use `submit`.
+    fn region(&self, _offset: u64, _length: u32) -> Option<RegionSlice> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(Geometry);
+    impl BlockQueue<(), ()> for Fixed {
+        fn geometry(&self) -> &Geometry {
+            &self.0
+        }
+        fn submit(&mut self, (): &mut (), _tag: u64, request: Request) -> Submitted {
+            Submitted::Full(request)
+        }
+        fn complete(&mut self, (): &mut (), (): ()) -> Option<Completion> {
+            None
+        }
+        fn in_flight(&self) -> u32 {
+            0
+        }
+    }
+    fn with_alignment(alignment: u32) -> Fixed {
+        Fixed(Geometry {
+            bytes: 1 << 20,
+            alignment,
+            physical_block: 4096,
+            optimal_io: 0,
+            discard_granularity: 0,
+            discard_zeroes: false,
+            persistent: true,
+            read_only: false,
+            rotational: false,
+        })
+    }
+
+    #[test]
+    fn exclusive_rounds_out_and_is_none_when_aligned() {
+        let queue = with_alignment(4096);
+        assert_eq!(queue.exclusive(512..1024), Some(0..4096));
+        assert_eq!(queue.exclusive(4096..8704), Some(4096..12288));
+        assert_eq!(queue.exclusive(4096..8192), None);
+        assert_eq!(with_alignment(1).exclusive(512..1024), None);
+    }
+
+    #[test]
+    fn span_of_a_hostile_length_saturates() {
+        let request = Request::Discard {
+            offset: u64::MAX - 5,
+            length: 100,
+        };
+        assert_eq!(request.span(), Some(u64::MAX - 5..u64::MAX));
+        assert_eq!(Request::Flush.span(), None);
+    }
+}

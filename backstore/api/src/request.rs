@@ -1,0 +1,239 @@
+//! Requests, answers and errors: plain values.
+
+use memory::Buffer;
+use std::{fmt, ops::Range};
+
+/// What a store can do, fixed while it is open (a resize makes a new one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Size in bytes, a multiple of the volume's block size.
+    pub bytes: u64,
+    /// Offset and length of native I/O are multiples of this (1: anything). A write that isn't aligned is done as
+    /// read-modify-write by the store, and needs the range of [`BlockQueue::exclusive`](crate::BlockQueue::exclusive)
+    /// to itself.
+    pub alignment: u32,
+    /// What the medium writes at once, bytes (VPD B0 granularity, READ CAPACITY exponent).
+    pub physical_block: u32,
+    /// Best transfer size, bytes; 0 unknown.
+    pub optimal_io: u32,
+    /// Discard gives space back; granularity in bytes (0: no discard).
+    pub discard_granularity: u32,
+    /// Discarded blocks read as zeroes.
+    pub discard_zeroes: bool,
+    /// Survives a restart of the process (false for RAM, null).
+    pub persistent: bool,
+    /// Refuses writes.
+    pub read_only: bool,
+    /// A spinning medium (VPD B1 rotation rate).
+    pub rotational: bool,
+}
+
+/// A block-store request. Offsets and lengths are bytes and multiples of the volume's block size.
+pub enum Request {
+    /// Fills `range` of the buffer. A store may answer with the data at another place of the buffer (aligned direct
+    /// I/O): see [`Answer::Data`]. Bytes of the buffer outside `range` may be overwritten.
+    Read {
+        /// First byte of the medium.
+        offset: u64,
+        /// Where the data goes.
+        buffer: Buffer,
+        /// Part of the buffer's payload; its length is the length of the read.
+        range: Range<u32>,
+    },
+    /// Writes `range` of the buffer.
+    Write {
+        /// First byte of the medium.
+        offset: u64,
+        /// Where the data is.
+        buffer: Buffer,
+        /// Part of the buffer's payload; its length is the length of the write.
+        range: Range<u32>,
+        /// On stable storage before it completes (FUA).
+        durable: bool,
+    },
+    /// All completed writes reach stable storage.
+    Flush,
+    /// The blocks need not be kept (UNMAP). Reads as zeroes if [`Geometry::discard_zeroes`]. Partial granules stay.
+    Discard {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// The range reads as zeroes afterwards.
+    Zero {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+        /// Space may be given back.
+        unmap: bool,
+        /// On stable storage before it completes.
+        durable: bool,
+    },
+    /// Repeats the first `pattern` bytes of the buffer over a range (WRITE SAME); bounded by the caller to a few MiB.
+    Fill {
+        /// First byte of the medium.
+        offset: u64,
+        /// Bytes of the medium; the last repetition is cut when this is not a multiple of `pattern`.
+        length: u64,
+        /// Begins with the pattern.
+        buffer: Buffer,
+        /// Length of the pattern, bytes; not 0.
+        pattern: u32,
+        /// On stable storage before it completes.
+        durable: bool,
+    },
+    /// Where in the range data is: answers with extents from `offset` on, at most `limit`, and perhaps not as far as
+    /// the end of the range.
+    Status {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+        /// Most extents wanted.
+        limit: u32,
+    },
+}
+
+impl Request {
+    /// The bytes of the medium that it is about: `None` for a Flush. The end saturates, so that a hostile length is
+    /// merely out of range.
+    pub fn span(&self) -> Option<Range<u64>> {
+        let (offset, length) = match self {
+            Request::Read { offset, range, .. } | Request::Write { offset, range, .. } => {
+                (*offset, u64::from(range.end.saturating_sub(range.start)))
+            }
+            Request::Discard { offset, length }
+            | Request::Zero { offset, length, .. }
+            | Request::Fill { offset, length, .. }
+            | Request::Status { offset, length, .. } => (*offset, *length),
+            Request::Flush => return None,
+        };
+        Some(offset..offset.saturating_add(length))
+    }
+
+    /// Changes what the medium holds (a Discard too).
+    pub fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Request::Write { .. }
+                | Request::Discard { .. }
+                | Request::Zero { .. }
+                | Request::Fill { .. }
+        )
+    }
+
+    /// Gives the buffer back, of a request that will not be made.
+    pub fn into_buffer(self) -> Option<Buffer> {
+        match self {
+            Request::Read { buffer, .. }
+            | Request::Write { buffer, .. }
+            | Request::Fill { buffer, .. } => Some(buffer),
+            Request::Flush
+            | Request::Discard { .. }
+            | Request::Zero { .. }
+            | Request::Status { .. } => None,
+        }
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = self.span().unwrap_or(0..0);
+        let (name, durable) = match self {
+            Request::Read { .. } => ("Read", false),
+            Request::Write { durable, .. } => ("Write", *durable),
+            Request::Flush => return f.write_str("Flush"),
+            Request::Discard { .. } => ("Discard", false),
+            Request::Zero {
+                unmap: false,
+                durable,
+                ..
+            } => ("Zero", *durable),
+            Request::Zero {
+                unmap: true,
+                durable,
+                ..
+            } => ("Zero+unmap", *durable),
+            Request::Fill { durable, .. } => ("Fill", *durable),
+            Request::Status { .. } => ("Status", false),
+        };
+        write!(
+            f,
+            "{name}{} {:#x}..{:#x}",
+            if durable { "+durable" } else { "" },
+            span.start,
+            span.end
+        )
+    }
+}
+
+/// Provisioning status of an extent (SBC-4 5.8, GET LBA STATUS).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Has blocks of its own.
+    pub mapped: bool,
+}
+
+/// A successful answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The data of a Read: this range of the buffer.
+    Data(Range<u32>),
+    /// Done.
+    Done,
+    /// Answer to Status: adjacent extents that begin at the asked offset, neighbours differing in `mapped`.
+    Extents(Vec<Extent>),
+}
+
+/// Why a store could not do it. `offset` is the byte where it went wrong, as near as is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// EIO and friends: MEDIUM ERROR, UNRECOVERED READ or WRITE ERROR with the LBA.
+    #[error("the medium failed at byte {offset}")]
+    Medium {
+        /// Where.
+        offset: u64,
+    },
+    /// ENOSPC, EDQUOT: DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT.
+    #[error("no space left in the store")]
+    NoSpace,
+    /// The file or device is gone: NOT READY.
+    #[error("the store is gone")]
+    Gone,
+    /// A flush failed earlier; all is refused until the operator clears it: MEDIUM ERROR / HARDWARE ERROR.
+    #[error("a flush failed earlier and the volume is latched as failed")]
+    Latched,
+    /// Opened read-only: DATA PROTECT, WRITE PROTECTED.
+    #[error("the store is read-only")]
+    ReadOnly,
+    /// Anything else, with its errno: HARDWARE ERROR, INTERNAL TARGET FAILURE. EINVAL: the request itself is wrong
+    /// (outside the medium or its own buffer).
+    #[error("the store failed with errno {0}")]
+    Other(i32),
+}
+
+/// An answer with the caller's tag and buffer.
+pub struct Completion {
+    /// The caller's.
+    pub tag: u64,
+    /// What happened.
+    pub result: Result<Answer, StoreError>,
+    /// The request's buffer.
+    pub buffer: Option<Buffer>,
+}
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completion")
+            .field("tag", &self.tag)
+            .field("result", &self.result)
+            .field("buffer", &self.buffer.is_some())
+            .finish()
+    }
+}
