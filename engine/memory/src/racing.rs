@@ -64,7 +64,11 @@ mod words {
     ///
     /// # Safety
     /// The words that the range touches are mapped, with no reference to them.
-    unsafe fn each_word(start: *mut u8, length: usize, mut each: impl FnMut(&AtomicU64, std::ops::Range<usize>, usize)) {
+    unsafe fn each_word(
+        start: *mut u8,
+        length: usize,
+        mut each: impl FnMut(&AtomicU64, std::ops::Range<usize>, usize),
+    ) {
         let mut done = 0;
         while done < length {
             // SAFETY: done < length.
@@ -81,7 +85,10 @@ mod words {
     /// Replaces some bytes of a word without touching the others, even if those change meanwhile.
     fn put(word: &AtomicU64, place: std::ops::Range<usize>, bytes: &[u8]) {
         if place.len() == WORD {
-            word.store(u64::from_ne_bytes(bytes.try_into().expect("a whole word")), Relaxed);
+            word.store(
+                u64::from_ne_bytes(bytes.try_into().expect("a whole word")),
+                Relaxed,
+            );
             return;
         }
         let _ = word.fetch_update(Relaxed, Relaxed, |old| {
@@ -100,7 +107,11 @@ mod words {
         unsafe {
             each_word(from.cast_mut(), length, |word, place, done| {
                 let bytes = word.load(Relaxed).to_ne_bytes();
-                std::ptr::copy_nonoverlapping(bytes[place.clone()].as_ptr(), into.add(done), place.len());
+                std::ptr::copy_nonoverlapping(
+                    bytes[place.clone()].as_ptr(),
+                    into.add(done),
+                    place.len(),
+                );
             });
         }
     }
