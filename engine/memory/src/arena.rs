@@ -255,6 +255,7 @@ pub struct Buffer {
     pool: Pool,
     payload: NonNull<u8>,
     index: u32,
+    piece: u16,
     class: Class,
 }
 
@@ -274,8 +275,7 @@ impl Buffer {
 
     /// Position of its piece in [`Arena::pieces`], which is the index of the fixed buffer once they are registered.
     pub fn piece(&self) -> u16 {
-        let first = self.pool.0.shelves.borrow()[self.class as usize].first_piece;
-        (first + (self.index / self.class.per_piece()) as usize) as u16
+        self.piece
     }
 
     /// First byte of the payload.

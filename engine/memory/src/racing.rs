@@ -150,6 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     type Copy = unsafe fn(*const u8, *mut u8, usize);
+    type Way = (Copy, Copy, unsafe fn(*mut u8, usize));
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
@@ -157,7 +158,7 @@ mod tests {
         #[test]
         fn both_ways_copy_exactly_the_range(from in 8usize..40, into in 8usize..40, length in 0usize..100) {
             let source: Vec<u8> = (0..160).collect();
-            let ways: Vec<(Copy, Copy, unsafe fn(*mut u8, usize))> = vec![
+            let ways: Vec<Way> = vec![
                 (super::read, super::write, super::zero),
                 (super::words::read, super::words::write, super::words::zero),
             ];
