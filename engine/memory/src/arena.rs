@@ -202,10 +202,13 @@ impl Pool {
         let offset = shelf.offset + index as usize * class.stride() + HEADROOM;
         // SAFETY: the shelf's buffers are a range of the mapping, and index < count: the payload is inside it.
         let payload = unsafe { self.0.mapping.address().add(offset) };
+        // No more pieces than a u16 counts: see `Arena::new`.
+        let piece = (shelf.first_piece + (index / class.per_piece()) as usize) as u16;
         Some(Buffer {
             pool: self.clone(),
             payload,
             index,
+            piece,
             class,
         })
     }
