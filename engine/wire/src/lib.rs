@@ -11,11 +11,16 @@
 
 #[macro_use]
 mod code;
+pub mod ahs;
 pub mod bhs;
 pub mod digest;
 mod error;
 mod field;
+pub mod names;
 pub mod pdu;
+pub mod serial;
+pub mod text;
+pub mod value;
 
 pub use bhs::{
     BHS_LEN, Bhs, DIGEST_LEN, MAX_DATA_SEGMENT_LENGTH, Opcode, RESERVED_TAG, opcode, padded,
