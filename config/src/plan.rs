@@ -1,0 +1,378 @@
+//! The plan: what a configuration says after it has been checked. Plain data.
+use crate::{Access, AccessRule, HashAlgorithm, Pools, Size, access};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Features of the kernel that can be left unused (`mask_features`), by the names that the reactor reports.
+/// `all` leaves every one of them unused.
+pub const FEATURES: &[&str] = &[
+    "all",
+    "buffer_ring",
+    "coop_taskrun",
+    "defer_taskrun",
+    "fixed_buffers",
+    "fixed_files",
+    "huge_pages",
+    "iowq_workers",
+    "msg_ring",
+    "multishot_receive",
+    "receive_bundle",
+    "registered_ring",
+    "send_bundle",
+    "send_zero_copy",
+    "single_issuer",
+    "sync_cancel",
+];
+
+/// A whole configuration, checked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// What is not of one volume or target.
+    pub server: Server,
+    /// Bounds and times.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// Where to listen; never empty.
+    pub portals: Vec<Portal>,
+    /// Every volume, in the order of the file. [`Target::luns`] holds indices into this.
+    pub volumes: Vec<Volume>,
+    /// Every target: the volumes' own ones first, in the order of the file, then the `[[target]]` ones.
+    pub targets: Vec<Target>,
+    /// Made by [`Plan::demo`]: no file says so.
+    pub demo: bool,
+}
+
+/// `[server]`, but for its limits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Server {
+    /// Data cores, each allowed to this process and named once; never empty.
+    pub cores: Vec<usize>,
+    /// Folder for reservations and generated identities. May not exist yet; its parent does.
+    pub state_dir: PathBuf,
+    /// What every target's name begins with, up to and without the colon before the volume's name.
+    pub iqn_prefix: String,
+    /// Names out of [`FEATURES`].
+    pub mask_features: Vec<String>,
+}
+
+/// Bounds of what is held, and times. All are of the whole process unless they say something else.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    /// Connections in full feature phase.
+    pub max_connections: u32,
+    /// Connections that have not finished their login.
+    pub max_half_open_logins: u32,
+    /// The same from one address; a full bound evicts that address's oldest.
+    pub half_open_per_address: u32,
+    /// From accept to the final login response.
+    pub login_timeout: Duration,
+    /// Sessions of one target, unless the target says something else ([`Target::max_sessions`]).
+    pub sessions_per_target: u32,
+    /// Commands that one session may have queued (MaxCmdSN window).
+    pub queue_depth: u32,
+    /// Memory for the buffers of one core, bytes; never below what [`Pools`] needs.
+    pub buffer_memory: u64,
+    /// Requests that one volume may have at its store from one core.
+    pub store_depth: u32,
+    /// Operations of one store that may block a kernel worker at the same time, on one core.
+    pub store_workers: u32,
+    /// How long a shutdown waits for commands before it closes connections.
+    pub drain_timeout: Duration,
+    /// A silent connection is asked with a NOP-In after this; zero: never.
+    pub nop_interval: Duration,
+    /// And is closed when no answer comes within this.
+    pub nop_timeout: Duration,
+    /// How long a core looks for work before it sleeps.
+    pub spin: Duration,
+    /// Sends of at least so many bytes go out without a copy; None: none does.
+    pub zero_copy_from: Option<u64>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `log` and `log_format` of `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LogSettings {
+    /// A level (`warn`) or a tracing filter (`warn,ringlun=debug`). None: what the program finds right.
+    pub level: Option<String>,
+    /// None: text.
+    pub format: Option<LogFormat>,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Portal {
+    /// Port 0: the system chooses one. An IPv6 portal takes IPv6 only (IPV6_V6ONLY): `[::]` and `0.0.0.0` stand
+    /// side by side.
+    pub address: SocketAddr,
+    /// Target portal group tag, 1 to 65535.
+    pub group: u16,
+    /// False for the portals that are there because the file names none: on a host without IPv6, `[::]` may fail.
+    pub required: bool,
+}
+
+/// A volume: what holds the blocks, and how it looks.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Volume {
+    /// Short name, unique.
+    pub name: String,
+    /// `iqn_prefix:name`: what its identity is made of, and the name of its own target if it has one.
+    pub full_name: String,
+    /// What holds the blocks.
+    pub store: Store,
+    /// 512 or 4096.
+    pub block_size: u32,
+    /// What INQUIRY says, where the file says something else than the default.
+    pub identity: IdentityOverride,
+    /// It has a target of its own.
+    pub exported: bool,
+}
+
+/// What holds a volume's blocks. `size` is a multiple of the block size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Store {
+    /// A regular file.
+    File {
+        /// Absolute, or relative to the working directory.
+        path: PathBuf,
+        /// None: the file exists, and its size is taken.
+        size: Option<u64>,
+        /// O_DIRECT.
+        direct: bool,
+        /// All blocks are allocated when it is opened; else the file is sparse.
+        preallocate: bool,
+        /// No writes.
+        read_only: bool,
+    },
+    /// A block device.
+    Block {
+        /// Absolute, or relative to the working directory.
+        path: PathBuf,
+        /// O_DIRECT; on unless switched off.
+        direct: bool,
+        /// No writes.
+        read_only: bool,
+    },
+    /// Memory; gone when the process ends.
+    Ram {
+        /// Bytes.
+        size: u64,
+    },
+    /// Reads zeroes, forgets writes.
+    Null {
+        /// Bytes.
+        size: u64,
+    },
+}
+
+impl Store {
+    /// As the file names it: `file`, `block`, `ram`, `null`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Store::File { .. } => "file",
+            Store::Block { .. } => "block",
+            Store::Ram { .. } => "ram",
+            Store::Null { .. } => "null",
+        }
+    }
+
+    /// The size that the file gives, bytes; None when it is the store's own.
+    pub const fn size(&self) -> Option<u64> {
+        match self {
+            Store::File { size, .. } => *size,
+            Store::Block { .. } => None,
+            Store::Ram { size } | Store::Null { size } => Some(*size),
+        }
+    }
+
+    /// File or device, if it has one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Store::File { path, .. } | Store::Block { path, .. } => Some(path),
+            Store::Ram { .. } | Store::Null { .. } => None,
+        }
+    }
+}
+
+/// What a volume says of itself in INQUIRY; None: the default, which `scsi` makes from the full name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IdentityOverride {
+    /// T10 VENDOR IDENTIFICATION, at most 8 ASCII characters.
+    pub vendor: Option<String>,
+    /// PRODUCT IDENTIFICATION, at most 16.
+    pub product: Option<String>,
+    /// PRODUCT REVISION LEVEL, at most 4.
+    pub revision: Option<String>,
+    /// PRODUCT SERIAL NUMBER (VPD 80h), at most 32.
+    pub serial: Option<String>,
+}
+
+/// A target as initiators see it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Target {
+    /// Full iSCSI name.
+    pub name: String,
+    /// LUN (0 to 16383) to index into [`Plan::volumes`].
+    pub luns: BTreeMap<u16, usize>,
+    /// Who may log in; empty: anyone.
+    pub access: Vec<AccessRule>,
+    /// Sessions at a time.
+    pub max_sessions: u32,
+}
+
+impl Target {
+    /// Who `initiator` at `address` is to this target. See [`Plan::access_for`].
+    pub fn access_for(&self, initiator: &str, address: IpAddr) -> Access<'_> {
+        access::decide(&self.access, initiator, address)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_connections: 1024,
+            max_half_open_logins: 256,
+            half_open_per_address: 64,
+            login_timeout: Duration::from_secs(15),
+            sessions_per_target: 256,
+            queue_depth: 128,
+            buffer_memory: 128 << 20,
+            store_depth: 256,
+            store_workers: 4,
+            drain_timeout: Duration::from_secs(30),
+            nop_interval: Duration::from_secs(15),
+            nop_timeout: Duration::from_secs(30),
+            spin: Duration::from_micros(20),
+            zero_copy_from: None,
+        }
+    }
+}
+
+/// The prefix of the demo, and of a file that names none.
+pub(crate) const DEFAULT_PREFIX: &str = "iqn.2026-01.io.ringlun";
+
+impl Plan {
+    /// What `ringlun serve` does without a file: a RAM disk of 1 GiB as `iqn.2026-01.io.ringlun:demo` on
+    /// 127.0.0.1:3260, for anyone on this machine, with its state in `./ringlun-state`. `allowed` are the cores that
+    /// this process may use ([`crate::Host::allowed_cores`]).
+    pub fn demo(allowed: &[usize]) -> Plan {
+        let limits = Limits {
+            max_connections: 256,
+            ..Limits::default()
+        };
+        let full_name = format!("{DEFAULT_PREFIX}:demo");
+        Plan {
+            server: Server {
+                cores: default_cores(allowed),
+                state_dir: PathBuf::from("./ringlun-state"),
+                iqn_prefix: DEFAULT_PREFIX.to_owned(),
+                mask_features: Vec::new(),
+            },
+            log: LogSettings {
+                level: None,
+                format: None,
+            },
+            portals: vec![Portal {
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, crate::DEFAULT_PORT)),
+                group: 1,
+                required: true,
+            }],
+            volumes: vec![Volume {
+                name: "demo".to_owned(),
+                full_name: full_name.clone(),
+                store: Store::Ram { size: 1 << 30 },
+                block_size: 512,
+                identity: IdentityOverride::default(),
+                exported: true,
+            }],
+            targets: vec![Target {
+                name: full_name,
+                luns: BTreeMap::from([(0, 0)]),
+                access: Vec::new(),
+                max_sessions: limits.sessions_per_target,
+            }],
+            limits,
+            demo: true,
+        }
+    }
+
+    /// The target of this full name. Names are compared without regard to ASCII case (RFC 7143 4.2.7.1: names are
+    /// lower-case once prepared).
+    pub fn target(&self, name: &str) -> Option<&Target> {
+        self.targets
+            .iter()
+            .find(|target| target.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Who `initiator` at `address` is to the target of this name: open, under a rule, or denied and why. A target that
+    /// doesn't exist is denied as well.
+    ///
+    /// An exact name beats every pattern, a pattern with more literal characters beats one with fewer, and the rules
+    /// that are left are tried in the order of the file; the first whose addresses hold `address` is the answer.
+    pub fn access_for(&self, target: &str, initiator: &str, address: IpAddr) -> Access<'_> {
+        match self.target(target) {
+            Some(target) => target.access_for(initiator, address),
+            None => Access::Denied(crate::Denial::NoSuchTarget),
+        }
+    }
+
+    /// How many of everything a core holds.
+    pub fn pools(&self) -> Pools {
+        Pools::of(self)
+    }
+
+    /// Every algorithm that some rule allows: what the login code has to know at all.
+    pub fn chap_algorithms(&self) -> Vec<HashAlgorithm> {
+        let used = |a: &HashAlgorithm| {
+            self.targets.iter().flat_map(|t| &t.access).any(|rule| {
+                rule.chap
+                    .as_ref()
+                    .is_some_and(|chap| chap.algorithms.contains(a))
+            })
+        };
+        HashAlgorithm::ALL.into_iter().filter(used).collect()
+    }
+
+    /// Whether every portal is reachable from this machine only.
+    pub fn loopback_only(&self) -> bool {
+        self.portals
+            .iter()
+            .all(|portal| portal.address.ip().to_canonical().is_loopback())
+    }
+
+    /// Memory of all RAM volumes.
+    pub fn ram_volumes(&self) -> Size {
+        let sum = self
+            .volumes
+            .iter()
+            .fold(0u64, |sum, volume| match volume.store {
+                Store::Ram { size } => sum.saturating_add(size),
+                _ => sum,
+            });
+        Size(sum)
+    }
+}
+
+/// Every allowed core but the first, when there are two or more: the first is left to the control thread.
+pub(crate) fn default_cores(allowed: &[usize]) -> Vec<usize> {
+    match allowed {
+        [] => vec![0],
+        [only] => vec![*only],
+        [_, rest @ ..] => rest.to_vec(),
+    }
+}
