@@ -1,0 +1,167 @@
+//! Unit attention conditions, and a logical unit's log of them (SAM-5 5.14).
+//!
+//! A condition is established for every nexus at once by one entry in the log; each nexus reads on from its own cursor
+//! when it sees that the unit's generation has moved. Nobody keeps a list of nexuses.
+
+use crate::sense::{Sense, SenseKey, asc};
+use std::collections::VecDeque;
+
+/// Unit attention conditions, in the order in which they are reported.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attention {
+    /// POWER ON OCCURRED: the nexus is new.
+    PowerOn,
+    /// BUS DEVICE RESET FUNCTION OCCURRED: LOGICAL UNIT RESET, TARGET WARM RESET.
+    BusDeviceReset,
+    /// I_T NEXUS LOSS OCCURRED.
+    NexusLoss,
+    /// COMMANDS CLEARED BY ANOTHER INITIATOR.
+    CommandsCleared,
+    /// MODE PARAMETERS CHANGED.
+    ModeParametersChanged,
+    /// CAPACITY DATA HAS CHANGED.
+    CapacityChanged,
+    /// INQUIRY DATA HAS CHANGED.
+    InquiryChanged,
+    /// REPORTED LUNS DATA HAS CHANGED.
+    ReportedLunsChanged,
+}
+
+impl Attention {
+    const ALL: [Attention; 8] = [
+        Attention::PowerOn,
+        Attention::BusDeviceReset,
+        Attention::NexusLoss,
+        Attention::CommandsCleared,
+        Attention::ModeParametersChanged,
+        Attention::CapacityChanged,
+        Attention::InquiryChanged,
+        Attention::ReportedLunsChanged,
+    ];
+
+    /// Its sense data.
+    pub fn sense(self) -> Sense {
+        let code = match self {
+            Attention::PowerOn => asc::POWER_ON_OCCURRED,
+            Attention::BusDeviceReset => asc::BUS_DEVICE_RESET,
+            Attention::NexusLoss => asc::NEXUS_LOSS,
+            Attention::CommandsCleared => asc::COMMANDS_CLEARED,
+            Attention::ModeParametersChanged => asc::MODE_PARAMETERS_CHANGED,
+            Attention::CapacityChanged => asc::CAPACITY_CHANGED,
+            Attention::InquiryChanged => asc::INQUIRY_CHANGED,
+            Attention::ReportedLunsChanged => asc::REPORTED_LUNS_CHANGED,
+        };
+        Sense::new(SenseKey::UnitAttention, code)
+    }
+}
+
+/// The conditions that a nexus has yet to report. The same condition twice is reported once.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Pending(u8);
+
+impl Pending {
+    pub fn add(&mut self, attention: Attention) {
+        // SAM-5 5.14.2: a reset covers what a lesser one, or changed parameters, would say.
+        if matches!(attention, Attention::PowerOn | Attention::BusDeviceReset) {
+            self.0 = 0;
+        }
+        self.0 |= 1 << attention as u8;
+    }
+
+    pub fn remove(&mut self, attention: Attention) {
+        self.0 &= !(1 << attention as u8);
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Takes the first in order.
+    pub fn take(&mut self) -> Option<Attention> {
+        let attention = *Attention::ALL.get(self.0.trailing_zeros() as usize)?;
+        self.remove(attention);
+        Some(attention)
+    }
+}
+
+/// The last conditions of a logical unit. Bounded: a nexus that slept through more of them hears of a reset.
+#[derive(Default)]
+pub(crate) struct Log {
+    entries: VecDeque<(Attention, Option<u64>)>,
+    /// Number of the oldest entry in `entries`.
+    first: u64,
+}
+
+const LOG_ENTRIES: usize = 64;
+
+impl Log {
+    pub fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub fn push(&mut self, attention: Attention, except: Option<u64>) {
+        if self.entries.len() == LOG_ENTRIES {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        self.entries.push_back((attention, except));
+    }
+
+    /// Brings a nexus with this identifier from `cursor` to the end.
+    pub fn read(&self, cursor: &mut u64, nexus: u64, pending: &mut Pending) {
+        if *cursor < self.first {
+            pending.add(Attention::BusDeviceReset);
+            *cursor = self.first;
+        }
+        let seen = (*cursor - self.first) as usize;
+        for (attention, except) in self.entries.iter().skip(seen) {
+            if *except != Some(nexus) {
+                pending.add(*attention);
+            }
+        }
+        *cursor = self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_covers_what_came_before_it_and_not_what_comes_after() {
+        let mut pending = Pending::default();
+        pending.add(Attention::ModeParametersChanged);
+        pending.add(Attention::BusDeviceReset);
+        pending.add(Attention::CapacityChanged);
+        assert_eq!(pending.take(), Some(Attention::BusDeviceReset));
+        assert_eq!(pending.take(), Some(Attention::CapacityChanged));
+        assert_eq!(pending.take(), None);
+    }
+
+    #[test]
+    fn one_who_slept_through_the_log_hears_of_a_reset() {
+        let mut log = Log::default();
+        for _ in 0..LOG_ENTRIES + 1 {
+            log.push(Attention::ModeParametersChanged, None);
+        }
+        let (mut cursor, mut pending) = (0, Pending::default());
+        log.read(&mut cursor, 1, &mut pending);
+        assert_eq!(pending.take(), Some(Attention::BusDeviceReset));
+        assert_eq!(pending.take(), Some(Attention::ModeParametersChanged));
+        assert_eq!(pending.take(), None);
+        assert_eq!(cursor, log.end());
+    }
+
+    #[test]
+    fn the_excepted_nexus_hears_nothing() {
+        let mut log = Log::default();
+        log.push(Attention::ModeParametersChanged, Some(7));
+        let (mut cursor, mut pending) = (0, Pending::default());
+        log.read(&mut cursor, 7, &mut pending);
+        assert!(pending.is_empty());
+        cursor = 0;
+        log.read(&mut cursor, 8, &mut pending);
+        assert_eq!(pending.take(), Some(Attention::ModeParametersChanged));
+    }
+}

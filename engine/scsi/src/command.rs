@@ -1,0 +1,406 @@
+//! A command as a state machine, and what is common to all commands (SPC-4 clause 4, SAM-5 5.3 to 5.14).
+
+use crate::{
+    cdb::Cdb,
+    port::TargetPort,
+    sbc,
+    sense::{Sense, SenseKey, asc},
+    spc,
+    status::Status,
+    table::{self, Entry, Found, Traits},
+    unit::{Flags, LogicalUnit, Nexus},
+};
+use backstore_api::{Extent, StoreError};
+use std::{sync::Arc, time::Duration};
+
+/// What a command sees when it starts or steps.
+pub struct Context<'a> {
+    /// The port that the command came to.
+    pub port: &'a TargetPort,
+    /// None: no such LUN (INQUIRY 7Fh, REPORT LUNS, REQUEST SENSE answer; else ILLEGAL REQUEST 25h/00h).
+    pub unit: Option<&'a Arc<LogicalUnit>>,
+    /// What the session knows of the unit. None: no unit attentions.
+    pub nexus: Option<&'a mut Nexus>,
+    /// Reused per core: answer data is written here by the command ([`Outcome::data`] bytes from its beginning).
+    pub scratch: &'a mut Vec<u8>,
+    /// The time, from any fixed instant.
+    pub now: Duration,
+}
+
+/// Bytes of the medium.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// Where it begins.
+    pub offset: u64,
+    /// Its length; 0 only where the step says so.
+    pub length: u32,
+}
+
+/// What the command wants next. Every span and range lies within the medium, and is a multiple of the block size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Medium to initiator. [`Event::Moved`] at the end.
+    Read {
+        /// Not empty.
+        span: Span,
+    },
+    /// Initiator to medium. [`Event::Moved`] at the end.
+    Write {
+        /// Not empty.
+        span: Span,
+        /// On stable storage before the end: FUA, WCE=0, or WRITE AND VERIFY.
+        durable: bool,
+        /// WRITE AND VERIFY: read back and compare. [`Event::Miscompare`] is possible.
+        verify: bool,
+    },
+    /// The initiator's data is compared with the medium, byte by byte (VERIFY, BYTCHK=01b). [`Event::Moved`], or
+    /// [`Event::Miscompare`].
+    Compare {
+        /// Not empty.
+        span: Span,
+        /// BYTCHK=11b: the initiator sends one block, which is compared with every block of the span.
+        repeat: bool,
+    },
+    /// Reads the medium and throws the data away (VERIFY, BYTCHK=00b). [`Event::Moved`].
+    Check {
+        /// Not empty; at most the unit's maximum transfer.
+        span: Span,
+    },
+    /// Collect `length` bytes of parameter data or one pattern block from the initiator (1 to 65,535).
+    /// [`Event::Received`]; or, before anything is collected, [`Event::Short`] or [`Event::Long`].
+    Receive {
+        /// Bytes.
+        length: u32,
+    },
+    /// SYNCHRONIZE CACHE, flushing MODE SELECT, START STOP UNIT: [`Event::Stored`].
+    Flush,
+    /// UNMAP of one range: [`Event::Stored`].
+    Discard {
+        /// Bytes.
+        offset: u64,
+        /// Bytes; bounded.
+        length: u64,
+    },
+    /// WRITE SAME of zeroes, or with UNMAP: [`Event::Stored`].
+    Zero {
+        /// Bytes.
+        offset: u64,
+        /// Bytes; bounded.
+        length: u64,
+        /// Space may be given back.
+        unmap: bool,
+        /// As for a write.
+        durable: bool,
+    },
+    /// WRITE SAME with the block that was received last (the server still has it): [`Event::Stored`].
+    Fill {
+        /// Bytes.
+        offset: u64,
+        /// Bytes; at most 1 MiB.
+        length: u64,
+        /// As for a write.
+        durable: bool,
+    },
+    /// GET LBA STATUS: [`Event::Extents`].
+    Status {
+        /// Bytes.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+        /// Most extents that are useful.
+        limit: u32,
+    },
+    /// Finished.
+    Done(Outcome),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// All of the span is moved, compared or checked.
+    Moved,
+    /// The data differs.
+    Miscompare {
+        /// Byte offset in the medium of the first difference.
+        offset: u64,
+    },
+    /// Parameter data. Bytes beyond the asked length are ignored; fewer are treated as [`Event::Short`].
+    Received(&'a [u8]),
+    /// Flushed, discarded, zeroed or filled.
+    Stored,
+    /// Answer to [`Step::Status`], adjacent from its offset on.
+    Extents(&'a [Extent]),
+    /// The store could not do it.
+    Failed(StoreError),
+    /// The initiator offers fewer bytes than [`Step::Receive`] asks for (Expected Data Transfer Length).
+    Short,
+    /// The initiator offers more bytes than [`Step::Receive`] asks for. WRITE SAME ends with an error; other commands ask
+    /// again by the same step, and the rest becomes a residual.
+    Long,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// Status of the response.
+    pub status: Status,
+    /// Sense data of a CHECK CONDITION.
+    pub sense: Option<Sense>,
+    /// Bytes of answer in the scratch, already cut to the ALLOCATION LENGTH.
+    pub data: u32,
+}
+
+/// A command between events. Small (at most 96 bytes), moved into the server's task slot. Holds its CDB (16 bytes; no
+/// command with a longer one is supported).
+pub struct Command {
+    pub(crate) cdb: Cdb,
+    pub(crate) state: State,
+}
+
+/// What a command waits for.
+pub(crate) enum State {
+    /// Nothing: it is done.
+    Done,
+    /// The end of a read (false) or write (true) of the whole span.
+    Moving {
+        write: bool,
+    },
+    /// Parameter data or a pattern.
+    Receiving {
+        length: u32,
+        then: Received,
+    },
+    /// A flush; afterwards the unit stops, or nothing.
+    Flushing {
+        stop: bool,
+    },
+    /// Ranges that are worked off in bounded pieces.
+    Checking(sbc::verify::Checking),
+    Filling(sbc::write_same::Filling),
+    Unmapping(Box<sbc::unmap::Unmapping>),
+    /// Extents of GET LBA STATUS.
+    Extents,
+}
+
+/// Who takes the parameter data.
+pub(crate) type Received = fn(&mut Command, &[u8], &LogicalUnit, &mut Context<'_>) -> Step;
+
+impl Command {
+    /// Checks all that can be checked from the CDB: opcode, service action, reserved bits, NACA, range, length, write
+    /// protection, unit attention (INQUIRY, REPORT LUNS, REQUEST SENSE exempt), started or not. The task attribute is the
+    /// server's (ACA refused).
+    ///
+    /// `cdb`: as it came, 6 to 16 bytes, longer ones with the extended CDB.
+    #[inline]
+    pub fn start(cdb: &[u8], context: &mut Context<'_>) -> (Command, Step) {
+        let mut command = Command {
+            cdb: Cdb::new(cdb),
+            state: State::Done,
+        };
+        let step = match context.unit {
+            Some(unit) => command.begin(cdb.len(), unit, context),
+            None => command.begin_absent(context),
+        };
+        (command, step)
+    }
+
+    #[inline]
+    fn begin(&mut self, length: usize, unit: &Arc<LogicalUnit>, context: &mut Context<'_>) -> Step {
+        let (flags, attention) = match &mut context.nexus {
+            Some(nexus) => nexus.refresh(unit),
+            None => (unit.flags(), false),
+        };
+        let found = table::find(&self.cdb);
+        if attention
+            && !matches!(found, Found::Entry(entry) if entry.traits.has(Traits::EXEMPT))
+            && let Some(nexus) = &mut context.nexus
+            && let Some(attention) = nexus.pending().take()
+        {
+            return fail(attention.sense());
+        }
+        let entry = match found {
+            Found::Entry(entry) if entry.supported(unit) => entry,
+            Found::NoAction => return fail(Sense::field_in_cdb(1, Some(4))),
+            _ => return fail(Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE)),
+        };
+        if let Err(sense) = self.check(entry, length, flags) {
+            return fail(sense);
+        }
+        (entry.start)(self, unit, context)
+    }
+
+    #[inline]
+    fn check(&self, entry: &Entry, length: usize, flags: Flags) -> Result<(), Sense> {
+        if length < entry.usage.len() {
+            return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB));
+        }
+        if let Some((byte, bit)) = entry.reserved_bit(&self.cdb) {
+            return Err(Sense::field_in_cdb(byte, Some(bit)));
+        }
+        if entry.traits.has(Traits::MEDIUM) && flags.has(Flags::STOPPED) {
+            return Err(Sense::new(
+                SenseKey::NotReady,
+                asc::INITIALIZING_COMMAND_REQUIRED,
+            ));
+        }
+        if entry.traits.has(Traits::WRITES) {
+            if flags.has(Flags::READ_ONLY) {
+                return Err(Sense::new(SenseKey::DataProtect, asc::WRITE_PROTECTED));
+            }
+            if flags.has(Flags::SOFTWARE_PROTECTED) {
+                return Err(Sense::new(
+                    SenseKey::DataProtect,
+                    asc::SOFTWARE_WRITE_PROTECTED,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A command to a LUN that is not there (SPC-4 5.11, 6.6).
+    fn begin_absent(&mut self, context: &mut Context<'_>) -> Step {
+        let answer = match table::find(&self.cdb) {
+            Found::Entry(entry) if entry.traits.has(Traits::EXEMPT) => {
+                match entry.reserved_bit(&self.cdb) {
+                    Some((byte, bit)) => return fail(Sense::field_in_cdb(byte, Some(bit))),
+                    None => entry.opcode,
+                }
+            }
+            _ => return fail(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED)),
+        };
+        match answer {
+            spc::inquiry::OPCODE => spc::inquiry::absent(&self.cdb, context),
+            spc::luns::OPCODE => spc::luns::report(&self.cdb, context),
+            _ => spc::sense::absent(&self.cdb, context),
+        }
+    }
+
+    /// Takes what happened. After [`Step::Done`] nothing more is expected.
+    pub fn step(&mut self, event: Event<'_>, context: &mut Context<'_>) -> Step {
+        let step = match context.unit {
+            Some(unit) => self.advance(event, unit, context),
+            // The LUN was taken away under the command.
+            None => fail(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED)),
+        };
+        if matches!(step, Step::Done(_)) {
+            self.state = State::Done;
+        }
+        step
+    }
+
+    #[inline]
+    fn advance(
+        &mut self,
+        event: Event<'_>,
+        unit: &Arc<LogicalUnit>,
+        context: &mut Context<'_>,
+    ) -> Step {
+        let write_same = matches!(
+            self.cdb.opcode(),
+            sbc::write_same::WRITE_SAME_10 | sbc::write_same::WRITE_SAME_16
+        );
+        match (&mut self.state, event) {
+            (State::Moving { .. }, Event::Moved) => good(),
+            (state, Event::Failed(error)) => {
+                fail(Sense::from_store(error, unit.block_size(), state.writes()))
+            }
+            (State::Moving { .. }, Event::Miscompare { offset }) => fail(
+                Sense::new(SenseKey::Miscompare, asc::MISCOMPARE_DURING_VERIFY)
+                    .with_information(offset),
+            ),
+            (State::Receiving { length, then }, Event::Received(data))
+                if data.len() >= *length as usize =>
+            {
+                let (length, then) = (*length as usize, *then);
+                then(self, &data[..length], unit, context)
+            }
+            // Data-out of WRITE SAME is exactly one block.
+            (State::Receiving { .. }, Event::Received(_) | Event::Short | Event::Long)
+                if write_same =>
+            {
+                fail(Sense::illegal(
+                    asc::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT,
+                ))
+            }
+            (State::Receiving { .. }, Event::Received(_) | Event::Short) => {
+                fail(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR))
+            }
+            (State::Receiving { length, .. }, Event::Long) => Step::Receive { length: *length },
+            (State::Flushing { stop }, Event::Stored) => {
+                if *stop {
+                    unit.change(None, None, |flags| flags.set(Flags::STOPPED, true));
+                }
+                good()
+            }
+            (State::Checking(checking), Event::Moved) => checking.next(unit),
+            (State::Filling(filling), Event::Stored) => filling.next(),
+            (State::Unmapping(unmapping), Event::Stored) => unmapping.next(),
+            (State::Extents, Event::Extents(extents)) => {
+                sbc::capacity::lba_status(&self.cdb, extents, unit, context)
+            }
+            _ => fail(Sense::new(
+                SenseKey::HardwareError,
+                asc::INTERNAL_TARGET_FAILURE,
+            )),
+        }
+    }
+
+    /// Waits for parameter data.
+    pub(crate) fn receive(&mut self, length: u32, then: Received) -> Step {
+        self.state = State::Receiving { length, then };
+        Step::Receive { length }
+    }
+
+    /// Waits for a flush; `stop`: the unit is stopped after it.
+    pub(crate) fn flush(&mut self, stop: bool) -> Step {
+        self.state = State::Flushing { stop };
+        Step::Flush
+    }
+}
+
+impl State {
+    /// The store was asked to change something.
+    fn writes(&self) -> bool {
+        match self {
+            State::Moving { write } => *write,
+            State::Flushing { .. } | State::Filling(_) | State::Unmapping(_) => true,
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Command({:02x?})", self.cdb.0)
+    }
+}
+
+/// Done without data.
+#[inline]
+pub(crate) fn good() -> Step {
+    Step::Done(Outcome {
+        status: Status::Good,
+        sense: None,
+        data: 0,
+    })
+}
+
+/// Done with CHECK CONDITION.
+#[cold]
+pub(crate) fn fail(sense: Sense) -> Step {
+    Step::Done(Outcome {
+        status: Status::CheckCondition,
+        sense: Some(sense),
+        data: 0,
+    })
+}
+
+/// Done, with the scratch as answer, cut to the ALLOCATION LENGTH.
+pub(crate) fn answer(context: &mut Context<'_>, allocation_length: u32) -> Step {
+    let length = u32::try_from(context.scratch.len()).unwrap_or(u32::MAX);
+    Step::Done(Outcome {
+        status: Status::Good,
+        sense: None,
+        data: length.min(allocation_length),
+    })
+}

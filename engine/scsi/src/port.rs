@@ -1,0 +1,75 @@
+//! Target ports and logical unit numbers (SAM-5 4.7).
+
+use crate::unit::LogicalUnit;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What the target port looks like to SCSI: names for VPD 83h, and its LUNs.
+#[derive(Debug)]
+pub struct TargetPort {
+    /// Target iqn.
+    pub target_name: String,
+    /// Target portal group tag.
+    pub portal_group: u16,
+    /// RELATIVE TARGET PORT IDENTIFIER, allocated once and recorded.
+    pub relative_port: u16,
+    /// LUN (0..16383) to logical unit.
+    pub luns: BTreeMap<u16, Arc<LogicalUnit>>,
+}
+
+/// What [`lun_number`] gives for the REPORT LUNS well-known logical unit. No map holds it: it is answered as a LUN that
+/// is not there, which is enough for REPORT LUNS, INQUIRY and REQUEST SENSE.
+pub const WELL_KNOWN_REPORT_LUNS: u16 = 0xC101;
+
+/// Decodes the 8-byte SAM LUN, as a big-endian number: peripheral device addressing on bus 0, flat space addressing, and
+/// the well-known REPORT LUNS. Gives the LUN number, or None (no such LUN).
+pub fn lun_number(raw: u64) -> Option<u16> {
+    let [first, second, rest @ ..] = raw.to_be_bytes();
+    if rest != [0; 6] {
+        return None;
+    }
+    match first >> 6 {
+        0b00 if first == 0 => Some(u16::from(second)),
+        0b01 => Some(u16::from(first & 0x3F) << 8 | u16::from(second)),
+        _ if u16::from_be_bytes([first, second]) == WELL_KNOWN_REPORT_LUNS => {
+            Some(WELL_KNOWN_REPORT_LUNS)
+        }
+        _ => None,
+    }
+}
+
+/// The 8-byte SAM LUN of a number below 16384: peripheral device addressing below 256, flat space addressing above.
+pub fn lun_field(lun: u16) -> [u8; 8] {
+    let [high, low] = lun.to_be_bytes();
+    let first = if lun < 256 { 0 } else { 0x40 | high & 0x3F };
+    [first, low, 0, 0, 0, 0, 0, 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lun_survives_its_field() {
+        for lun in 0..16384 {
+            assert_eq!(lun_number(u64::from_be_bytes(lun_field(lun))), Some(lun));
+        }
+    }
+
+    #[test]
+    fn other_addressing_methods_and_deeper_levels_are_no_lun() {
+        assert_eq!(lun_number(0x0005_0000_0000_0000), Some(5));
+        assert_eq!(lun_number(0x4005_0000_0000_0000), Some(5));
+        assert_eq!(
+            lun_number(0xC101_0000_0000_0000),
+            Some(WELL_KNOWN_REPORT_LUNS)
+        );
+        assert_eq!(lun_number(0x0105_0000_0000_0000), None, "bus 1");
+        assert_eq!(
+            lun_number(0x8005_0000_0000_0000),
+            None,
+            "logical unit addressing"
+        );
+        assert_eq!(lun_number(0xD200_0005_0000_0000), None, "extended flat");
+        assert_eq!(lun_number(0x0005_0001_0000_0000), None, "second level");
+    }
+}

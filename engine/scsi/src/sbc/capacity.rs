@@ -1,0 +1,130 @@
+//! READ CAPACITY 10 and 16, GET LBA STATUS (SBC-3 5.6, 5.15, 5.16).
+
+use crate::{
+    cdb::Cdb,
+    command::{Command, Context, State, Step, answer, fail},
+    sbc::range::out_of_range,
+    table::{Entry, Traits},
+    unit::LogicalUnit,
+};
+use backstore_api::Extent;
+
+pub(crate) const TABLE: &[Entry] = &[
+    Entry::new(
+        &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        Traits::NONE,
+        read_capacity_10,
+    ),
+    Entry::action(
+        0x10,
+        &[
+            0x9E, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0,
+        ],
+        Traits::NONE,
+        read_capacity_16,
+    ),
+    Entry::action(
+        0x12,
+        &[
+            0x9E, 0x12, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0,
+            0,
+        ],
+        Traits::MEDIUM,
+        get_lba_status,
+    )
+    .timeouts(1, 30),
+];
+
+/// Most descriptors in one answer of GET LBA STATUS.
+const MOST_EXTENTS: u32 = 1024;
+
+fn read_capacity_10(_: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    let last = u32::try_from(unit.blocks().saturating_sub(1)).unwrap_or(u32::MAX);
+    context.scratch.clear();
+    context.scratch.extend(last.to_be_bytes());
+    context.scratch.extend(unit.block_size().to_be_bytes());
+    answer(context, 8)
+}
+
+fn read_capacity_16(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    let mut data = [0u8; 32];
+    data[..8].copy_from_slice(&unit.blocks().saturating_sub(1).to_be_bytes());
+    data[8..12].copy_from_slice(&unit.block_size().to_be_bytes());
+    data[13] = physical_exponent(unit);
+    if unit.thin() {
+        data[14] |= 0x80; // LBPME
+        if unit.store().discard_zeroes {
+            data[14] |= 0x40; // LBPRZ
+        }
+    }
+    context.scratch.clear();
+    context.scratch.extend(data);
+    answer(context, command.cdb.u32(10))
+}
+
+/// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT.
+pub(crate) fn physical_exponent(unit: &LogicalUnit) -> u8 {
+    let blocks = unit.store().physical_block >> unit.block_shift();
+    if blocks.is_power_of_two() {
+        (blocks.trailing_zeros() as u8).min(15)
+    } else {
+        0
+    }
+}
+
+fn get_lba_status(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    let (lba, allocation_length) = (command.cdb.u64(2), command.cdb.u32(10));
+    if lba >= unit.blocks() {
+        return fail(out_of_range(lba));
+    }
+    if allocation_length < 24 {
+        // No room for a descriptor: the header alone, without asking the store.
+        return lba_status(&command.cdb, &[], unit, context);
+    }
+    command.state = State::Extents;
+    let offset = lba << unit.block_shift();
+    let length = (unit.blocks() << unit.block_shift()) - offset;
+    Step::Status {
+        offset,
+        length,
+        limit: ((allocation_length - 8) / 16).min(MOST_EXTENTS),
+    }
+}
+
+/// The answer. Extents are cut to whole blocks; what the store did not say is mapped.
+pub(crate) fn lba_status(
+    cdb: &Cdb,
+    extents: &[Extent],
+    unit: &LogicalUnit,
+    context: &mut Context<'_>,
+) -> Step {
+    let (shift, mut next) = (unit.block_shift(), cdb.u64(2));
+    context.scratch.clear();
+    context.scratch.extend([0; 8]);
+    for extent in extents.iter().take(MOST_EXTENTS as usize) {
+        let end = extent
+            .offset
+            .saturating_add(extent.length)
+            .div_ceil(1 << shift)
+            .min(unit.blocks());
+        while next < end {
+            let count = (end - next).min(u64::from(u32::MAX)) as u32;
+            descriptor(context.scratch, next, count, extent.mapped);
+            next += u64::from(count);
+        }
+    }
+    if context.scratch.len() == 8 {
+        let count = (unit.blocks() - next).min(u64::from(u32::MAX)) as u32;
+        descriptor(context.scratch, next, count, true);
+    }
+    let length = (context.scratch.len() - 4) as u32;
+    context.scratch[..4].copy_from_slice(&length.to_be_bytes());
+    answer(context, cdb.u32(10))
+}
+
+fn descriptor(out: &mut Vec<u8>, lba: u64, count: u32, mapped: bool) {
+    out.extend(lba.to_be_bytes());
+    out.extend(count.to_be_bytes());
+    // PROVISIONING STATUS: 0h mapped, 1h deallocated.
+    out.extend([u8::from(!mapped), 0, 0, 0]);
+}

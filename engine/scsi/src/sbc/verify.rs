@@ -1,0 +1,162 @@
+//! VERIFY and WRITE AND VERIFY of 10, 12 and 16 bytes (SBC-3 5.31 to 5.33, 5.40 to 5.42).
+
+use crate::{
+    cdb::Cdb,
+    command::{Command, Context, Span, State, Step, fail, good},
+    sbc::range::Blocks,
+    sense::Sense,
+    table::{Entry, Traits},
+    unit::LogicalUnit,
+};
+
+const READS: Traits = Traits::MEDIUM;
+const WRITES: Traits = Traits::MEDIUM.and(Traits::WRITES);
+
+pub(crate) const TABLE: &[Entry] = &[
+    Entry::new(
+        &[0x2F, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00],
+        READS,
+        verify_10,
+    )
+    .timeouts(2, 60),
+    Entry::new(
+        &[0x2E, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00],
+        WRITES,
+        write_10,
+    )
+    .timeouts(2, 60),
+    Entry::new(
+        &[
+            0xAF, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00,
+        ],
+        READS,
+        verify_12,
+    )
+    .timeouts(2, 60),
+    Entry::new(
+        &[
+            0xAE, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00,
+        ],
+        WRITES,
+        write_12,
+    )
+    .timeouts(2, 60),
+    Entry::new(
+        &[
+            0x8F, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
+            0x00, 0x00,
+        ],
+        READS,
+        verify_16,
+    )
+    .timeouts(2, 60),
+    Entry::new(
+        &[
+            0x8E, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
+            0x00, 0x00,
+        ],
+        WRITES,
+        write_16,
+    )
+    .timeouts(2, 60),
+];
+
+/// The rest of a medium verification, one bounded piece after the other.
+pub(crate) struct Checking {
+    offset: u64,
+    left: u64,
+}
+
+impl Checking {
+    pub fn next(&mut self, unit: &LogicalUnit) -> Step {
+        let length = self.left.min(u64::from(unit.max_transfer()));
+        if length == 0 {
+            return good();
+        }
+        let span = Span {
+            offset: self.offset,
+            length: length as u32,
+        };
+        self.offset += length;
+        self.left -= length;
+        Step::Check { span }
+    }
+}
+
+fn verify_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    verify(command, Blocks::of_10(&command.cdb), unit)
+}
+
+fn verify_12(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    verify(command, Blocks::of_12(&command.cdb), unit)
+}
+
+fn verify_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    verify(command, Blocks::of_16(&command.cdb), unit)
+}
+
+fn write_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_10(&command.cdb), unit)
+}
+
+fn write_12(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_12(&command.cdb), unit)
+}
+
+fn write_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_16(&command.cdb), unit)
+}
+
+/// BYTCHK.
+fn byte_check(cdb: &Cdb) -> u8 {
+    cdb.byte(1) >> 1 & 0b11
+}
+
+fn verify(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
+    let repeat = match byte_check(&command.cdb) {
+        0b00 => return check(command, blocks, unit),
+        0b01 => false,
+        0b11 => true,
+        _ => return fail(Sense::field_in_cdb(1, Some(2))),
+    };
+    match blocks.transfer(unit) {
+        Ok(Some(span)) => {
+            command.state = State::Moving { write: false };
+            Step::Compare { span, repeat }
+        }
+        Ok(None) => good(),
+        Err(sense) => fail(sense),
+    }
+}
+
+/// Medium verification alone. MAXIMUM TRANSFER LENGTH doesn't apply: nothing is transferred.
+fn check(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
+    if let Err(sense) = blocks.check(unit) {
+        return fail(sense);
+    }
+    let (offset, left) = blocks.bytes(unit);
+    let mut checking = Checking { offset, left };
+    let step = checking.next(unit);
+    command.state = State::Checking(checking);
+    step
+}
+
+/// Reading back compares the bytes in any case, so BYTCHK 00b and 01b are the same here. What is verified has to be on
+/// the medium, hence durable.
+fn write(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
+    if byte_check(&command.cdb) > 0b01 {
+        return fail(Sense::field_in_cdb(1, Some(2)));
+    }
+    match blocks.transfer(unit) {
+        Ok(Some(span)) => {
+            command.state = State::Moving { write: true };
+            Step::Write {
+                span,
+                durable: true,
+                verify: true,
+            }
+        }
+        Ok(None) => good(),
+        Err(sense) => fail(sense),
+    }
+}

@@ -1,0 +1,183 @@
+//! WRITE SAME 10 and 16 (SBC-3 5.43, 5.44).
+
+use crate::{
+    cdb::Cdb,
+    command::{Command, Context, State, Step, fail, good},
+    sbc::range::Blocks,
+    sense::Sense,
+    table::{Entry, Traits},
+    unit::LogicalUnit,
+};
+
+pub(crate) const WRITE_SAME_10: u8 = 0x41;
+pub(crate) const WRITE_SAME_16: u8 = 0x93;
+
+const WRITES: Traits = Traits::MEDIUM.and(Traits::WRITES);
+
+pub(crate) const TABLE: &[Entry] = &[
+    Entry::new(
+        &[
+            WRITE_SAME_10,
+            0x18,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0x00,
+            0xFF,
+            0xFF,
+            0x00,
+        ],
+        WRITES,
+        write_same_10,
+    )
+    .timeouts(5, 120),
+    Entry::new(
+        &[
+            WRITE_SAME_16,
+            0x19,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0xFF,
+            0x00,
+            0x00,
+        ],
+        WRITES,
+        write_same_16,
+    )
+    .timeouts(5, 120),
+];
+
+/// MAXIMUM WRITE SAME LENGTH in blocks (VPD B0h): bounds the time that one command takes.
+pub(crate) const MOST_BLOCKS: u64 = 65535;
+
+/// Bytes of one step. A pattern is written out; zeroes are mostly a matter of metadata.
+const FILL_PIECE: u64 = 1 << 20;
+const ZERO_PIECE: u64 = 32 << 20;
+
+/// The rest of a WRITE SAME, one bounded piece after the other.
+pub(crate) struct Filling {
+    offset: u64,
+    left: u64,
+    durable: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    Pattern,
+    Zero { unmap: bool },
+}
+
+impl Filling {
+    pub fn next(&mut self) -> Step {
+        let piece = match self.kind {
+            Kind::Pattern => FILL_PIECE,
+            Kind::Zero { .. } => ZERO_PIECE,
+        };
+        let (offset, length, durable) = (self.offset, self.left.min(piece), self.durable);
+        self.offset += length;
+        self.left -= length;
+        match self.kind {
+            _ if length == 0 => good(),
+            Kind::Pattern => Step::Fill {
+                offset,
+                length,
+                durable,
+            },
+            Kind::Zero { unmap } => Step::Zero {
+                offset,
+                length,
+                unmap,
+                durable,
+            },
+        }
+    }
+}
+
+fn write_same_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    write_same(command, Blocks::of_10(&command.cdb), unit)
+}
+
+fn write_same_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    write_same(command, Blocks::of_16(&command.cdb), unit)
+}
+
+fn blocks(cdb: &Cdb) -> Blocks {
+    if cdb.opcode() == WRITE_SAME_10 {
+        Blocks::of_10(cdb)
+    } else {
+        Blocks::of_16(cdb)
+    }
+}
+
+/// UNMAP.
+fn unmap(cdb: &Cdb) -> bool {
+    cdb.bit(1, 3)
+}
+
+fn write_same(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
+    if let Err(sense) = check(&command.cdb, &blocks, unit) {
+        return fail(sense);
+    }
+    // NDOB (WRITE SAME 16 only, the bit is reserved in the other): zeroes, without data.
+    if command.cdb.bit(1, 0) {
+        return fill(
+            command,
+            Kind::Zero {
+                unmap: unmap(&command.cdb),
+            },
+            unit,
+        );
+    }
+    command.receive(unit.block_size(), pattern)
+}
+
+fn check(cdb: &Cdb, blocks: &Blocks, unit: &LogicalUnit) -> Result<(), Sense> {
+    // ANC_SUP is 0, and ANCHOR without UNMAP is wrong in any case.
+    if cdb.bit(1, 4) {
+        return Err(Sense::field_in_cdb(1, Some(4)));
+    }
+    if unmap(cdb) && !unit.thin() {
+        return Err(Sense::field_in_cdb(1, Some(3)));
+    }
+    blocks.check(unit)?;
+    // WSNZ is 1.
+    if blocks.count == 0 || blocks.count > MOST_BLOCKS {
+        return Err(blocks.count_refused());
+    }
+    Ok(())
+}
+
+/// The block has come. Only zeroes may be unmapped: blocks that are unmapped read as zeroes, or the command would not
+/// have written what it was given (SBC-3 4.7.3.4.4).
+fn pattern(command: &mut Command, block: &[u8], unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    let kind = match block.iter().all(|byte| *byte == 0) {
+        true => Kind::Zero {
+            unmap: unmap(&command.cdb),
+        },
+        false => Kind::Pattern,
+    };
+    fill(command, kind, unit)
+}
+
+fn fill(command: &mut Command, kind: Kind, unit: &LogicalUnit) -> Step {
+    let (offset, left) = blocks(&command.cdb).bytes(unit);
+    let mut filling = Filling {
+        offset,
+        left,
+        durable: !unit.write_cache(),
+        kind,
+    };
+    let step = filling.next();
+    command.state = State::Filling(filling);
+    step
+}

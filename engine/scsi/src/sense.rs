@@ -1,0 +1,235 @@
+//! Sense data: what it says, and its fixed and descriptor formats (SPC-4 4.5).
+
+use backstore_api::StoreError;
+use std::fmt;
+
+/// Sense keys (SPC-4 table 48).
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SenseKey {
+    /// Nothing to report.
+    NoSense = 0x0,
+    /// The unit can't be reached.
+    NotReady = 0x2,
+    /// The medium failed.
+    MediumError = 0x3,
+    /// The device server failed.
+    HardwareError = 0x4,
+    /// The command is wrong.
+    IllegalRequest = 0x5,
+    /// A unit attention condition.
+    UnitAttention = 0x6,
+    /// Writing is not allowed.
+    DataProtect = 0x7,
+    /// The device server gave up the command.
+    AbortedCommand = 0xB,
+    /// Data differs from the medium.
+    Miscompare = 0xE,
+}
+
+/// ADDITIONAL SENSE CODE and QUALIFIER in one number, `0xAAQQ` (SPC-4 annex F).
+pub mod asc {
+    #![allow(missing_docs)] // the names are the standard's texts
+    pub const NONE: u16 = 0x0000;
+    pub const NOT_READY_CAUSE_NOT_REPORTABLE: u16 = 0x0400;
+    pub const INITIALIZING_COMMAND_REQUIRED: u16 = 0x0402;
+    pub const WRITE_ERROR: u16 = 0x0C00;
+    pub const INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT: u16 = 0x0E03;
+    pub const UNRECOVERED_READ_ERROR: u16 = 0x1100;
+    pub const PARAMETER_LIST_LENGTH_ERROR: u16 = 0x1A00;
+    pub const MISCOMPARE_DURING_VERIFY: u16 = 0x1D00;
+    pub const INVALID_COMMAND_OPERATION_CODE: u16 = 0x2000;
+    pub const LBA_OUT_OF_RANGE: u16 = 0x2100;
+    pub const INVALID_FIELD_IN_CDB: u16 = 0x2400;
+    pub const LOGICAL_UNIT_NOT_SUPPORTED: u16 = 0x2500;
+    pub const INVALID_FIELD_IN_PARAMETER_LIST: u16 = 0x2600;
+    pub const WRITE_PROTECTED: u16 = 0x2700;
+    pub const SOFTWARE_WRITE_PROTECTED: u16 = 0x2702;
+    pub const SPACE_ALLOCATION_FAILED: u16 = 0x2707;
+    pub const POWER_ON_OCCURRED: u16 = 0x2901;
+    pub const BUS_DEVICE_RESET: u16 = 0x2903;
+    pub const NEXUS_LOSS: u16 = 0x2907;
+    pub const MODE_PARAMETERS_CHANGED: u16 = 0x2A01;
+    pub const CAPACITY_CHANGED: u16 = 0x2A09;
+    pub const COMMANDS_CLEARED: u16 = 0x2F00;
+    pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
+    pub const INQUIRY_CHANGED: u16 = 0x3F03;
+    pub const REPORTED_LUNS_CHANGED: u16 = 0x3F0E;
+    pub const INTERNAL_TARGET_FAILURE: u16 = 0x4400;
+}
+
+/// SENSE KEY SPECIFIC (SPC-4 4.5.2.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Specific {
+    /// SKSV is zero.
+    None,
+    /// Field pointer of ILLEGAL REQUEST.
+    Field {
+        /// In the CDB; else in the parameter list.
+        cdb: bool,
+        /// Byte where the field begins.
+        byte: u16,
+        /// Its most significant bit, when it is not the whole byte.
+        bit: Option<u8>,
+    },
+    /// Progress of NOT READY and NO SENSE, in 65,536ths.
+    Progress(u16),
+}
+
+/// Sense data without a format. The format is chosen when it is written: see [`Sense::emit`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sense {
+    /// SENSE KEY.
+    pub key: SenseKey,
+    /// ADDITIONAL SENSE CODE (high byte) and QUALIFIER (low byte); names in [`asc`].
+    pub asc: u16,
+    /// INFORMATION; VALID is set when there is any.
+    pub information: Option<u64>,
+    /// SENSE KEY SPECIFIC.
+    pub specific: Specific,
+}
+
+impl Sense {
+    /// Sense of a key and code, without details.
+    pub const fn new(key: SenseKey, asc: u16) -> Sense {
+        Sense {
+            key,
+            asc,
+            information: None,
+            specific: Specific::None,
+        }
+    }
+
+    /// ILLEGAL REQUEST with a code of [`asc`].
+    pub const fn illegal(asc: u16) -> Sense {
+        Sense::new(SenseKey::IllegalRequest, asc)
+    }
+
+    /// ILLEGAL REQUEST, INVALID FIELD IN CDB, with the place of the field.
+    pub const fn field_in_cdb(byte: u16, bit: Option<u8>) -> Sense {
+        let mut sense = Sense::illegal(asc::INVALID_FIELD_IN_CDB);
+        sense.specific = Specific::Field {
+            cdb: true,
+            byte,
+            bit,
+        };
+        sense
+    }
+
+    /// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST, with the place of the field.
+    pub const fn field_in_parameters(byte: u16, bit: Option<u8>) -> Sense {
+        let mut sense = Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST);
+        sense.specific = Specific::Field {
+            cdb: false,
+            byte,
+            bit,
+        };
+        sense
+    }
+
+    /// The same with INFORMATION.
+    pub const fn with_information(mut self, information: u64) -> Sense {
+        self.information = Some(information);
+        self
+    }
+
+    /// Writes it in the format that the unit's D_SENSE bit asks for (`descriptor`: response code 72h, else 70h, both
+    /// "current"); gives its length: 18 for fixed format, 8 to 28 for descriptor format.
+    ///
+    /// Fixed format has 4 bytes for INFORMATION: a larger value is left out and VALID stays zero (SPC-4 4.5.3).
+    pub fn emit(&self, descriptor: bool, out: &mut [u8; 252]) -> usize {
+        let (code, qualifier) = ((self.asc >> 8) as u8, self.asc as u8);
+        let specific = self.specific_bytes();
+        if !descriptor {
+            out[..18].fill(0);
+            out[0] = 0x70;
+            if let Some(information) = self.information.and_then(|i| u32::try_from(i).ok()) {
+                out[0] |= 0x80;
+                out[3..7].copy_from_slice(&information.to_be_bytes());
+            }
+            out[2] = self.key as u8;
+            out[7] = 10;
+            out[12] = code;
+            out[13] = qualifier;
+            if let Some(bytes) = specific {
+                out[15..18].copy_from_slice(&bytes);
+            }
+            return 18;
+        }
+        out[..8].copy_from_slice(&[0x72, self.key as u8, code, qualifier, 0, 0, 0, 0]);
+        let mut end = 8;
+        if let Some(information) = self.information {
+            out[end..end + 4].copy_from_slice(&[0x00, 0x0A, 0x80, 0]);
+            out[end + 4..end + 12].copy_from_slice(&information.to_be_bytes());
+            end += 12;
+        }
+        if let Some(bytes) = specific {
+            out[end..end + 8].copy_from_slice(&[0x02, 0x06, 0, 0, bytes[0], bytes[1], bytes[2], 0]);
+            end += 8;
+        }
+        out[7] = (end - 8) as u8;
+        end
+    }
+
+    /// The three bytes with SKSV, if there is anything to say.
+    fn specific_bytes(&self) -> Option<[u8; 3]> {
+        let (first, value) = match self.specific {
+            Specific::None => return None,
+            Specific::Field { cdb, byte, bit } => {
+                let place = if cdb { 0x40 } else { 0 };
+                (place | bit.map_or(0, |bit| 0x08 | (bit & 7)), byte)
+            }
+            Specific::Progress(progress) => (0, progress),
+        };
+        let [high, low] = value.to_be_bytes();
+        Some([0x80 | first, high, low])
+    }
+
+    /// What an initiator is told when the store could not do it. `block_size` turns the byte offset into the LBA of
+    /// INFORMATION; `write`: the store was asked to change something.
+    pub fn from_store(error: StoreError, block_size: u32, write: bool) -> Sense {
+        let medium = if write {
+            asc::WRITE_ERROR
+        } else {
+            asc::UNRECOVERED_READ_ERROR
+        };
+        match error {
+            StoreError::Medium { offset } => Sense::new(SenseKey::MediumError, medium)
+                .with_information(offset / u64::from(block_size.max(1))),
+            StoreError::NoSpace => Sense::new(SenseKey::DataProtect, asc::SPACE_ALLOCATION_FAILED),
+            StoreError::Gone => Sense::new(SenseKey::NotReady, asc::NOT_READY_CAUSE_NOT_REPORTABLE),
+            StoreError::Latched => Sense::new(SenseKey::MediumError, asc::WRITE_ERROR),
+            StoreError::ReadOnly => Sense::new(SenseKey::DataProtect, asc::WRITE_PROTECTED),
+            StoreError::Other(_) => {
+                Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Sense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} {:02x}h/{:02x}h",
+            self.key,
+            self.asc >> 8,
+            self.asc & 0xFF
+        )?;
+        if let Some(information) = self.information {
+            write!(f, " information {information:#x}")?;
+        }
+        match self.specific {
+            Specific::None => Ok(()),
+            Specific::Field { cdb, byte, bit } => {
+                write!(
+                    f,
+                    " at {} byte {byte}",
+                    if cdb { "CDB" } else { "parameter list" }
+                )?;
+                bit.map_or(Ok(()), |bit| write!(f, " bit {bit}"))
+            }
+            Specific::Progress(progress) => write!(f, " progress {progress}/65536"),
+        }
+    }
+}

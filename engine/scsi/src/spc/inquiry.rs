@@ -1,0 +1,79 @@
+//! INQUIRY and its standard data (SPC-4 6.6).
+
+use crate::{
+    cdb::Cdb,
+    command::{Command, Context, Step, answer, fail},
+    identity::ascii,
+    sense::Sense,
+    spc::vpd,
+    table::{Entry, Traits},
+    unit::LogicalUnit,
+};
+
+pub(crate) const OPCODE: u8 = 0x12;
+
+pub(crate) const TABLE: &[Entry] = &[Entry::new(
+    &[OPCODE, 0x01, 0xFF, 0xFF, 0xFF, 0x00],
+    Traits::EXEMPT,
+    inquiry,
+)];
+
+/// SAM-5, iSCSI, SPC-4, SBC-3, each without a particular revision (SPC-4 table 143).
+const VERSION_DESCRIPTORS: [u16; 4] = [0x00A0, 0x0960, 0x0460, 0x04C0];
+/// Standard data ends behind the eight version descriptors and what is reserved.
+const STANDARD_LENGTH: usize = 96;
+/// PERIPHERAL QUALIFIER 011b, DEVICE TYPE 1Fh: no such logical unit can be there.
+const ABSENT: u8 = 0x7F;
+
+fn inquiry(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    let (page, allocation_length) = (command.cdb.byte(2), u32::from(command.cdb.u16(3)));
+    context.scratch.clear();
+    if command.cdb.bit(1, 0) {
+        if !vpd::emit(page, unit, context.port, context.scratch) {
+            return fail(Sense::field_in_cdb(2, None));
+        }
+    } else if page != 0 {
+        return fail(Sense::field_in_cdb(2, None));
+    } else {
+        let identity = unit.identity();
+        standard(
+            0x00,
+            &identity.vendor,
+            &identity.product,
+            &identity.revision,
+            context.scratch,
+        );
+    }
+    answer(context, allocation_length)
+}
+
+/// INQUIRY to a LUN that is not there. It has no vital product data.
+pub(crate) fn absent(cdb: &Cdb, context: &mut Context<'_>) -> Step {
+    if cdb.bit(1, 0) || cdb.byte(2) != 0 {
+        return fail(Sense::field_in_cdb(if cdb.bit(1, 0) { 1 } else { 2 }, None));
+    }
+    context.scratch.clear();
+    standard(ABSENT, "", "", "", context.scratch);
+    answer(context, u32::from(cdb.u16(3)))
+}
+
+fn standard(peripheral: u8, vendor: &str, product: &str, revision: &str, out: &mut Vec<u8>) {
+    out.extend([
+        peripheral,
+        0x00, // RMB 0
+        0x06, // VERSION: SPC-4
+        0x12, // HISUP, RESPONSE DATA FORMAT 2
+        (STANDARD_LENGTH - 5) as u8,
+        0x00, // no SCCS, TPGS 00b, no 3PC, no PROTECT
+        0x10, // MULTIP
+        0x02, // CMDQUE
+    ]);
+    ascii(out, vendor, 8);
+    ascii(out, product, 16);
+    ascii(out, revision, 4);
+    out.resize(58, 0);
+    for version in VERSION_DESCRIPTORS {
+        out.extend(version.to_be_bytes());
+    }
+    out.resize(STANDARD_LENGTH, 0);
+}

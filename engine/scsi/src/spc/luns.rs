@@ -1,0 +1,53 @@
+//! REPORT LUNS (SPC-4 6.33).
+
+use crate::{
+    attention::Attention,
+    cdb::Cdb,
+    command::{Command, Context, Step, answer, fail},
+    port::lun_field,
+    sense::Sense,
+    table::{Entry, Traits},
+    unit::LogicalUnit,
+};
+
+pub(crate) const OPCODE: u8 = 0xA0;
+
+pub(crate) const TABLE: &[Entry] = &[Entry::new(
+    &[OPCODE, 0, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
+    Traits::EXEMPT,
+    report_luns,
+)];
+
+fn report_luns(command: &mut Command, _: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    let step = report(&command.cdb, context);
+    // Who reads the list knows of its change (SAM-5 5.14.1).
+    if let Some(nexus) = &mut context.nexus {
+        nexus.pending().remove(Attention::ReportedLunsChanged);
+    }
+    step
+}
+
+/// The answer is the same for every LUN, also for one that is not there.
+pub(crate) fn report(cdb: &Cdb, context: &mut Context<'_>) -> Step {
+    let with_luns = match cdb.byte(2) {
+        // All but well-known ones; all.
+        0x00 | 0x02 => true,
+        // Well-known ones: none is in the map.
+        0x01 => false,
+        _ => return fail(Sense::field_in_cdb(2, None)),
+    };
+    let allocation_length = cdb.u32(6);
+    if allocation_length < 16 {
+        return fail(Sense::field_in_cdb(6, None));
+    }
+    context.scratch.clear();
+    context.scratch.extend([0; 8]);
+    if with_luns {
+        for lun in context.port.luns.keys().filter(|lun| **lun < 16384) {
+            context.scratch.extend(lun_field(*lun));
+        }
+    }
+    let length = (context.scratch.len() - 8) as u32;
+    context.scratch[..4].copy_from_slice(&length.to_be_bytes());
+    answer(context, allocation_length)
+}

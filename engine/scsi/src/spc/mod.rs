@@ -1,0 +1,10 @@
+//! Commands of every device type (SPC-4).
+
+pub(crate) mod inquiry;
+pub(crate) mod luns;
+pub(crate) mod mode_pages;
+pub(crate) mod mode_select;
+pub(crate) mod mode_sense;
+pub(crate) mod opcodes;
+pub(crate) mod sense;
+pub(crate) mod vpd;

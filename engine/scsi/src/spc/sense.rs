@@ -1,0 +1,76 @@
+//! TEST UNIT READY, REQUEST SENSE, SEND DIAGNOSTIC (SPC-4 6.39, 6.42, 6.47).
+
+use crate::{
+    cdb::Cdb,
+    command::{Command, Context, Step, answer, fail, good},
+    sense::{Sense, SenseKey, asc},
+    table::{Entry, Traits},
+    unit::{Flags, LogicalUnit},
+};
+
+pub(crate) const TABLE: &[Entry] = &[
+    Entry::new(
+        &[0x00, 0x00, 0x00, 0x00, 0x00, 0x00],
+        Traits::MEDIUM,
+        test_unit_ready,
+    ),
+    Entry::new(
+        &[0x03, 0x01, 0x00, 0x00, 0xFF, 0x00],
+        Traits::EXEMPT,
+        request_sense,
+    ),
+    Entry::new(
+        &[0x1D, 0xF7, 0x00, 0xFF, 0xFF, 0x00],
+        Traits::NONE,
+        send_diagnostic,
+    ),
+];
+
+fn test_unit_ready(_: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    good()
+}
+
+/// Sense data is given with CHECK CONDITION, so what is left to ask for are a pending unit attention, which is cleared
+/// by this, and the stopped state.
+fn request_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    let attention = context
+        .nexus
+        .as_mut()
+        .and_then(|nexus| nexus.pending().take());
+    let sense = match attention {
+        Some(attention) => attention.sense(),
+        None if unit.flags().has(Flags::STOPPED) => {
+            Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_REQUIRED)
+        }
+        None => Sense::new(SenseKey::NoSense, asc::NONE),
+    };
+    give(sense, &command.cdb, context)
+}
+
+/// REQUEST SENSE to a LUN that is not there.
+pub(crate) fn absent(cdb: &Cdb, context: &mut Context<'_>) -> Step {
+    give(
+        Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED),
+        cdb,
+        context,
+    )
+}
+
+fn give(sense: Sense, cdb: &Cdb, context: &mut Context<'_>) -> Step {
+    let mut bytes = [0; 252];
+    let length = sense.emit(cdb.bit(1, 0), &mut bytes);
+    context.scratch.clear();
+    context.scratch.extend_from_slice(&bytes[..length]);
+    answer(context, u32::from(cdb.byte(4)))
+}
+
+/// The default self-test finds nothing, at once. Other tests and diagnostic pages are not supported.
+fn send_diagnostic(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    if command.cdb.byte(1) & 0xE0 != 0 {
+        return fail(Sense::field_in_cdb(1, Some(7)));
+    }
+    if command.cdb.u16(3) != 0 {
+        return fail(Sense::field_in_cdb(3, None));
+    }
+    good()
+}

@@ -1,0 +1,182 @@
+//! Vital product data pages: 00h, 80h, 83h, 86h (SPC-4 7.8), B0h, B1h, B2h (SBC-3 6.6).
+
+use crate::{
+    identity::{Identity, ascii},
+    port::TargetPort,
+    sbc::{unmap, write_same},
+    unit::LogicalUnit,
+};
+
+/// Writes one page from its type byte on.
+type Emit = fn(&LogicalUnit, &TargetPort, &mut Vec<u8>);
+
+/// In ascending order, as page 00h lists them.
+const PAGES: [(u8, Emit); 7] = [
+    (0x00, supported_pages),
+    (0x80, unit_serial_number),
+    (0x83, device_identification),
+    (0x86, extended_inquiry),
+    (0xB0, block_limits),
+    (0xB1, block_characteristics),
+    (0xB2, logical_block_provisioning),
+];
+
+/// Appends a page with its header. False: there is no such page.
+pub(crate) fn emit(page: u8, unit: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8>) -> bool {
+    let Some((_, emit)) = PAGES.iter().find(|(code, _)| *code == page) else {
+        return false;
+    };
+    let start = out.len();
+    out.extend([0x00, page, 0, 0]);
+    emit(unit, port, out);
+    let length = u16::try_from(out.len() - start - 4).unwrap_or(u16::MAX);
+    out[start + 2..start + 4].copy_from_slice(&length.to_be_bytes());
+    true
+}
+
+fn supported_pages(_: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
+    out.extend(PAGES.map(|(code, _)| code));
+}
+
+fn unit_serial_number(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
+    let serial = &unit.identity().serial;
+    ascii(out, serial, serial.len().min(252));
+}
+
+/// Who a designator belongs to (SPC-4 table 531).
+#[derive(Clone, Copy)]
+enum Association {
+    LogicalUnit = 0x00,
+    TargetPort = 0x10,
+    TargetDevice = 0x20,
+}
+
+const BINARY: u8 = 1;
+const ASCII: u8 = 2;
+const UTF8: u8 = 3;
+/// PROTOCOL IDENTIFIER of iSCSI.
+const ISCSI: u8 = 5;
+
+/// One designation descriptor. PIV is set where the protocol matters (ports and devices).
+fn designator(out: &mut Vec<u8>, association: Association, kind: u8, code_set: u8, value: &[u8]) {
+    let (protocol, valid) = match association {
+        Association::LogicalUnit => (0, 0),
+        _ => (ISCSI << 4, 0x80),
+    };
+    let value = &value[..value.len().min(255)];
+    out.extend([
+        protocol | code_set,
+        valid | association as u8 | kind,
+        0,
+        value.len() as u8,
+    ]);
+    out.extend_from_slice(value);
+}
+
+/// A SCSI name string ends with a NUL and has a multiple of four bytes (SPC-4 7.8.6.11).
+fn scsi_name(out: &mut Vec<u8>, association: Association, name: &str) {
+    let mut value = name.as_bytes()[..name.len().min(251)].to_vec();
+    value.resize((value.len() + 4) / 4 * 4, 0);
+    designator(out, association, 8, UTF8, &value);
+}
+
+fn device_identification(unit: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8>) {
+    let identity = unit.identity();
+    designator(
+        out,
+        Association::LogicalUnit,
+        3,
+        BINARY,
+        &identity.naa.to_be_bytes(),
+    );
+    let mut t10 = Vec::new();
+    ascii(&mut t10, &identity.vendor, 8);
+    ascii(&mut t10, &identity.product, 16);
+    ascii(&mut t10, &identity.serial, identity.serial.len().min(200));
+    designator(out, Association::LogicalUnit, 1, ASCII, &t10);
+    scsi_name(out, Association::LogicalUnit, &unit_name(identity));
+
+    designator(
+        out,
+        Association::TargetPort,
+        4,
+        BINARY,
+        &numbered(port.relative_port),
+    );
+    designator(
+        out,
+        Association::TargetPort,
+        5,
+        BINARY,
+        &numbered(port.portal_group),
+    );
+    let port_name = format!("{},t,0x{:04x}", port.target_name, port.portal_group);
+    scsi_name(out, Association::TargetPort, &port_name);
+    scsi_name(out, Association::TargetDevice, &port.target_name);
+}
+
+/// The unit's SCSI name string: its volume's iSCSI name with a logical unit suffix, else the NAA.
+fn unit_name(identity: &Identity) -> String {
+    if identity.name.starts_with("iqn.") && identity.name.len() <= 223 {
+        format!("{},L,0x0000000000000000", identity.name)
+    } else {
+        format!("naa.{:016X}", identity.naa)
+    }
+}
+
+/// Relative target port and target port group: two reserved bytes and a number.
+fn numbered(number: u16) -> [u8; 4] {
+    u32::from(number).to_be_bytes()
+}
+
+fn extended_inquiry(_: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
+    let mut page = [0u8; 60];
+    page[1] = 0x07; // HEADSUP, ORDSUP, SIMPSUP
+    page[2] = 0x01; // V_SUP: a volatile cache
+    page[9] = 252; // MAXIMUM SUPPORTED SENSE DATA LENGTH
+    out.extend(page);
+}
+
+fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
+    let (geometry, shift) = (unit.store(), unit.block_shift());
+    let most = unit.max_transfer() >> shift;
+    let mut page = [0u8; 60];
+    // `at` is the byte of the page with its header of 4.
+    let mut put = |at: usize, value: u32| page[at - 4..at].copy_from_slice(&value.to_be_bytes());
+    put(8, most);
+    put(12, (geometry.optimal_io >> shift).min(most));
+    if unit.thin() {
+        put(20, unmap::MOST_BLOCKS);
+        put(24, unmap::MOST_DESCRIPTORS);
+        let granularity = geometry.discard_granularity >> shift;
+        put(28, granularity.max(1));
+        put(32, 0x8000_0000); // UGAVALID, aligned to LBA 0
+    }
+    put(40, write_same::MOST_BLOCKS as u32);
+    page[0] = 0x01; // WSNZ
+    let granularity = u16::try_from(geometry.physical_block >> shift)
+        .unwrap_or(u16::MAX)
+        .max(1);
+    page[2..4].copy_from_slice(&granularity.to_be_bytes());
+    out.extend(page);
+}
+
+fn block_characteristics(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
+    let mut page = [0u8; 60];
+    // MEDIUM ROTATION RATE: 1 doesn't rotate; a real rate isn't known.
+    let rate: u16 = if unit.store().rotational { 7200 } else { 1 };
+    page[..2].copy_from_slice(&rate.to_be_bytes());
+    out.extend(page);
+}
+
+fn logical_block_provisioning(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
+    let mut page = [0u8; 4];
+    if unit.thin() {
+        page[1] = 0x80 | 0x40 | 0x20; // LBPU, LBPWS, LBPWS10
+        if unit.store().discard_zeroes {
+            page[1] |= 0x04; // LBPRZ 001b
+        }
+        page[2] = 0x02; // thin provisioned
+    }
+    out.extend(page);
+}

@@ -1,0 +1,225 @@
+//! The opcode table: one entry per command, made of the families' tables. It dispatches, refuses reserved bits, and is
+//! what REPORT SUPPORTED OPERATION CODES shows.
+
+use crate::{
+    cdb::Cdb,
+    command::{Command, Context, Step},
+    sbc, spc,
+    unit::LogicalUnit,
+};
+
+/// How a command starts once everything common is checked.
+pub(crate) type Start = fn(&mut Command, &LogicalUnit, &mut Context<'_>) -> Step;
+
+/// One command.
+pub(crate) struct Entry {
+    pub opcode: u8,
+    /// SERVICE ACTION in byte 1, for opcodes that have them.
+    pub service_action: Option<u16>,
+    /// CDB USAGE DATA (SPC-4 6.35.3): the bits that are looked at; byte 0 is the opcode. Its length is the CDB's.
+    pub usage: &'static [u8],
+    /// Bits of the CDB that must be zero, as a big-endian number over 16 bytes.
+    reserved: u128,
+    pub traits: Traits,
+    /// NOMINAL COMMAND PROCESSING TIMEOUT in seconds; 0: not said.
+    pub nominal_s: u32,
+    /// RECOMMENDED COMMAND TIMEOUT in seconds.
+    pub recommended_s: u32,
+    pub start: Start,
+}
+
+/// What is checked before a command starts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traits(u8);
+
+impl Traits {
+    pub const NONE: Traits = Traits(0);
+    /// Runs with a unit attention pending (SPC-4 5.14: INQUIRY, REPORT LUNS, REQUEST SENSE).
+    pub const EXEMPT: Traits = Traits(1);
+    /// Needs a started unit.
+    pub const MEDIUM: Traits = Traits(2);
+    /// Changes the medium: refused when it is protected.
+    pub const WRITES: Traits = Traits(4);
+    /// There only when the unit is thin provisioned.
+    pub const THIN: Traits = Traits(8);
+
+    pub const fn and(self, other: Traits) -> Traits {
+        Traits(self.0 | other.0)
+    }
+
+    #[inline]
+    pub const fn has(self, other: Traits) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl Entry {
+    /// An entry with timeouts that fit a command without medium access.
+    pub const fn new(usage: &'static [u8], traits: Traits, start: Start) -> Entry {
+        let mut bytes = [0u8; 16];
+        let mut i = 1;
+        while i < usage.len() {
+            bytes[i] = !usage[i];
+            i += 1;
+        }
+        let reserved = u128::from_be_bytes(bytes);
+        Entry {
+            opcode: usage[0],
+            service_action: None,
+            usage,
+            reserved,
+            traits,
+            nominal_s: 1,
+            recommended_s: 10,
+            start,
+        }
+    }
+
+    /// The same for one service action. Byte 1 of `usage` holds its number, and further bits that are looked at.
+    pub const fn action(action: u8, usage: &'static [u8], traits: Traits, start: Start) -> Entry {
+        let mut entry = Entry::new(usage, traits, start);
+        entry.service_action = Some(action as u16);
+        // The service action's own bits are not reserved.
+        entry.reserved &= !(0x1F << 112);
+        entry
+    }
+
+    /// The same with other timeouts, in seconds.
+    pub const fn timeouts(mut self, nominal_s: u32, recommended_s: u32) -> Entry {
+        self.nominal_s = nominal_s;
+        self.recommended_s = recommended_s;
+        self
+    }
+
+    /// Whether this unit has the command.
+    #[inline]
+    pub fn supported(&self, unit: &LogicalUnit) -> bool {
+        !self.traits.has(Traits::THIN) || unit.thin()
+    }
+
+    /// Where the first reserved bit is that the CDB has set: byte, and bit.
+    #[inline]
+    pub fn reserved_bit(&self, cdb: &Cdb) -> Option<(u16, u8)> {
+        let set = u128::from_be_bytes(cdb.0) & self.reserved;
+        if set == 0 {
+            return None;
+        }
+        let place = set.leading_zeros();
+        Some(((place / 8) as u16, 7 - (place % 8) as u8))
+    }
+}
+
+/// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
+const FAMILIES: [&[Entry]; 12] = [
+    spc::inquiry::TABLE,
+    spc::sense::TABLE,
+    spc::luns::TABLE,
+    spc::mode_sense::TABLE,
+    spc::mode_select::TABLE,
+    spc::opcodes::TABLE,
+    sbc::transfer::TABLE,
+    sbc::verify::TABLE,
+    sbc::capacity::TABLE,
+    sbc::control::TABLE,
+    sbc::write_same::TABLE,
+    sbc::unmap::TABLE,
+];
+
+/// All entries.
+pub(crate) fn entries() -> impl Iterator<Item = &'static Entry> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// Opcode to (family, place) of its first entry; (255, 255): none.
+static INDEX: [(u8, u8); 256] = index();
+
+const fn index() -> [(u8, u8); 256] {
+    let mut index = [(255, 255); 256];
+    let mut family = FAMILIES.len();
+    while family > 0 {
+        family -= 1;
+        let mut place = FAMILIES[family].len();
+        while place > 0 {
+            place -= 1;
+            index[FAMILIES[family][place].opcode as usize] = (family as u8, place as u8);
+        }
+    }
+    index
+}
+
+/// What a CDB's opcode and service action lead to.
+pub(crate) enum Found {
+    Entry(&'static Entry),
+    /// The opcode exists, the service action doesn't.
+    NoAction,
+    Nothing,
+}
+
+#[inline]
+pub(crate) fn find(cdb: &Cdb) -> Found {
+    match first(cdb.opcode()) {
+        None => Found::Nothing,
+        Some(entry) if entry.service_action.is_none() => Found::Entry(entry),
+        Some(_) => {
+            find_action(cdb.opcode(), cdb.service_action()).map_or(Found::NoAction, Found::Entry)
+        }
+    }
+}
+
+/// The first entry of an opcode.
+#[inline]
+pub(crate) fn first(opcode: u8) -> Option<&'static Entry> {
+    let (family, place) = INDEX[usize::from(opcode)];
+    FAMILIES.get(usize::from(family))?.get(usize::from(place))
+}
+
+/// The entry of an opcode with a service action.
+pub(crate) fn find_action(opcode: u8, action: u16) -> Option<&'static Entry> {
+    entries().find(|entry| entry.opcode == opcode && entry.service_action == Some(action))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_is_found_by_its_own_opcode_and_action() {
+        for entry in entries() {
+            let mut cdb = [0u8; 16];
+            cdb[0] = entry.opcode;
+            cdb[1] = entry.service_action.unwrap_or(0) as u8;
+            let Found::Entry(found) = find(&Cdb(cdb)) else {
+                panic!("{:02x}h is not found", entry.opcode)
+            };
+            assert!(
+                std::ptr::eq(found, entry),
+                "{:02x}h is there twice",
+                entry.opcode
+            );
+        }
+    }
+
+    #[test]
+    fn cdb_lengths_follow_the_group_code() {
+        for entry in entries() {
+            let expected = match entry.opcode >> 5 {
+                0 => 6,
+                1 | 2 => 10,
+                4 => 16,
+                5 => 12,
+                _ => unreachable!(),
+            };
+            assert_eq!(entry.usage.len(), expected, "{:02x}h", entry.opcode);
+        }
+    }
+
+    #[test]
+    fn usage_data_begins_with_opcode_and_service_action() {
+        for entry in entries() {
+            assert_eq!(entry.usage[0], entry.opcode);
+            if let Some(action) = entry.service_action {
+                assert_eq!(u16::from(entry.usage[1] & 0x1F), action);
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The logical unit that all cores share, and what a nexus keeps of it.
+//!
+//! Changing state is behind a mutex that control commands alone take. Each change moves the generation, after which the
+//! next command of every nexus reads the state again; while it stands still, a command costs one atomic load here.
+
+use crate::{
+    attention::{Attention, Log, Pending},
+    identity::Identity,
+};
+use backstore_api::Geometry;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU8, AtomicU64, Ordering},
+};
+
+/// MAXIMUM TRANSFER LENGTH, in bytes. Linux never asks for more at once, and windows of Buffers carry it.
+const MAX_TRANSFER: u32 = 8 << 20;
+
+/// State bits that a READ or WRITE looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    pub const WRITE_CACHE: Flags = Flags(1);
+    pub const DESCRIPTOR_SENSE: Flags = Flags(2);
+    /// SWP of the control mode page.
+    pub const SOFTWARE_PROTECTED: Flags = Flags(4);
+    /// The store takes no writes.
+    pub const READ_ONLY: Flags = Flags(8);
+    pub const STOPPED: Flags = Flags(16);
+
+    #[inline]
+    pub fn has(self, flag: Flags) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub fn set(&mut self, flag: Flags, on: bool) {
+        self.0 = if on {
+            self.0 | flag.0
+        } else {
+            self.0 & !flag.0
+        };
+    }
+}
+
+/// A logical unit of block device type, shared by all cores.
+pub struct LogicalUnit {
+    identity: Identity,
+    geometry: Geometry,
+    block_shift: u32,
+    blocks: u64,
+    generation: AtomicU64,
+    flags: AtomicU8,
+    state: Mutex<State>,
+}
+
+struct State {
+    log: Log,
+    /// Nexuses that prevent medium removal.
+    prevent: Vec<u64>,
+}
+
+impl LogicalUnit {
+    /// A unit in its default state: started, write cache enabled, fixed format sense. `block_size` is 512 or 4096;
+    /// anything else counts as 512.
+    pub fn new(identity: Identity, geometry: Geometry, block_size: u32) -> Arc<LogicalUnit> {
+        let block_shift = if block_size == 4096 { 12 } else { 9 };
+        let flags = default_flags(&geometry);
+        Arc::new(LogicalUnit {
+            identity,
+            blocks: geometry.bytes >> block_shift,
+            geometry,
+            block_shift,
+            generation: AtomicU64::new(1),
+            flags: AtomicU8::new(flags.0),
+            state: Mutex::new(State {
+                log: Log::default(),
+                prevent: Vec::new(),
+            }),
+        })
+    }
+
+    /// Moves with every change of the state; one atomic load.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Its names.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Bytes of a logical block.
+    #[inline]
+    pub fn block_size(&self) -> u32 {
+        1 << self.block_shift
+    }
+
+    /// Binary logarithm of the block size.
+    #[inline]
+    pub(crate) fn block_shift(&self) -> u32 {
+        self.block_shift
+    }
+
+    /// Number of logical blocks.
+    #[inline]
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// What its store can do.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry.clone()
+    }
+
+    /// The same, borrowed.
+    pub(crate) fn store(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// MAXIMUM TRANSFER LENGTH in bytes, as VPD B0h says.
+    #[inline]
+    pub fn max_transfer(&self) -> u32 {
+        MAX_TRANSFER
+    }
+
+    /// UNMAP and WRITE SAME with UNMAP give space back (LBPME).
+    pub fn thin(&self) -> bool {
+        self.geometry.discard_granularity > 0
+    }
+
+    /// Write cache enabled (WCE of mode page 08h).
+    pub fn write_cache(&self) -> bool {
+        self.flags().has(Flags::WRITE_CACHE)
+    }
+
+    /// Sense data has descriptor format (D_SENSE of mode page 0Ah): what [`crate::Sense::emit`] is told.
+    #[inline]
+    pub fn descriptor_sense(&self) -> bool {
+        self.flags().has(Flags::DESCRIPTOR_SENSE)
+    }
+
+    #[inline]
+    pub(crate) fn flags(&self) -> Flags {
+        Flags(self.flags.load(Ordering::Acquire))
+    }
+
+    /// Establishes a unit attention for every nexus but `except` (nexus identifier). Visible at once on all cores.
+    pub fn attention(&self, attention: Attention, except: Option<u64>) {
+        let mut state = self.lock();
+        state.log.push(attention, except);
+        self.changed();
+    }
+
+    /// LOGICAL UNIT RESET (SAM-5 6.3.3): mode pages to their defaults (saving is not supported), started, removal
+    /// allowed, and a BUS DEVICE RESET attention for all, also for who asked.
+    pub fn reset(&self) {
+        let mut state = self.lock();
+        state.prevent.clear();
+        state.log.push(Attention::BusDeviceReset, None);
+        self.flags
+            .store(default_flags(&self.geometry).0, Ordering::Release);
+        self.changed();
+    }
+
+    /// Changes state bits; the other nexuses hear of it by `attention`.
+    pub(crate) fn change(
+        &self,
+        attention: Option<Attention>,
+        except: Option<u64>,
+        change: impl FnOnce(&mut Flags),
+    ) {
+        let mut state = self.lock();
+        let mut flags = self.flags();
+        change(&mut flags);
+        self.flags.store(flags.0, Ordering::Release);
+        if let Some(attention) = attention {
+            state.log.push(attention, except);
+        }
+        self.changed();
+    }
+
+    /// PREVENT ALLOW MEDIUM REMOVAL of one nexus.
+    pub(crate) fn prevent(&self, nexus: u64, prevent: bool) {
+        let mut state = self.lock();
+        state.prevent.retain(|id| *id != nexus);
+        if prevent {
+            state.prevent.push(nexus);
+        }
+    }
+
+    /// Some nexus prevents medium removal.
+    pub fn removal_prevented(&self) -> bool {
+        !self.lock().prevent.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+fn default_flags(geometry: &Geometry) -> Flags {
+    let mut flags = Flags::WRITE_CACHE;
+    flags.set(Flags::READ_ONLY, geometry.read_only);
+    flags
+}
+
+impl std::fmt::Debug for LogicalUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogicalUnit")
+            .field("name", &self.identity.name)
+            .field("block_size", &self.block_size())
+            .field("blocks", &self.blocks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one session (I_T nexus) knows of one logical unit. Lives with the session, on its core.
+#[derive(Debug)]
+pub struct Nexus {
+    id: u64,
+    generation: u64,
+    cursor: u64,
+    flags: Flags,
+    pending: Pending,
+}
+
+impl Nexus {
+    /// A new nexus has POWER ON OCCURRED pending. `id`: unique per session in the process.
+    pub fn new(unit: &LogicalUnit, id: u64) -> Nexus {
+        let mut pending = Pending::default();
+        pending.add(Attention::PowerOn);
+        let state = unit.lock();
+        Nexus {
+            id,
+            generation: unit.generation(),
+            cursor: state.log.end(),
+            flags: unit.flags(),
+            pending,
+        }
+    }
+
+    /// The session ended: it no longer prevents medium removal.
+    pub fn end(self, unit: &LogicalUnit) {
+        unit.prevent(self.id, false);
+    }
+
+    /// Its identifier.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Establishes a unit attention for this nexus alone.
+    pub fn attention(&mut self, attention: Attention) {
+        self.pending.add(attention);
+    }
+
+    /// Catches up with the unit; gives the state bits and whether an attention is pending.
+    #[inline]
+    pub(crate) fn refresh(&mut self, unit: &LogicalUnit) -> (Flags, bool) {
+        let generation = unit.generation();
+        if generation != self.generation {
+            self.catch_up(unit);
+        }
+        (self.flags, !self.pending.is_empty())
+    }
+
+    #[cold]
+    fn catch_up(&mut self, unit: &LogicalUnit) {
+        let state = unit.lock();
+        self.generation = unit.generation();
+        self.flags = unit.flags();
+        state.log.read(&mut self.cursor, self.id, &mut self.pending);
+    }
+
+    pub(crate) fn pending(&mut self) -> &mut Pending {
+        &mut self.pending
+    }
+}
