@@ -1,1 +1,48 @@
-//! Block stores: RAM, null, file and block device, and filters around them
+//! Block stores: RAM, null, file and block device, and filters around them.
+//!
+//! A [`Store`] is the control half: opened once per volume, away from the data cores, because opening, locking and
+//! sizing block. [`Store::queue`] makes the data half for one core, a [`BlockQueue`](backstore_api::BlockQueue) whose
+//! I/O goes through that core's reactor.
+//!
+//! - Files and devices are opened and locked once; every core registers that same open file.
+//! - A queue never has more than `depth` requests in flight. It takes what it needs for them (slots, bounce buffers)
+//!   when it is made, and allocates nothing for a read or a write.
+//! - A failed flush latches the store on all cores until [`Store::clear_latch`]: the kernel reports lost pages once,
+//!   and would call the next flush good.
+//! - Two sync operations that run at the same time on different cores see the kernel's report of one lost page on one
+//!   of them only; the other learns of it from the latch, by the time that the first one's completion was looked at.
+//! - A file that was deleted while open, or a device that was removed, is found at the next flush (looked at once a
+//!   second at most), after any medium error, and by [`Store::probe`]; from then on all is refused as gone.
+#![forbid(unsafe_code)]
+
+mod errno;
+mod file;
+mod filter;
+mod null;
+mod ram;
+mod settings;
+mod store;
+
+pub use filter::{Delay, Fault, Filter, Kinds, Limit};
+pub use settings::{BlockSettings, DEPTH_LIMIT, FileSettings, Kind, OpenError, Settings};
+pub use store::Store;
+
+#[cfg(feature = "broken-durability")]
+pub use file::Broken;
+
+use backstore_api::{Geometry, Request};
+
+/// The request lies inside the medium, and its data inside its buffer.
+fn in_range(request: &Request, geometry: &Geometry) -> bool {
+    let buffer = match request {
+        Request::Read { buffer, range, .. } | Request::Write { buffer, range, .. } => {
+            range.start <= range.end && range.end as usize <= buffer.len()
+        }
+        Request::Fill {
+            buffer, pattern, ..
+        } => *pattern > 0 && *pattern as usize <= buffer.len(),
+        _ => true,
+    };
+    // A saturated end is beyond every medium, whose size fits in an i64.
+    buffer && request.span().is_none_or(|span| span.end <= geometry.bytes)
+}

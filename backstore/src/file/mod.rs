@@ -1,0 +1,96 @@
+//! Files and block devices: two ways to open, one data path.
+
+mod device;
+mod open;
+mod queue;
+mod shared;
+mod sysfs;
+mod walk;
+
+pub(crate) use device::open_device;
+pub(crate) use open::open_file;
+
+use backstore_api::{Geometry, StoreError};
+use memory::Class;
+use queue::FileQueue;
+use reactor::Reactor;
+use shared::Shared;
+use std::{io, sync::Arc};
+use walk::Limits;
+
+/// Control half of a file or block device.
+pub(crate) struct File {
+    shared: Arc<Shared>,
+    geometry: Geometry,
+    limits: Limits,
+}
+
+impl File {
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn queue<R: Reactor>(
+        &self,
+        reactor: &mut R,
+        token_base: u64,
+        depth: u32,
+    ) -> io::Result<FileQueue> {
+        let (class, count) = self.buffers_per_queue();
+        let mut bounce = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            bounce.push(reactor.pool().take(class).ok_or_else(|| {
+                let path = self.shared.path.display();
+                io::Error::new(
+                    io::ErrorKind::OutOfMemory,
+                    format!("{path}: the pool has too few buffers for the {count} bounce buffers of a queue"),
+                )
+            })?);
+        }
+        let descriptor = reactor.register_shared(&self.shared.descriptor)?;
+        Ok(FileQueue::new(
+            Arc::clone(&self.shared),
+            self.geometry.clone(),
+            self.limits,
+            descriptor,
+            token_base,
+            depth,
+            bounce,
+        ))
+    }
+
+    /// One for WRITE SAME and zeroes; more where writes may have to be merged.
+    pub(crate) fn buffers_per_queue(&self) -> (Class, u32) {
+        (
+            Class::Medium,
+            if self.limits.alignment > 512 { 8 } else { 1 },
+        )
+    }
+
+    pub(crate) fn state(&self) -> Result<(), StoreError> {
+        self.shared.state()
+    }
+
+    pub(crate) fn probe(&self) -> Result<(), StoreError> {
+        self.shared.probe()
+    }
+
+    pub(crate) fn clear_latch(&self) {
+        self.shared.clear_latch();
+    }
+
+    #[cfg(feature = "broken-durability")]
+    pub(crate) fn broken(&self) -> &Broken {
+        &self.shared.broken
+    }
+}
+
+/// Makes a store lie about durability, so that a test can show that it would notice.
+#[cfg(feature = "broken-durability")]
+#[derive(Debug, Default)]
+pub struct Broken {
+    /// Durable writes complete as ordinary ones.
+    pub ignore_fua: std::sync::atomic::AtomicBool,
+    /// Flushes complete without doing anything.
+    pub ignore_flush: std::sync::atomic::AtomicBool,
+}

@@ -1,0 +1,556 @@
+//! The data half of a file or block device on one core: a slab of requests, each of which is a walk.
+
+use super::shared::{Shared, unpack};
+use super::walk::{Limits, Next, Task, Walk};
+use crate::errno::{EINVAL, is_medium, is_transient, is_unsupported, store_error};
+use crate::in_range;
+use backstore_api::{
+    Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted,
+};
+use memory::{Buffer, Key, Slab};
+use reactor::{Descriptor, Errno, Operation, Reactor, Returned};
+use rustix::fs::FallocateFlags;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+/// Slot of the look that no request waits for; no slab is that large.
+const LOOK_TOKEN: u64 = 0xff_ffff;
+/// Between two looks whether the file is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Times that an operation is tried again after EINTR or EAGAIN.
+const RETRIES: u8 = 16;
+
+struct Op {
+    tag: u64,
+    walk: Walk,
+    /// The operation in flight.
+    running: Option<Next>,
+    /// The caller's buffer, when no operation has it.
+    user: Option<Buffer>,
+    /// A bounce buffer, kept to the end, when no operation has it.
+    bounce: Option<Buffer>,
+    retries: u8,
+}
+
+pub(crate) struct FileQueue {
+    shared: Arc<Shared>,
+    geometry: Geometry,
+    limits: Limits,
+    descriptor: Descriptor,
+    token_base: u64,
+    ops: Slab<Op>,
+    /// Free bounce buffers.
+    bounce: Vec<Buffer>,
+    /// Requests that wait for a bounce buffer or for the reactor.
+    held: VecDeque<Key>,
+    next_look: Duration,
+    looking: bool,
+}
+
+impl FileQueue {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        geometry: Geometry,
+        limits: Limits,
+        descriptor: Descriptor,
+        token_base: u64,
+        depth: u32,
+        bounce: Vec<Buffer>,
+    ) -> FileQueue {
+        FileQueue {
+            shared,
+            geometry,
+            limits,
+            descriptor,
+            token_base,
+            ops: Slab::with_capacity(depth),
+            bounce,
+            held: VecDeque::with_capacity(depth as usize),
+            next_look: Duration::ZERO,
+            looking: false,
+        }
+    }
+
+    fn refusal(&self, request: &Request) -> Option<StoreError> {
+        if let Err(error) = self.shared.state() {
+            return Some(error);
+        }
+        if self.geometry.read_only && request.is_write() {
+            return Some(StoreError::ReadOnly);
+        }
+        (!in_range(request, &self.geometry)).then_some(EINVAL)
+    }
+
+    /// The walk of a request that is in range, and its buffer.
+    fn plan(&self, request: Request) -> (Walk, Option<Buffer>) {
+        let span = request.span().unwrap_or(0..0);
+        match request {
+            Request::Read { buffer, range, .. } => {
+                let walk = Walk::read(span, range, buffer.len() as u32, &self.limits);
+                (walk, Some(buffer))
+            }
+            Request::Write {
+                buffer,
+                range,
+                durable,
+                ..
+            } => {
+                let durable = self.honest(durable);
+                (
+                    Walk::new(Task::Write, span, range.start, durable),
+                    Some(buffer),
+                )
+            }
+            Request::Flush => (Walk::new(Task::Flush, span, 0, false), None),
+            Request::Discard { .. } => {
+                let mut walk = Walk::discard(span, u64::from(self.geometry.discard_granularity));
+                if self.geometry.discard_granularity == 0 {
+                    walk.finish();
+                }
+                (walk, None)
+            }
+            Request::Zero { unmap, durable, .. } => {
+                let unmap = unmap && self.geometry.discard_granularity > 0;
+                (
+                    Walk::new(Task::Zero { unmap }, span, 0, self.honest(durable)),
+                    None,
+                )
+            }
+            Request::Fill {
+                buffer,
+                pattern,
+                durable,
+                ..
+            } => {
+                let durable = self.honest(durable);
+                (
+                    Walk::new(Task::Fill(pattern), span, 0, durable),
+                    Some(buffer),
+                )
+            }
+            Request::Status { limit, .. } => (Walk::new(Task::Status(limit), span, 0, false), None),
+        }
+    }
+
+    #[cfg(feature = "broken-durability")]
+    fn honest(&self, durable: bool) -> bool {
+        durable
+            && !self
+                .shared
+                .broken
+                .ignore_fua
+                .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[cfg(not(feature = "broken-durability"))]
+    fn honest(&self, durable: bool) -> bool {
+        durable
+    }
+
+    fn skips_flush(&self, request: &Request) -> bool {
+        #[cfg(feature = "broken-durability")]
+        if self
+            .shared
+            .broken
+            .ignore_flush
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            return matches!(request, Request::Flush);
+        }
+        let _ = request;
+        false
+    }
+
+    /// What needs no operation.
+    fn answer_now(&self, walk: &Walk) -> Option<Answer> {
+        if let Task::Status(limit) = walk.task
+            && !self.shared.holes
+        {
+            let (offset, length) = (walk.at, walk.end - walk.at);
+            let all = Extent {
+                offset,
+                length,
+                mapped: true,
+            };
+            return Some(Answer::Extents(if limit == 0 || length == 0 {
+                vec![]
+            } else {
+                vec![all]
+            }));
+        }
+        (walk.next(&self.limits, self.shared.missing()) == Next::Done).then(|| match &walk.task {
+            Task::Read(range) => Answer::Data(range.clone()),
+            Task::Status(_) => Answer::Extents(Vec::new()),
+            _ => Answer::Done,
+        })
+    }
+
+    fn token(&self, key: Key) -> u64 {
+        self.token_base | u64::from(key.generation & 0xff) << 16 | u64::from(key.index)
+    }
+
+    /// Starts the next operation of a request, or holds the request until that is possible.
+    fn drive<R: Reactor>(&mut self, reactor: &mut R, key: Key) {
+        let token = self.token(key);
+        let Some(op) = self.ops.get_mut(key) else {
+            return;
+        };
+        let next = op.walk.next(&self.limits, self.shared.missing());
+        if matches!(next, Next::Fetch { .. } | Next::Store { .. }) && op.bounce.is_none() {
+            op.bounce = self.bounce.pop();
+            if op.bounce.is_none() {
+                self.held.push_back(key);
+                return;
+            }
+        }
+        let started = match next {
+            Next::Look => {
+                let shared = Arc::clone(&self.shared);
+                let job = Box::new(move || {
+                    let _ = shared.probe();
+                    Ok((0, Vec::new()))
+                });
+                reactor.offload(job, token).is_ok()
+            }
+            Next::List => {
+                let shared = Arc::clone(&self.shared);
+                let (at, end) = (op.walk.at, op.walk.end);
+                let limit = if let Task::Status(limit) = op.walk.task {
+                    limit
+                } else {
+                    0
+                };
+                reactor
+                    .offload(Box::new(move || shared.list(at, end, limit)), token)
+                    .is_ok()
+            }
+            _ => match operation(op, next, self.descriptor) {
+                None => false,
+                Some(operation) => match reactor.submit(operation, token) {
+                    Ok(_) => true,
+                    Err(refused) => {
+                        take_back(op, next, refused);
+                        false
+                    }
+                },
+            },
+        };
+        if started {
+            op.running = Some(next);
+        } else {
+            self.held.push_back(key);
+        }
+    }
+
+    /// Tries each held request once.
+    fn drive_held<R: Reactor>(&mut self, reactor: &mut R) {
+        for _ in 0..self.held.len() {
+            if let Some(key) = self.held.pop_front() {
+                self.drive(reactor, key);
+            }
+        }
+    }
+
+    /// Sends a helper to see whether the file is still there; nobody waits for it.
+    fn look<R: Reactor>(&mut self, reactor: &mut R) {
+        if !self.looking {
+            let shared = Arc::clone(&self.shared);
+            let job = Box::new(move || {
+                let _ = shared.probe();
+                Ok((0, Vec::new()))
+            });
+            self.looking = reactor.offload(job, self.token_base | LOOK_TOKEN).is_ok();
+        }
+    }
+
+    fn key_of(&self, token: u64) -> Option<Key> {
+        let slot = (token & 0xff_ffff) as u32;
+        let key = self.ops.key_at(slot & 0xffff)?;
+        (key.generation & 0xff == slot >> 16).then_some(key)
+    }
+
+    /// An operation ended well: the request goes on (None) or ends.
+    fn landed(
+        &mut self,
+        key: Key,
+        next: Next,
+        moved: u32,
+        job: Option<Vec<u8>>,
+        now: Duration,
+    ) -> Option<Result<Answer, StoreError>> {
+        let op = self.ops.get_mut(key)?;
+        if let Some(packed) = job.filter(|_| next == Next::List) {
+            return Some(Ok(Answer::Extents(unpack(&packed))));
+        }
+        let user: &mut [u8] = op.user.as_deref_mut().unwrap_or_default();
+        let bounce: &mut [u8] = op.bounce.as_deref_mut().unwrap_or_default();
+        if let Err(error) = op.walk.landed(next, moved, &self.limits, user, bounce) {
+            return Some(Err(error));
+        }
+        if op.walk.next(&self.limits, self.shared.missing()) == Next::Look {
+            if now < self.next_look {
+                op.walk.finish();
+            } else {
+                self.next_look = now + LOOK_EVERY;
+            }
+        }
+        if op.walk.next(&self.limits, self.shared.missing()) != Next::Done {
+            return None;
+        }
+        // What the kernel told another core of lost data holds for this one too.
+        if op.walk.durable || op.walk.task == Task::Flush {
+            if let Err(error) = self.shared.state() {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(match &op.walk.task {
+            Task::Read(range) => Answer::Data(range.clone()),
+            _ => Answer::Done,
+        }))
+    }
+
+    /// An operation failed: the request goes on another way (None) or ends.
+    fn failed(&mut self, key: Key, next: Next, errno: Errno) -> Option<Result<Answer, StoreError>> {
+        let op = self.ops.get_mut(key)?;
+        if is_transient(errno) && op.retries < RETRIES {
+            op.retries += 1;
+            return None;
+        }
+        let writes = matches!(
+            op.walk.task,
+            Task::Write | Task::Fill(_) | Task::Zero { .. }
+        );
+        match next {
+            Next::Punch { .. } | Next::ZeroRange { .. }
+                if is_unsupported(errno) || StoreError::Other(errno.0) == EINVAL =>
+            {
+                match next {
+                    Next::Punch { .. } => self.shared.lacks_punch(),
+                    _ => self.shared.lacks_zero(),
+                }
+                // A discard is a hint; zeroes are written instead.
+                return (op.walk.task == Task::Discard).then_some(Ok(Answer::Done));
+            }
+            Next::Sync if errno.0 != rustix::io::Errno::CANCELED.raw_os_error() => {
+                self.shared.latch(errno);
+                let error = store_error(errno, 0);
+                let medium = matches!(error, StoreError::Medium { .. });
+                return Some(Err(if medium { StoreError::Latched } else { error }));
+            }
+            // The error may be that of an earlier write's pages: it is told once, and they are dropped.
+            Next::Direct { .. } | Next::Store { .. }
+                if writes && op.walk.durable && self.shared.buffered && is_medium(errno) =>
+            {
+                self.shared.latch(errno);
+            }
+            _ => {}
+        }
+        let error = store_error(errno, op.walk.at);
+        if error == StoreError::Gone {
+            self.shared.set_gone();
+        }
+        Some(Err(error))
+    }
+
+    fn end(&mut self, key: Key, result: Result<Answer, StoreError>) -> Option<Completion> {
+        let op = self.ops.remove(key)?;
+        self.bounce.extend(op.bounce);
+        Some(Completion {
+            tag: op.tag,
+            result,
+            buffer: op.user,
+        })
+    }
+}
+
+/// Builds the ring operation; the buffer it needs moves into it.
+fn operation(op: &mut Op, next: Next, file: Descriptor) -> Option<Operation> {
+    let durable = op.walk.durable;
+    Some(match next {
+        Next::Direct {
+            offset,
+            place,
+            length,
+        } => {
+            let (buffer, range) = (op.user.take()?, place..place + length);
+            match op.walk.task {
+                Task::Read(_) => Operation::Read {
+                    file,
+                    offset,
+                    buffer,
+                    range,
+                },
+                _ => Operation::Write {
+                    file,
+                    offset,
+                    buffer,
+                    range,
+                    durable,
+                },
+            }
+        }
+        Next::Fetch { offset, length } => Operation::Read {
+            file,
+            offset,
+            buffer: op.bounce.take()?,
+            range: 0..length,
+        },
+        Next::Store {
+            offset,
+            length,
+            fresh,
+        } => {
+            let mut buffer = op.bounce.take()?;
+            if fresh {
+                op.walk.source(
+                    op.user.as_deref().unwrap_or_default(),
+                    &mut buffer[..length as usize],
+                );
+            }
+            Operation::Write {
+                file,
+                offset,
+                buffer,
+                range: 0..length,
+                durable,
+            }
+        }
+        Next::Punch { offset, length } => {
+            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            Operation::Allocate {
+                file,
+                mode: mode.bits() as i32,
+                offset,
+                length,
+            }
+        }
+        Next::ZeroRange { offset, length } => {
+            let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+            Operation::Allocate {
+                file,
+                mode: mode.bits() as i32,
+                offset,
+                length,
+            }
+        }
+        Next::Sync => Operation::Sync {
+            file,
+            data_only: true,
+        },
+        Next::Look | Next::List | Next::Done => return None,
+    })
+}
+
+/// The buffer of an operation that was not started.
+fn take_back(op: &mut Op, next: Next, refused: Operation) {
+    if let Operation::Read { buffer, .. } | Operation::Write { buffer, .. } = refused {
+        put(op, next, buffer);
+    }
+}
+
+fn put(op: &mut Op, next: Next, buffer: Buffer) {
+    match next {
+        Next::Direct { .. } => op.user = Some(buffer),
+        _ => op.bounce = Some(buffer),
+    }
+}
+
+impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn submit(&mut self, reactor: &mut R, tag: u64, request: Request) -> Submitted {
+        let done = |result, buffer| {
+            Submitted::Done(Completion {
+                tag,
+                result,
+                buffer,
+            })
+        };
+        if let Some(error) = self.refusal(&request) {
+            return done(Err(error), request.into_buffer());
+        }
+        if self.skips_flush(&request) {
+            return done(Ok(Answer::Done), None);
+        }
+        if self.ops.len() >= self.ops.capacity() {
+            return Submitted::Full(request);
+        }
+        let (walk, user) = self.plan(request);
+        if let Some(answer) = self.answer_now(&walk) {
+            return done(Ok(answer), user);
+        }
+        let op = Op {
+            tag,
+            walk,
+            running: None,
+            user,
+            bounce: None,
+            retries: 0,
+        };
+        match self.ops.insert(op) {
+            Ok(key) => {
+                self.drive(reactor, key);
+                Submitted::Pending
+            }
+            Err(op) => done(
+                Err(StoreError::Other(rustix::io::Errno::AGAIN.raw_os_error())),
+                op.user,
+            ),
+        }
+    }
+
+    fn complete(&mut self, reactor: &mut R, completion: reactor::Completion) -> Option<Completion> {
+        if completion.token & 0xff_ffff == LOOK_TOKEN {
+            self.looking = false;
+            self.drive_held(reactor);
+            return None;
+        }
+        let key = self.key_of(completion.token)?;
+        let op = self.ops.get_mut(key)?;
+        let next = op.running.take()?;
+        let job = match completion.returned {
+            Returned::Buffer(buffer) => {
+                put(op, next, buffer);
+                None
+            }
+            Returned::Job(_, bytes) => Some(bytes),
+            Returned::Nothing | Returned::Message(_) => None,
+        };
+        let result = match completion.result {
+            Ok(moved) => self.landed(key, next, moved, job, reactor.now()),
+            Err(errno) => {
+                if is_medium(errno) {
+                    self.look(reactor);
+                }
+                self.failed(key, next, errno)
+            }
+        };
+        let ended = match result {
+            Some(result) => self.end(key, result),
+            None => {
+                self.drive(reactor, key);
+                None
+            }
+        };
+        if !self.held.is_empty() {
+            self.drive_held(reactor);
+        }
+        ended
+    }
+
+    fn poll(&mut self, reactor: &mut R) -> Option<Completion> {
+        if !self.held.is_empty() {
+            self.drive_held(reactor);
+        }
+        None
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.ops.len() + u32::from(self.looking)
+    }
+
+    fn close(&mut self, reactor: &mut R) {
+        reactor.close(self.descriptor);
+    }
+}

@@ -1,0 +1,289 @@
+//! A disk in memory: a region that all cores share. Every request completes at once.
+
+use crate::errno::EINVAL;
+use crate::in_range;
+use backstore_api::{
+    Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted,
+};
+use memory::{Buffer, Region, RegionSlice};
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Bytes that are mapped or not as one.
+const GRANULE: u64 = 4096;
+/// Words of the bitmap that one Status looks at: 16 GiB of the volume.
+const STATUS_WORDS: u64 = 1 << 16;
+
+/// The memory, and which granules of it were written.
+///
+/// A write copies and then marks; a discard unmarks and then clears. However the two meet on different cores, a
+/// granule that says "unmapped" holds zeroes.
+struct Shared {
+    region: Arc<Region>,
+    mapped: Box<[AtomicU64]>,
+}
+
+/// Control half of a RAM disk.
+pub(crate) struct Ram {
+    shared: Arc<Shared>,
+    geometry: Geometry,
+}
+
+impl Ram {
+    /// Maps `bytes` of zeroes; memory is used as it is written.
+    pub(crate) fn new(bytes: u64) -> io::Result<Ram> {
+        let words = usize::try_from(bytes.div_ceil(GRANULE).div_ceil(64))
+            .map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let shared = Arc::new(Shared {
+            region: Region::new(bytes)?,
+            mapped: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        });
+        let geometry = Geometry {
+            bytes,
+            alignment: 1,
+            physical_block: GRANULE as u32,
+            optimal_io: 0,
+            discard_granularity: GRANULE as u32,
+            discard_zeroes: true,
+            persistent: false,
+            read_only: false,
+            rotational: false,
+        };
+        Ok(Ram { shared, geometry })
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn queue(&self) -> RamQueue {
+        RamQueue {
+            shared: Arc::clone(&self.shared),
+            geometry: self.geometry.clone(),
+        }
+    }
+}
+
+impl Shared {
+    /// Sets or clears the marks of a range of granules. Words that are right already aren't written, so that cores
+    /// don't take the cache line from each other.
+    fn mark(&self, granules: Range<u64>, mapped: bool) {
+        let mut granule = granules.start;
+        while granule < granules.end {
+            let (bit, word) = (granule % 64, (granule / 64) as usize);
+            let count = (64 - bit).min(granules.end - granule);
+            let mask = (u64::MAX >> (64 - count)) << bit;
+            let now = self.mapped[word].load(Ordering::Relaxed);
+            if mapped && now & mask != mask {
+                self.mapped[word].fetch_or(mask, Ordering::AcqRel);
+            } else if !mapped && now & mask != 0 {
+                self.mapped[word].fetch_and(!mask, Ordering::AcqRel);
+            }
+            granule += count;
+        }
+    }
+
+    /// The first granule from `from` on, before `end`, that isn't `mapped`.
+    fn run(&self, from: u64, end: u64, mapped: bool) -> u64 {
+        let mut granule = from;
+        while granule < end {
+            let bits = self.mapped[(granule / 64) as usize].load(Ordering::Relaxed);
+            let same = (if mapped { bits } else { !bits }) >> (granule % 64);
+            let run = u64::from(same.trailing_ones());
+            granule += run;
+            if granule % 64 != 0 || run == 0 {
+                break;
+            }
+        }
+        granule.min(end)
+    }
+
+    fn write(&self, offset: u64, from: &[u8]) {
+        self.region.write(offset, from);
+        self.mark(touched(offset, from.len() as u64), true);
+    }
+
+    fn discard(&self, offset: u64, length: u64) {
+        let inner = offset.div_ceil(GRANULE)..(offset + length) / GRANULE;
+        if inner.start < inner.end {
+            let length = (inner.end - inner.start) * GRANULE;
+            self.mark(inner.clone(), false);
+            self.region.zero(inner.start * GRANULE, length, true);
+        }
+    }
+
+    fn zero(&self, offset: u64, length: u64, unmap: bool) {
+        if !unmap {
+            self.region.zero(offset, length, false);
+            self.mark(touched(offset, length), true);
+            return;
+        }
+        let end = offset + length;
+        let (first, last) = (offset.next_multiple_of(GRANULE), end / GRANULE * GRANULE);
+        if first < last {
+            self.region.zero(offset, first - offset, false);
+            self.discard(first, last - first);
+            self.region.zero(last, end - last, false);
+        } else {
+            self.region.zero(offset, length, false);
+        }
+    }
+
+    fn status(&self, span: Range<u64>, limit: u32) -> Vec<Extent> {
+        let mut extents = Vec::new();
+        let mut offset = span.start;
+        let first = span.start / GRANULE;
+        let last = touched(span.start, span.end - span.start)
+            .end
+            .min(first + STATUS_WORDS * 64);
+        let end = span.end.min(last * GRANULE);
+        while offset < end && extents.len() < limit as usize {
+            let granule = offset / GRANULE;
+            let word = self.mapped[(granule / 64) as usize].load(Ordering::Relaxed);
+            let mapped = word >> (granule % 64) & 1 == 1;
+            let next = (self.run(granule, last, mapped).max(granule + 1) * GRANULE).min(end);
+            extents.push(Extent {
+                offset,
+                length: next - offset,
+                mapped,
+            });
+            offset = next;
+        }
+        extents
+    }
+}
+
+/// The granules that a range touches.
+fn touched(offset: u64, length: u64) -> Range<u64> {
+    offset / GRANULE..(offset + length).div_ceil(GRANULE)
+}
+
+/// Data half of a RAM disk.
+pub(crate) struct RamQueue {
+    shared: Arc<Shared>,
+    geometry: Geometry,
+}
+
+impl RamQueue {
+    fn run(&self, request: Request) -> (Result<Answer, StoreError>, Option<Buffer>) {
+        if !in_range(&request, &self.geometry) {
+            return (Err(EINVAL), request.into_buffer());
+        }
+        let shared = &*self.shared;
+        match request {
+            Request::Read {
+                offset,
+                mut buffer,
+                range,
+            } => {
+                shared.region.read(
+                    offset,
+                    &mut buffer[range.start as usize..range.end as usize],
+                );
+                (Ok(Answer::Data(range)), Some(buffer))
+            }
+            Request::Write {
+                offset,
+                buffer,
+                range,
+                ..
+            } => {
+                shared.write(offset, &buffer[range.start as usize..range.end as usize]);
+                (Ok(Answer::Done), Some(buffer))
+            }
+            Request::Flush => (Ok(Answer::Done), None),
+            Request::Discard { offset, length } => {
+                shared.discard(offset, length);
+                (Ok(Answer::Done), None)
+            }
+            Request::Zero {
+                offset,
+                length,
+                unmap,
+                ..
+            } => {
+                shared.zero(offset, length, unmap);
+                (Ok(Answer::Done), None)
+            }
+            Request::Fill {
+                offset,
+                length,
+                buffer,
+                pattern,
+                ..
+            } => {
+                let (mut at, end) = (offset, offset + length);
+                while at < end {
+                    let part = u64::from(pattern).min(end - at);
+                    shared.write(at, &buffer[..part as usize]);
+                    at += part;
+                }
+                (Ok(Answer::Done), Some(buffer))
+            }
+            Request::Status {
+                offset,
+                length,
+                limit,
+            } => (
+                Ok(Answer::Extents(
+                    shared.status(offset..offset + length, limit),
+                )),
+                None,
+            ),
+        }
+    }
+
+    fn inside(&self, offset: u64, length: u64) -> bool {
+        offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.geometry.bytes)
+    }
+}
+
+impl<R, C> BlockQueue<R, C> for RamQueue {
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn submit(&mut self, _reactor: &mut R, tag: u64, request: Request) -> Submitted {
+        let (result, buffer) = self.run(request);
+        Submitted::Done(Completion {
+            tag,
+            result,
+            buffer,
+        })
+    }
+
+    fn complete(&mut self, _reactor: &mut R, _completion: C) -> Option<Completion> {
+        None
+    }
+
+    fn in_flight(&self) -> u32 {
+        0
+    }
+
+    fn read_now(&mut self, offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
+        if !self.inside(offset, into.len() as u64) {
+            return Some(Err(EINVAL));
+        }
+        self.shared.region.read(offset, into);
+        Some(Ok(()))
+    }
+
+    fn prefetch(&self, offset: u64, length: usize) {
+        if self.inside(offset, length as u64) {
+            self.shared.region.prefetch(offset, length);
+        }
+    }
+
+    fn region(&self, offset: u64, length: u32) -> Option<RegionSlice> {
+        self.inside(offset, u64::from(length))
+            .then(|| self.shared.region.slice(offset, length))
+    }
+}

@@ -1,0 +1,169 @@
+//! The control half of every store.
+
+use crate::file::File;
+use crate::filter::{self, Armed};
+use crate::null::Null;
+use crate::ram::Ram;
+use crate::settings::{DEPTH_LIMIT, Kind, OpenError, Settings};
+use backstore_api::{BlockQueue, Geometry, StoreError};
+use memory::Class;
+use reactor::Reactor;
+use std::{io, sync::Arc};
+
+/// An open store: one per volume, shared by all threads.
+///
+/// Dropping the last reference closes and unlocks it; queues hold one.
+pub struct Store {
+    medium: Medium,
+    depth: u32,
+    filters: Vec<Armed>,
+}
+
+enum Medium {
+    Ram(Ram),
+    Null(Null),
+    File(File),
+}
+
+impl Store {
+    /// Opens, locks, sizes and probes. Blocks: not for a data core.
+    pub fn open(settings: &Settings) -> Result<Arc<Store>, OpenError> {
+        let medium = match &settings.kind {
+            Kind::Ram { bytes } => {
+                check_size("ram store", *bytes, settings.block_size)?;
+                Medium::Ram(Ram::new(*bytes).map_err(|error| {
+                    let doing = format!("map {bytes} bytes");
+                    OpenError::system("ram store", &doing, error, "choose a smaller `size`")
+                })?)
+            }
+            Kind::Null { bytes } => {
+                check_size("null store", *bytes, settings.block_size)?;
+                Medium::Null(Null::new(*bytes))
+            }
+            Kind::File(file) => Medium::File(crate::file::open_file(file, settings.block_size)?),
+            Kind::Block(block) => {
+                Medium::File(crate::file::open_device(block, settings.block_size)?)
+            }
+        };
+        Ok(Arc::new(Store {
+            medium,
+            depth: settings.depth.clamp(1, DEPTH_LIMIT),
+            filters: settings.filters.iter().map(filter::arm).collect(),
+        }))
+    }
+
+    /// What it can do.
+    pub fn geometry(&self) -> &Geometry {
+        match &self.medium {
+            Medium::Ram(ram) => ram.geometry(),
+            Medium::Null(null) => null.geometry(),
+            Medium::File(file) => file.geometry(),
+        }
+    }
+
+    /// Makes the data half for the core of this reactor: registers the file there, and takes
+    /// [`buffers_per_queue`](Store::buffers_per_queue) from its pool for good. The lower 24 bits of `token_base` must
+    /// be 0.
+    ///
+    /// Errors: no room in the table of registered files; OutOfMemory when the pool has no buffers.
+    pub fn queue<R: Reactor + 'static>(
+        &self,
+        reactor: &mut R,
+        token_base: u64,
+    ) -> io::Result<Box<dyn BlockQueue<R, reactor::Completion>>> {
+        if token_base & 0xff_ffff != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the lower 24 bits of a token base belong to the queue",
+            ));
+        }
+        let mut queue: Box<dyn BlockQueue<R, reactor::Completion>> = match &self.medium {
+            Medium::Ram(ram) => Box::new(ram.queue()),
+            Medium::Null(null) => Box::new(null.clone()),
+            Medium::File(file) => Box::new(file.queue(reactor, token_base, self.depth)?),
+        };
+        for armed in &self.filters {
+            queue = armed.wrap(queue, self.depth);
+        }
+        Ok(queue)
+    }
+
+    /// Buffers that each queue keeps for itself (bounce buffers), for the sum that sizes a core's pool.
+    pub fn buffers_per_queue(&self) -> (Class, u32) {
+        match &self.medium {
+            Medium::Ram(_) | Medium::Null(_) => (Class::Small, 0),
+            Medium::File(file) => file.buffers_per_queue(),
+        }
+    }
+
+    /// Requests in flight per queue at most.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// Operations of one queue that may sit on a kernel worker thread at the same time, for
+    /// IORING_REGISTER_IOWQ_MAX_WORKERS.
+    pub fn blocking_bound(&self) -> u32 {
+        match &self.medium {
+            Medium::Ram(_) | Medium::Null(_) => 0,
+            Medium::File(_) => self.depth,
+        }
+    }
+
+    /// What every request meets at the moment: `Gone`, `Latched`, or nothing. Never blocks.
+    pub fn state(&self) -> Result<(), StoreError> {
+        match &self.medium {
+            Medium::Ram(_) | Medium::Null(_) => Ok(()),
+            Medium::File(file) => file.state(),
+        }
+    }
+
+    /// Looks whether the file still has a name, or the device is still there; then as [`state`](Store::state).
+    /// May block: not for a data core.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        match &self.medium {
+            Medium::Ram(_) | Medium::Null(_) => Ok(()),
+            Medium::File(file) => file.probe(),
+        }
+    }
+
+    /// The operator has dealt with a failed flush: serve again.
+    pub fn clear_latch(&self) {
+        if let Medium::File(file) = &self.medium {
+            file.clear_latch();
+        }
+    }
+
+    /// Switches of the deliberately broken variants, shared by all queues; `None` for stores that keep nothing.
+    #[cfg(feature = "broken-durability")]
+    pub fn broken(&self) -> Option<&crate::Broken> {
+        match &self.medium {
+            Medium::Ram(_) | Medium::Null(_) => None,
+            Medium::File(file) => Some(file.broken()),
+        }
+    }
+}
+
+/// A size that SCSI can name: whole blocks, at least one.
+pub(crate) fn check_size(place: &str, bytes: u64, block_size: u32) -> Result<(), OpenError> {
+    let block = u64::from(block_size.max(1));
+    if bytes == 0 || bytes > i64::MAX as u64 {
+        let cure = "give a `size` of at least one block";
+        return Err(OpenError::new(
+            place,
+            format!("a size of {bytes} bytes can't be served"),
+            cure,
+        ));
+    }
+    if bytes % block != 0 {
+        let cause =
+            format!("its size of {bytes} bytes is not a multiple of the block size {block}");
+        let cure = format!(
+            "make it {} or {} bytes, or set `block_size = 512`",
+            bytes / block * block,
+            bytes.next_multiple_of(block)
+        );
+        return Err(OpenError::new(place, cause, cure));
+    }
+    Ok(())
+}
