@@ -72,3 +72,77 @@ impl Crc32c {
         !self.state
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bit by bit, from the polynomial 0x11edc6f41 alone.
+    fn reference(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                (crc >> 1) ^ (0x82f6_3b78 * (crc & 1))
+            })
+        })
+    }
+
+    #[test]
+    fn the_examples_of_rfc_3720_b_4_come_out() {
+        let mut up = [0; 32];
+        up.iter_mut().zip(0..).for_each(|(byte, i)| *byte = i);
+        let down: Vec<u8> = up.iter().rev().copied().collect();
+        let mut read = [0; 48];
+        for (at, byte) in [
+            (0, 0x01),
+            (1, 0xc0),
+            (16, 0x14),
+            (22, 0x04),
+            (27, 0x14),
+            (31, 0x18),
+            (32, 0x28),
+            (40, 0x02),
+        ] {
+            read[at] = byte;
+        }
+        let examples: [(&[u8], [u8; 4]); 5] = [
+            (&[0; 32], [0xaa, 0x36, 0x91, 0x8a]),
+            (&[0xff; 32], [0x43, 0xab, 0xa8, 0x62]),
+            (&up, [0x4e, 0x79, 0xdd, 0x46]),
+            (&down, [0x5c, 0xdb, 0x3f, 0x11]),
+            (&read, [0x56, 0x3a, 0x96, 0xd9]),
+        ];
+        for (bytes, wire) in examples {
+            assert_eq!(to_wire(crc32c(bytes)), wire);
+            assert_eq!(from_wire(wire), crc32c(bytes));
+        }
+    }
+
+    #[test]
+    fn nothing_has_the_digest_zero() {
+        assert_eq!((crc32c(&[]), Crc32c::new().finish()), (0, 0));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn pieces_give_the_digest_of_the_whole(
+            bytes in prop::collection::vec(any::<u8>(), 0..5000),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut crc = Crc32c::new();
+            let mut start = 0;
+            for cut in cuts {
+                crc.update(&bytes[start..cut]);
+                prop_assert_eq!(crc.finish(), reference(&bytes[..cut]));
+                start = cut;
+            }
+            crc.update(&bytes[start..]);
+            prop_assert_eq!(crc.finish(), crc32c(&bytes));
+            prop_assert_eq!(crc.finish(), reference(&bytes));
+        }
+    }
+}
