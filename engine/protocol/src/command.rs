@@ -1,0 +1,236 @@
+//! SCSI Command PDUs (RFC 7143 11.3).
+
+use crate::connection::Connection;
+use crate::data_in::{Finish, residual};
+use crate::event::{Advance, Event};
+use crate::hold::Held;
+use crate::segment::{INCORRECT_AMOUNT, Part, UNEXPECTED_DATA};
+use crate::session::{Order, Session};
+use crate::sink::Sink;
+use crate::task::{Burst, MAX_OUTSTANDING_R2T, NONE, Task, Tasks};
+use wire::{BHS_LEN, RejectReason, ScsiCommand, ScsiResponse, ScsiResponseCode};
+
+/// SCSI status TASK SET FULL.
+const TASK_SET_FULL: u8 = 0x28;
+/// AHS types (RFC 7143 11.2.2.1).
+const EXTENDED_CDB: u8 = 1;
+const BIDIRECTIONAL_LENGTH: u8 = 2;
+
+impl Connection {
+    #[inline]
+    pub(crate) fn scsi_command<T: Default>(
+        &mut self,
+        session: &mut Session,
+        tasks: &mut Tasks<T>,
+        header: &[u8; BHS_LEN],
+        sink: &mut impl Sink,
+    ) -> Option<Advance> {
+        let command = match ScsiCommand::parse(header) {
+            Ok(command) => command,
+            Err(error) => return self.refuse(session, header, error.reject_reason(), sink),
+        };
+        let order = session.order(command.cmd_sn, command.immediate);
+        if order == Order::Ignore {
+            self.discard(header);
+            return None;
+        }
+        if let Some(reason) = self.refusal(session, tasks, &command) {
+            return self.refuse(session, header, reason, sink);
+        }
+        let length = command.data_segment_length;
+        let expected = command.expected_data_transfer_length;
+        let write_length = if command.write { expected } else { 0 };
+        let read_length = match (command.read, command.write) {
+            (true, false) => expected,
+            (true, true) => bidirectional_length(self.ahs_bytes()).unwrap_or(0),
+            (false, _) => 0,
+        };
+        // Without W, F means nothing.
+        let unsolicited = command.write && !command.final_bit;
+        let held = order == Order::Ahead;
+        let task = Task {
+            session: session.index(),
+            initiator_task_tag: command.initiator_task_tag,
+            lun: command.lun,
+            attribute: command.attribute.code(),
+            read_length,
+            write_length,
+            cmd_sn: command.cmd_sn,
+            chain: NONE,
+            immediate: command.immediate,
+            held,
+            queued: !held && !command.immediate,
+            finished: false,
+            unsolicited_open: unsolicited,
+            failure_reported: false,
+            outstanding: 0,
+            failure: unsolicited_failure(session, &command),
+            read_offset: 0,
+            sequence: 0,
+            data_sn: 0,
+            r2t_sn: 0,
+            unsolicited: length,
+            unsolicited_data_sn: 0,
+            bursts: [Burst::default(); MAX_OUTSTANDING_R2T],
+            work: T::default(),
+        };
+        let accept = task.failure.is_none();
+        let admitted = session.admit(tasks, task);
+        if !command.immediate {
+            match (order, admitted) {
+                (Order::Ahead, Some(key)) => session.hold(command.cmd_sn, Held::Task(key)),
+                (Order::Ahead, None) => session.hold(command.cmd_sn, Held::Gone),
+                _ => session.consume(),
+            }
+        }
+        let Some(key) = admitted else {
+            self.task_set_full(session, &command, read_length, write_length, sink);
+            self.discard(header);
+            return None;
+        };
+        if unsolicited {
+            self.unsolicited = key;
+        }
+        if length != 0 {
+            self.begin(header, Part::Immediate, 0);
+            self.segment.task = key;
+            self.segment.accept = accept;
+            self.segment.final_bit = command.final_bit;
+        }
+        Some(Advance::Event(Event::Command {
+            task: key,
+            cdb: command.cdb,
+            immediate: if accept { length } else { 0 },
+            held,
+            unsolicited: unsolicited && accept,
+        }))
+    }
+
+    /// Why a command gets a Reject and no task.
+    #[inline]
+    fn refusal<T>(
+        &self,
+        session: &Session,
+        tasks: &Tasks<T>,
+        command: &ScsiCommand,
+    ) -> Option<RejectReason> {
+        if let Some(key) = session.find(tasks, command.initiator_task_tag)
+            && tasks.get(key).is_some_and(|task| !task.finished)
+        {
+            return Some(RejectReason::TaskInProgress);
+        }
+        if command.immediate && !session.may_admit_immediate() {
+            return Some(RejectReason::ImmediateCommandReject);
+        }
+        if !command.write && command.data_segment_length != 0 {
+            return Some(RejectReason::ProtocolError);
+        }
+        if self.ahs != 0 && !is_well_formed(self.ahs_bytes()) {
+            return Some(RejectReason::InvalidPduField);
+        }
+        None
+    }
+
+    /// There is no slot for the task: the initiator shall try again later.
+    #[cold]
+    fn task_set_full(
+        &mut self,
+        session: &Session,
+        command: &ScsiCommand,
+        read_length: u32,
+        write_length: u32,
+        sink: &mut impl Sink,
+    ) {
+        let finish = Finish {
+            status: TASK_SET_FULL,
+            transfer: 0,
+        };
+        let mut response = ScsiResponse {
+            bidi_read_overflow: false,
+            bidi_read_underflow: false,
+            residual_overflow: false,
+            residual_underflow: false,
+            response: ScsiResponseCode::CommandCompleted,
+            status: finish.status,
+            data_segment_length: 0,
+            status_qualifier: 0,
+            initiator_task_tag: command.initiator_task_tag,
+            snack_tag: 0,
+            stat_sn: self.take_stat_sn(),
+            exp_cmd_sn: session.exp_cmd_sn(),
+            max_cmd_sn: session.max_cmd_sn(),
+            exp_data_sn: 0,
+            bidi_read_residual_count: 0,
+            residual_count: 0,
+        };
+        residual(&mut response, read_length, write_length, finish.transfer);
+        self.put_header(sink, |space| response.emit(space));
+    }
+}
+
+/// What is wrong with the unsolicited data that a command brings or announces.
+#[inline]
+fn unsolicited_failure(session: &Session, command: &ScsiCommand) -> Option<(u8, u8)> {
+    let length = command.data_segment_length;
+    if !command.write || (command.final_bit && length == 0) {
+        return None;
+    }
+    if (length != 0 && !session.immediate_data) || (!command.final_bit && session.initial_r2t) {
+        return Some(UNEXPECTED_DATA);
+    }
+    if length
+        > session
+            .first_burst_length
+            .min(command.expected_data_transfer_length)
+    {
+        return Some(INCORRECT_AMOUNT);
+    }
+    None
+}
+
+/// Additional header segments: type, and what follows the type byte (RFC 7143 11.2.2). Ends early where one is
+/// malformed, with `Err`.
+fn segments(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), ()>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let Some((head, rest)) = bytes.split_first_chunk::<3>() else {
+            bytes = &[];
+            return Some(Err(()));
+        };
+        let length = usize::from(u16::from_be_bytes([head[0], head[1]]));
+        if length == 0 || length > rest.len() {
+            bytes = &[];
+            return Some(Err(()));
+        }
+        let whole = wire::padded(3 + length);
+        let segment = &rest[..length];
+        bytes = bytes.get(whole..).unwrap_or(&[]);
+        Some(Ok((head[2] & 0x3f, segment)))
+    })
+}
+
+fn is_well_formed(ahs: &[u8]) -> bool {
+    segments(ahs).all(|segment| segment.is_ok())
+}
+
+/// The CDB's bytes beyond the 16th; the segment starts with a reserved byte.
+pub(crate) fn extended_cdb(ahs: &[u8]) -> &[u8] {
+    find(ahs, EXTENDED_CDB)
+        .and_then(|segment| segment.get(1..))
+        .unwrap_or(&[])
+}
+
+/// Expected read length of a bidirectional command.
+fn bidirectional_length(ahs: &[u8]) -> Option<u32> {
+    let bytes = find(ahs, BIDIRECTIONAL_LENGTH)?.get(1..5)?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn find(ahs: &[u8], kind: u8) -> Option<&[u8]> {
+    segments(ahs)
+        .map_while(Result::ok)
+        .find(|segment| segment.0 == kind)
+        .map(|segment| segment.1)
+}
