@@ -2,10 +2,11 @@
 //! prove who they are.
 //!
 //! Both roles use it. A [`Negotiator`] holds one connection's offers and answers, key by key; what came out is a
-//! [`Parameters`]. `chap` has the verifier's and the prover's half of the authentication, each as plain steps from
+//! [`Parameters`]. [`chap`] has the verifier's and the prover's half of the authentication, each as plain steps from
 //! keys to keys. Nothing here knows a PDU, a socket or a clock; randomness is an argument.
 #![forbid(unsafe_code)]
 
+pub mod chap;
 mod error;
 pub mod keys;
 mod negotiator;

@@ -115,7 +115,7 @@ pub(crate) fn acceptable(settings: &Settings, key: Key, value: u32) -> bool {
 /// nothing for us in it, and is to be rejected.
 pub(crate) fn answer(settings: &Settings, key: Key, mine: u32, offer: &str) -> Option<u32> {
     match &key.row().function {
-        Function::List => value::list(offer)
+        Function::List => wire::value::list(offer)
             .filter_map(|item| list_item(key, item))
             .find(|&item| acceptable(settings, key, item)),
         function => {
@@ -146,7 +146,7 @@ pub(crate) fn parse(key: Key, text: &str) -> Option<u32> {
         Function::Minimum(range) | Function::Maximum(range) | Function::DeclaredNumber(range) => {
             value::number(text).filter(|number| range.contains(number))
         }
-        Function::And | Function::Or => value::boolean(text).map(u32::from),
+        Function::And | Function::Or => wire::value::boolean(text).ok().map(u32::from),
         Function::List => list_item(key, text),
         _ => None,
     }
@@ -155,7 +155,9 @@ pub(crate) fn parse(key: Key, text: &str) -> Option<u32> {
 /// Appends `key=value` with a single value.
 pub(crate) fn put(out: &mut Vec<u8>, key: Key, number: u32) {
     match key.row().function {
-        Function::And | Function::Or => value::put(out, key.name(), value::yes_no(number != 0)),
+        Function::And | Function::Or => {
+            value::put(out, key.name(), wire::value::from_boolean(number != 0))
+        }
         Function::List if key == Key::TaskReporting => {
             value::put(out, key.name(), reporting(number).as_str())
         }
