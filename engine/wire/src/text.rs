@@ -339,6 +339,7 @@ mod tests {
             Err(TextError::InvalidValue { key: "K".into() })
         );
         assert_eq!(writer.pair("k", 1), Err(TextError::InvalidKey));
+        assert_eq!(writer.pair(&"K".repeat(64), 1), Err(TextError::InvalidKey));
         assert_eq!(out, b"before");
     }
 

@@ -18,6 +18,8 @@ const TAG_RESERVED: [(usize, u8); 5] = [(1, 0x80), (16, 0xff), (17, 0xff), (18, 
 const F: &[(usize, u8)] = &[(1, 0x80)];
 
 #[rustfmt::skip]
+// A list of ranges of bytes, often of one range.
+#[allow(clippy::single_range_in_vec_init)]
 const LAYOUTS: &[Layout] = &[
     Layout { opcode: Opcode::NopOut, immediate: true, flags: 0, whole: &[5..32], partial: &[], always: F },
     Layout { opcode: Opcode::ScsiCommand, immediate: true, flags: 0xe7, whole: &[4..48], partial: &[(2, 0xf0)], always: &[] },
