@@ -11,9 +11,17 @@
 //! - `turn` publishes everything submitted, in one system call, and collects completions.
 #![allow(unsafe_code)] // one of the two homes of unsafe code: see ARCHITECTURE.md
 
+pub mod descriptor;
+mod features;
+mod mailbox;
+mod offload;
 mod operation;
+mod ring;
+
+pub use features::{Feature, FeatureMask, Features, UnknownFeature, Use};
+pub use mailbox::{Mailbox, Sender, mailbox};
 pub use operation::*;
-// mod ring; mod features; mod mailbox; mod offload; pub mod twin;  -- to be written
+pub use ring::{Counters, Ring, RingSettings, RingWaker};
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 

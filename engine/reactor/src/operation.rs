@@ -4,9 +4,12 @@ use std::ops::Range;
 
 /// A registered file or socket of one reactor, with a generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Descriptor { /// Slot in the table of registered files.
-    pub slot: u32, /// Tells a reused slot from its former holder.
-    pub generation: u32 }
+pub struct Descriptor {
+    /// Slot in the table of registered files.
+    pub slot: u32,
+    /// Tells a reused slot from its former holder; never 0.
+    pub generation: u32,
+}
 
 /// Names a submitted operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -16,25 +19,109 @@ pub struct OperationId(pub memory::Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 
-/// What can be asked of a reactor.
+/// What can be asked of a reactor. Ranges are bytes of the buffer's payload and must lie inside it (a reactor panics
+/// otherwise); offsets and lengths are bytes of the file.
 pub enum Operation {
     /// Receives what is there (at least one byte; 0 = end of stream) into a buffer of the reactor's own provided
-    /// ring; the buffer comes back in the completion. ENOBUFS when the ring of buffers is empty: submit again later.
-    Receive { socket: Descriptor },
-    /// Receives exactly into `range` of a buffer (MSG_WAITALL semantics are not promised: look at the count).
-    ReceiveInto { socket: Descriptor, buffer: Buffer, range: Range<u32> },
+    /// ring; the buffer comes back in the completion when there are bytes in it. ENOBUFS when no buffer is free:
+    /// submit again when some came home.
+    Receive {
+        /// From where.
+        socket: Descriptor,
+    },
+    /// Receives at least one byte into `range` of a buffer (0 = end of stream): look at the count.
+    ReceiveInto {
+        /// From where.
+        socket: Descriptor,
+        /// Comes back.
+        buffer: Buffer,
+        /// Where to put the bytes.
+        range: Range<u32>,
+    },
     /// Sends all of a message (short sends are continued inside). One in flight per socket is the caller's duty.
-    Send { socket: Descriptor, message: Message },
+    Send {
+        /// Where to.
+        socket: Descriptor,
+        /// Comes back.
+        message: Message,
+    },
     /// Reads `range.len()` bytes at `offset`; short only at the end of the file.
-    Read { file: Descriptor, offset: u64, buffer: Buffer, range: Range<u32> },
-    /// Writes `range` of a buffer at `offset`; `durable` as RWF_DSYNC.
-    Write { file: Descriptor, offset: u64, buffer: Buffer, range: Range<u32>, durable: bool },
-    /// fsync or fdatasync.
-    Sync { file: Descriptor, data_only: bool },
-    /// fallocate with a mode of `libc::FALLOC_FL_*`.
-    Allocate { file: Descriptor, mode: i32, offset: u64, length: u64 },
+    Read {
+        /// From where.
+        file: Descriptor,
+        /// In the file.
+        offset: u64,
+        /// Comes back. Of the reactor's own pool it is the fastest.
+        buffer: Buffer,
+        /// Where to put the bytes.
+        range: Range<u32>,
+    },
+    /// Writes `range` of a buffer at `offset`, all of it.
+    Write {
+        /// Where to.
+        file: Descriptor,
+        /// In the file.
+        offset: u64,
+        /// Comes back.
+        buffer: Buffer,
+        /// What to write.
+        range: Range<u32>,
+        /// On stable storage before it completes (RWF_DSYNC).
+        durable: bool,
+    },
+    /// All completed writes of the file reach stable storage. Those still in flight may or may not.
+    Sync {
+        /// Which.
+        file: Descriptor,
+        /// fdatasync instead of fsync.
+        data_only: bool,
+    },
+    /// fallocate(2).
+    Allocate {
+        /// Which.
+        file: Descriptor,
+        /// Of `libc::FALLOC_FL_*`.
+        mode: i32,
+        /// In the file.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
     /// shutdown(2), both directions.
-    Shutdown { socket: Descriptor },
+    Shutdown {
+        /// Which.
+        socket: Descriptor,
+    },
+}
+
+impl Operation {
+    /// What it is about.
+    pub fn descriptor(&self) -> Descriptor {
+        match *self {
+            Operation::Receive { socket }
+            | Operation::ReceiveInto { socket, .. }
+            | Operation::Send { socket, .. }
+            | Operation::Shutdown { socket } => socket,
+            Operation::Read { file, .. }
+            | Operation::Write { file, .. }
+            | Operation::Sync { file, .. }
+            | Operation::Allocate { file, .. } => file,
+        }
+    }
+
+    /// What it owns, for a completion without it having been done.
+    pub fn into_returned(self) -> Returned {
+        match self {
+            Operation::ReceiveInto { buffer, .. }
+            | Operation::Read { buffer, .. }
+            | Operation::Write { buffer, .. } => Returned::Buffer(buffer),
+            Operation::Send { message, .. } => Returned::Message(message),
+            Operation::Receive { .. }
+            | Operation::Sync { .. }
+            | Operation::Allocate { .. }
+            | Operation::Shutdown { .. } => Returned::Nothing,
+        }
+    }
 }
 
 /// Bytes to send, in order. Allocated once per connection and recycled: it comes back, with its parts, when sent.

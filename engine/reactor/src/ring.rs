@@ -1,0 +1,735 @@
+//! The real reactor: one io_uring, made and used by one thread.
+
+mod files;
+mod provided;
+mod sending;
+mod setup;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod waker;
+
+pub use waker::RingWaker;
+
+use crate::{
+    Completion, Descriptor, Errno, Feature, FeatureMask, Features, Job, Operation, OperationId,
+    Reactor, Returned, Use, Wait, Wake,
+    descriptor::{duplicate, make_blocking},
+    offload::Offload,
+};
+use files::{Files, Holder, Links, NONE};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
+use memory::{Arena, Class, Key, Pool, Slab};
+use provided::Provided;
+use sending::Vector;
+use slot::{Slot, Step, Target, Tools};
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Sizes and bounds of a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingSettings {
+    /// Submissions that are published at once; more than that cost a further system call.
+    pub entries: u32,
+    /// Operations in flight.
+    pub slots: u32,
+    /// Descriptors registered at once.
+    pub files: u32,
+    /// Buffers of [`Class::Medium`] that wait for received data, at most 32768. They come from the pool.
+    pub receive_buffers: u16,
+    /// Threads for [`Reactor::offload`]; they start with the first job.
+    pub helper_threads: u32,
+    /// Kernel workers for file I/O that can't go inline; 0: the kernel's default.
+    pub iowq_bounded: u32,
+    /// Kernel workers for other work that can't go inline; 0: the kernel's default.
+    pub iowq_unbounded: u32,
+    /// Processors of helper threads and kernel workers; empty: where the core itself runs.
+    pub worker_cpus: Vec<u32>,
+    /// Kernel features not to use.
+    pub features: FeatureMask,
+}
+
+impl Default for RingSettings {
+    fn default() -> RingSettings {
+        RingSettings {
+            entries: 256,
+            slots: 4096,
+            files: 1024,
+            receive_buffers: 64,
+            helper_threads: 2,
+            iowq_bounded: 16,
+            iowq_unbounded: 16,
+            worker_cpus: Vec::new(),
+            features: FeatureMask::NONE,
+        }
+    }
+}
+
+impl RingSettings {
+    /// Room for completions: each slot may have one of its own and one of its cancellation.
+    fn completions(&self) -> u32 {
+        self.slots
+            .saturating_mul(2)
+            .saturating_add(64)
+            .max(self.entries.saturating_mul(2))
+            .min(65536)
+    }
+}
+
+/// What a ring counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Completions whose operation was gone already: should stay 0.
+    pub stale: u64,
+    /// Times that the completion queue was found full.
+    pub overflows: u64,
+    /// System calls into the ring.
+    pub enters: u64,
+    /// Those of them that slept.
+    pub sleeps: u64,
+    /// Receives that found no provided buffer.
+    pub starved: u64,
+}
+
+/// What a completion is about: the upper four bits of its `user_data`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Operation = 1,
+    Cancel = 2,
+    Bell = 3,
+    Message = 4,
+    MessageSent = 5,
+}
+
+/// Bits of `user_data` for the index of a slot; the generation is above, the kind on top.
+const INDEX_BITS: u32 = 28;
+
+const fn user_data(kind: Kind, key: Key) -> u64 {
+    (kind as u64) << 60 | (key.generation as u64) << INDEX_BITS | key.index as u64
+}
+
+const fn user_key(data: u64) -> Key {
+    Key {
+        index: data as u32 & ((1 << INDEX_BITS) - 1),
+        generation: (data >> INDEX_BITS) as u32,
+    }
+}
+
+const NO_KEY: Key = Key {
+    index: 0,
+    generation: 0,
+};
+
+/// Wakes of other rings on their way at once; more than that go by eventfd.
+const MESSAGES: u32 = 64;
+
+/// How long a ring that is dropped waits for what is in flight.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The reactor on io_uring. Made by the thread that uses it, and not `Send`.
+///
+/// Dropping it cancels what is in flight and waits for that, at most five seconds; after that the memory is
+/// leaked rather than freed under the kernel's hands. Completions that were not collected are lost, so drain first.
+pub struct Ring {
+    /// Closed before anything that it may touch is freed.
+    ring: IoUring,
+    pool: Pool,
+    features: Features,
+    provided: Option<Provided>,
+    slots: Slab<Slot>,
+    files: Files,
+    vectors: Vec<Box<Vector>>,
+    /// Submissions that found the queue full.
+    backlog: VecDeque<squeue::Entry>,
+    /// Completions that the kernel has no part in.
+    ready: VecDeque<Completion>,
+    sleeper: waker::Sleeper,
+    /// Where the kernel puts the bell's counter.
+    bell: Box<u64>,
+    bell_armed: bool,
+    messages: Slab<waker::Message>,
+    offload: Offload<RingWaker>,
+    now: Duration,
+    counters: Counters,
+}
+
+impl Ring {
+    /// Makes the ring of the calling thread. `arena` is the core's memory; its pieces are registered if possible.
+    ///
+    /// # Errors
+    /// When there is no io_uring, or no memory for it; the message says what to do. Whatever else is missing is
+    /// reported by [`Ring::features`] and, where it can be helped, as a warning.
+    pub fn new(settings: &RingSettings, arena: &Arena) -> io::Result<Ring> {
+        assert!(
+            settings.slots < 1 << INDEX_BITS,
+            "a ring has less than 2^28 slots"
+        );
+        let setup::Parts {
+            ring,
+            mut features,
+            mut provided,
+        } = setup::set_up(settings, arena)?;
+        let pool = arena.pool();
+        if let Some(provided) = &mut provided {
+            provided.replenish(&pool);
+        }
+        let sleeper = waker::Sleeper::new()?;
+        if features.wanted(Feature::MessageRing) && supports_messages(&ring) {
+            sleeper.open_to_rings(Some(Arc::new(duplicate(&ring)?)));
+            waker::outbox_open();
+            features.set(Feature::MessageRing, Use::Used);
+        }
+        let offload = Offload::new(
+            settings.helper_threads,
+            settings.worker_cpus.clone(),
+            sleeper.waker(),
+        );
+        let mut ring = Ring {
+            ring,
+            pool,
+            features,
+            provided,
+            slots: Slab::with_capacity(settings.slots),
+            files: Files::new(settings.files),
+            vectors: Vec::new(),
+            backlog: VecDeque::new(),
+            ready: VecDeque::new(),
+            sleeper,
+            bell: Box::new(0),
+            bell_armed: false,
+            messages: Slab::with_capacity(MESSAGES),
+            offload,
+            now: clock(),
+            counters: Counters::default(),
+        };
+        ring.arm_bell();
+        Ok(ring)
+    }
+
+    /// What of the kernel is in use.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Keeps a read on the eventfd outstanding: it ends the sleep when somebody wakes the core.
+    fn arm_bell(&mut self) {
+        let fd = types::Fd(self.sleeper.eventfd().as_raw_fd());
+        let entry = opcode::Read::new(fd, std::ptr::from_mut(&mut *self.bell).cast(), 8).build();
+        self.bell_armed = true;
+        self.push(entry.user_data(user_data(Kind::Bell, NO_KEY)));
+    }
+
+    fn register_holder(&mut self, holder: Holder) -> io::Result<Descriptor> {
+        let raw = holder.raw();
+        let Ok(descriptor) = self.files.insert(holder) else {
+            return Err(io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                "the ring's table of files is full",
+            ));
+        };
+        if self.features.uses(Feature::RegisteredFiles)
+            && let Err(error) = self
+                .ring
+                .submitter()
+                .register_files_update(descriptor.slot, &[raw])
+        {
+            self.files.remove(descriptor.slot);
+            return Err(error);
+        }
+        Ok(descriptor)
+    }
+
+    fn target(&self, slot: u32) -> Target {
+        if self.features.uses(Feature::RegisteredFiles) {
+            Target::Fixed(slot)
+        } else {
+            Target::Plain(self.files.at(slot).holder.raw())
+        }
+    }
+
+    /// Queues a submission; publishes the queue when it is full.
+    fn push(&mut self, entry: squeue::Entry) {
+        if self.backlog.is_empty() {
+            if self.try_push(&entry) {
+                return;
+            }
+            // A busy kernel is not an error: the backlog goes first next time.
+            let _ = self.enter(None);
+            if self.try_push(&entry) {
+                return;
+            }
+        }
+        self.backlog.push_back(entry);
+    }
+
+    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what an entry points to is owned by its slot (or by the ring itself) until the terminal completion
+        // has been seen, and neither moves: slots are in a slab, buffers and vectors on the heap.
+        unsafe { self.ring.submission().push(entry).is_ok() }
+    }
+
+    fn push_backlog(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.try_push(&entry) {
+                self.backlog.push_front(entry);
+                return;
+            }
+        }
+    }
+
+    /// Queues the next submission of an operation. False when it has nothing left to do.
+    fn advance(&mut self, key: Key) -> bool {
+        let file = self.slots.get(key).expect("a slot in flight").file;
+        let target = self.target(file);
+        let fixed_buffers = self.features.uses(Feature::RegisteredBuffers);
+        let mut tools = Tools {
+            pool: &self.pool,
+            fixed_buffers,
+            vectors: &mut self.vectors,
+        };
+        let slot = self.slots.get_mut(key).expect("a slot in flight");
+        match slot.entry(target, &mut tools) {
+            Some(entry) => {
+                self.push(entry.user_data(user_data(Kind::Operation, key)));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn cancel_slot(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut slot.cancelled, true) {
+            let entry = opcode::AsyncCancel::new(user_data(Kind::Operation, key)).build();
+            self.push(entry.user_data(user_data(Kind::Cancel, NO_KEY)));
+        }
+    }
+
+    /// Takes an operation out of its slot; closes its file when it was the last one there.
+    fn finish(
+        &mut self,
+        key: Key,
+        result: Result<u32, Errno>,
+        provided: Option<memory::Buffer>,
+    ) -> Completion {
+        let slot = self.slots.remove(key).expect("a slot in flight");
+        let Links { before, after } = slot.links;
+        if let Some(neighbour) = self.slots.at_mut(before) {
+            neighbour.links.after = after;
+        }
+        if let Some(neighbour) = self.slots.at_mut(after) {
+            neighbour.links.before = before;
+        }
+        let file = self.files.at_mut(slot.file);
+        if file.first == key.index {
+            file.first = after;
+        }
+        if file.closing && file.first == NONE {
+            self.close_now(slot.file);
+        }
+        let token = slot.token;
+        Completion {
+            token,
+            result,
+            returned: slot.finish(result, provided, &mut self.vectors),
+        }
+    }
+
+    fn close_now(&mut self, slot: u32) {
+        if self.features.uses(Feature::RegisteredFiles)
+            && let Err(error) = self.ring.submitter().register_files_update(slot, &[-1])
+        {
+            tracing::error!(%error, slot, "a registered file could not be taken out of the ring");
+        }
+        self.files.remove(slot);
+    }
+
+    /// A completion without the kernel: `operation` comes home as it is.
+    fn refuse(&mut self, operation: Operation, token: u64, errno: i32) -> OperationId {
+        let returned = operation.into_returned();
+        self.ready.push_back(Completion {
+            token,
+            result: Err(Errno(errno)),
+            returned,
+        });
+        OperationId(NO_KEY)
+    }
+
+    /// One system call: publishes, and runs what the kernel has put off. `sleep` is how long to wait for a completion.
+    fn enter(&mut self, sleep: Option<Option<Duration>>) -> io::Result<()> {
+        let submitted = {
+            let mut queue = self.ring.submission();
+            queue.sync();
+            queue.len() as u32
+        };
+        self.counters.enters += 1;
+        let submitter = self.ring.submitter();
+        let events = EnterFlags::GETEVENTS.bits();
+        let result = match sleep {
+            // SAFETY: without an extended argument the call takes no memory but the ring's own.
+            None => unsafe { submitter.enter::<libc::sigset_t>(submitted, 0, events, None) },
+            Some(None) => {
+                self.counters.sleeps += 1;
+                // SAFETY: as above.
+                unsafe { submitter.enter::<libc::sigset_t>(submitted, 1, events, None) }
+            }
+            Some(Some(time)) => {
+                self.counters.sleeps += 1;
+                let time = types::Timespec::from(time);
+                let arguments = types::SubmitArgs::new().timespec(&time);
+                let flags = events | EnterFlags::EXT_ARG.bits();
+                // SAFETY: the argument and the time that it points to outlive the call.
+                unsafe { submitter.enter(submitted, 1, flags, Some(&arguments)) }
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Nothing came in time; a signal; the kernel wants its completions collected first.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                // Completions were lost for want of memory. Their operations will never end.
+                Some(libc::EBADR) => {
+                    tracing::error!("the kernel lost completions for want of memory");
+                    Ok(())
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Collects all completions that are there.
+    fn reap(&mut self, out: &mut Vec<Completion>) {
+        const BATCH: usize = 64;
+        loop {
+            let mut batch = [(0, 0, 0); BATCH];
+            let mut count = 0;
+            for (place, entry) in batch.iter_mut().zip(self.ring.completion()) {
+                *place = (entry.user_data(), entry.result(), entry.flags());
+                count += 1;
+            }
+            for (data, result, flags) in &batch[..count] {
+                self.handle(*data, *result, *flags, out);
+            }
+            if count == BATCH {
+                continue;
+            }
+            // What didn't fit waits inside the kernel until it is asked.
+            if !self.ring.submission().cq_overflow() {
+                return;
+            }
+            self.counters.overflows += 1;
+            if self.enter(None).is_err() {
+                return;
+            }
+            if self.ring.completion().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, data: u64, result: i32, flags: u32, out: &mut Vec<Completion>) {
+        const OPERATION: u64 = Kind::Operation as u64;
+        const CANCEL: u64 = Kind::Cancel as u64;
+        const BELL: u64 = Kind::Bell as u64;
+        const MESSAGE: u64 = Kind::Message as u64;
+        const MESSAGE_SENT: u64 = Kind::MessageSent as u64;
+        let key = user_key(data);
+        match data >> 60 {
+            OPERATION => self.operation_done(key, result, flags, out),
+            CANCEL | MESSAGE => {}
+            BELL => {
+                self.bell_armed = false;
+                if result >= 0 || matches!(-result, libc::EINTR | libc::EAGAIN) {
+                    self.arm_bell();
+                } else if -result != libc::ECANCELED {
+                    tracing::error!(errno = -result, "the ring can't be woken any more");
+                }
+            }
+            MESSAGE_SENT => {
+                if let Some(message) = self.messages.remove(key)
+                    && result < 0
+                {
+                    message.fall_back();
+                }
+            }
+            _ => self.counters.stale += 1,
+        }
+    }
+
+    fn operation_done(&mut self, key: Key, result: i32, flags: u32, out: &mut Vec<Completion>) {
+        let provided = match (cqueue::buffer_select(flags), &mut self.provided) {
+            (Some(id), Some(provided)) => provided.take(id),
+            _ => None,
+        };
+        let Some(slot) = self.slots.get_mut(key) else {
+            self.counters.stale += 1;
+            return;
+        };
+        if cqueue::more(flags) {
+            return;
+        }
+        if result == -libc::ENOBUFS && slot.takes_provided() {
+            self.counters.starved += 1;
+        }
+        let result = match slot.step(result) {
+            Step::Over(result) => result,
+            // What is left after an interruption is never nothing: `step` would have said that it is over.
+            Step::Again if self.advance(key) => return,
+            Step::Again => Ok(0),
+        };
+        let completion = self.finish(key, result, provided);
+        out.push(completion);
+    }
+
+    fn send_messages(&mut self) {
+        let (messages, mut entries) = (&mut self.messages, [const { None }; 8]);
+        let mut count = 0;
+        let mut more = Vec::new();
+        waker::outbox_take(|message| match messages.insert(message) {
+            Ok(key) => {
+                let entry = messages.get(key).map(|message| {
+                    let entry = message.entry(user_data(Kind::Message, NO_KEY));
+                    entry.user_data(user_data(Kind::MessageSent, key))
+                });
+                match entries.get_mut(count) {
+                    Some(place) => *place = entry,
+                    None => more.extend(entry),
+                }
+                count += 1;
+            }
+            Err(message) => message.fall_back(),
+        });
+        for entry in entries.into_iter().flatten().chain(more) {
+            self.push(entry);
+        }
+    }
+
+    fn collect_jobs(&mut self, out: &mut Vec<Completion>) {
+        while let Some((token, result)) = self.offload.take() {
+            out.push(match result {
+                Ok((number, bytes)) => Completion {
+                    token,
+                    result: Ok(number as u32),
+                    returned: Returned::Job(number, bytes),
+                },
+                Err(errno) => Completion {
+                    token,
+                    result: Err(errno),
+                    returned: Returned::Nothing,
+                },
+            });
+        }
+    }
+}
+
+impl Reactor for Ring {
+    type Waker = RingWaker;
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn waker(&self) -> RingWaker {
+        self.sleeper.waker()
+    }
+
+    fn register(&mut self, descriptor: OwnedFd) -> io::Result<Descriptor> {
+        make_blocking(descriptor.as_fd())?;
+        self.register_holder(Holder::Own(descriptor))
+    }
+
+    fn register_shared(&mut self, file: &Arc<OwnedFd>) -> io::Result<Descriptor> {
+        make_blocking(file.as_fd())?;
+        self.register_holder(Holder::Shared(file.clone()))
+    }
+
+    fn close(&mut self, descriptor: Descriptor) {
+        let Some(file) = self.files.open(descriptor) else {
+            return;
+        };
+        file.closing = true;
+        // The kernel may keep a registered file for a while after it was taken out, and a peer would wait for the end
+        // of the stream that long. Not a socket: refused, without harm.
+        if let Holder::Own(fd) = &file.holder {
+            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
+        }
+        let mut next = file.first;
+        if next == NONE {
+            self.close_now(descriptor.slot);
+            return;
+        }
+        while let Some(key) = self.slots.key_at(next) {
+            next = self.slots.at(next).map_or(NONE, |slot| slot.links.after);
+            self.cancel_slot(key);
+        }
+    }
+
+    fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation> {
+        if self.slots.len() as usize + self.ready.len() >= self.slots.capacity() as usize {
+            return Err(operation);
+        }
+        let descriptor = operation.descriptor();
+        let Some(file) = self.files.open(descriptor) else {
+            return Ok(self.refuse(operation, token, libc::EBADF));
+        };
+        let first = file.first;
+        let mut own = None;
+        if matches!(operation, Operation::Receive { .. }) && self.provided.is_none() {
+            own = self.pool.take(Class::Medium);
+            if own.is_none() {
+                self.counters.starved += 1;
+                return Ok(self.refuse(operation, token, libc::ENOBUFS));
+            }
+        }
+        let links = Links {
+            before: NONE,
+            after: first,
+        };
+        let slot = Slot::new(operation, own, token, descriptor.slot, links);
+        let Ok(key) = self.slots.insert(slot) else {
+            unreachable!("room was checked above")
+        };
+        if let Some(neighbour) = self.slots.at_mut(first) {
+            neighbour.links.before = key.index;
+        }
+        self.files.at_mut(descriptor.slot).first = key.index;
+        if !self.advance(key) {
+            let completion = self.finish(key, Ok(0), None);
+            self.ready.push_back(completion);
+            return Ok(OperationId(NO_KEY));
+        }
+        Ok(OperationId(key))
+    }
+
+    fn cancel(&mut self, id: OperationId) {
+        self.cancel_slot(id.0);
+    }
+
+    fn offload(&mut self, job: Job, token: u64) -> Result<(), Job> {
+        self.offload.start(job, token)
+    }
+
+    fn turn(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()> {
+        let before = out.len();
+        if let Some(provided) = &mut self.provided
+            && provided.is_short()
+        {
+            provided.replenish(&self.pool);
+        }
+        self.send_messages();
+        self.push_backlog();
+        out.extend(self.ready.drain(..));
+        self.collect_jobs(out);
+
+        let sleep = match wait {
+            _ if out.len() > before || !self.ring.completion().is_empty() => None,
+            Wait::Poll => None,
+            Wait::Forever => Some(None),
+            Wait::Until(time) => match time.saturating_sub(clock()) {
+                Duration::ZERO => None,
+                left => Some(Some(left)),
+            },
+        };
+        let entered = if sleep.is_some() && self.sleeper.lie_down() {
+            let entered = self.enter(sleep);
+            self.sleeper.get_up();
+            entered
+        } else {
+            let queue = self.ring.submission();
+            let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+            drop(queue);
+            if needed { self.enter(None) } else { Ok(()) }
+        };
+        self.sleeper.clear();
+        self.reap(out);
+        self.collect_jobs(out);
+        self.now = clock();
+        entered
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.slots.len() + (self.ready.len() + self.offload.in_flight()) as u32
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        waker::outbox_close();
+        self.sleeper.open_to_rings(None);
+        let keys: Vec<Key> = self.slots.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.cancel_slot(key);
+        }
+        let bell = opcode::AsyncCancel::new(user_data(Kind::Bell, NO_KEY)).build();
+        self.push(bell.user_data(user_data(Kind::Cancel, NO_KEY)));
+        let end = Instant::now() + DRAIN;
+        let mut out = Vec::new();
+        loop {
+            self.push_backlog();
+            self.reap(&mut out);
+            out.clear();
+            if self.slots.is_empty() && !self.bell_armed && self.backlog.is_empty() {
+                break;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero()
+                || self
+                    .enter(Some(Some(left.min(Duration::from_millis(100)))))
+                    .is_err()
+            {
+                self.leak();
+                return;
+            }
+        }
+        if self.provided.is_some() {
+            let _ = self.ring.submitter().unregister_buf_ring(provided::GROUP);
+        }
+    }
+}
+
+impl Ring {
+    /// The kernel may still touch what its operations own: none of it is ever freed.
+    fn leak(&mut self) {
+        tracing::error!(
+            operations = self.slots.len(),
+            "a ring was closed with operations in flight; their memory is leaked"
+        );
+        std::mem::forget(std::mem::replace(&mut self.slots, Slab::with_capacity(0)));
+        std::mem::forget(std::mem::take(&mut self.bell));
+        self.pool.clone().leak();
+        if let Some(provided) = self.provided.take() {
+            provided.leak();
+        }
+    }
+}
+
+fn supports_messages(ring: &IoUring) -> bool {
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe).is_ok()
+        && probe.is_supported(opcode::MsgRingData::CODE)
+}
+
+/// The monotonic clock: its epoch is the same for all threads.
+fn clock() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}

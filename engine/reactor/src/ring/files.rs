@@ -1,0 +1,100 @@
+//! Descriptors of a ring, with generations, and which operations are in flight on each.
+
+use crate::Descriptor;
+use memory::{Key, Slab};
+use std::{
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    sync::Arc,
+};
+
+/// Ends a list of operations.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// What keeps the file open.
+pub(crate) enum Holder {
+    Own(OwnedFd),
+    Shared(Arc<OwnedFd>),
+}
+
+impl Holder {
+    pub(crate) fn raw(&self) -> RawFd {
+        match self {
+            Holder::Own(fd) => fd.as_raw_fd(),
+            Holder::Shared(fd) => fd.as_raw_fd(),
+        }
+    }
+}
+
+pub(crate) struct File {
+    pub(crate) holder: Holder,
+    /// No new operations; goes when the last one has ended.
+    pub(crate) closing: bool,
+    /// First slot of the list of operations on it, linked through [`Links`].
+    pub(crate) first: u32,
+}
+
+/// Neighbours of an operation among those on the same file.
+#[derive(Clone, Copy)]
+pub(crate) struct Links {
+    pub(crate) before: u32,
+    pub(crate) after: u32,
+}
+
+/// The table: position in the slab = position among the registered files.
+pub(crate) struct Files {
+    slab: Slab<File>,
+}
+
+fn key(descriptor: Descriptor) -> Key {
+    Key {
+        index: descriptor.slot,
+        generation: descriptor.generation,
+    }
+}
+
+impl Files {
+    pub(crate) fn new(capacity: u32) -> Files {
+        Files {
+            slab: Slab::with_capacity(capacity),
+        }
+    }
+
+    /// None when the table is full.
+    pub(crate) fn insert(&mut self, holder: Holder) -> Result<Descriptor, Holder> {
+        let file = File {
+            holder,
+            closing: false,
+            first: NONE,
+        };
+        let key = self.slab.insert(file).map_err(|file| file.holder)?;
+        Ok(Descriptor {
+            slot: key.index,
+            generation: key.generation,
+        })
+    }
+
+    /// The file, unless it was closed.
+    pub(crate) fn open(&mut self, descriptor: Descriptor) -> Option<&mut File> {
+        self.slab
+            .get_mut(key(descriptor))
+            .filter(|file| !file.closing)
+    }
+
+    /// The file, even while it is closing.
+    pub(crate) fn at_mut(&mut self, slot: u32) -> &mut File {
+        self.slab
+            .at_mut(slot)
+            .expect("a file outlives the operations on it")
+    }
+
+    pub(crate) fn at(&self, slot: u32) -> &File {
+        self.slab
+            .at(slot)
+            .expect("a file outlives the operations on it")
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<File> {
+        let key = self.slab.key_at(slot)?;
+        self.slab.remove(key)
+    }
+}

@@ -1,0 +1,112 @@
+//! The ring of buffers from which the kernel takes one when data for a receive is there.
+
+use io_uring::{IoUring, types::BufRingEntry};
+use memory::{Buffer, Class, Pool};
+use std::{
+    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    io,
+    ptr::NonNull,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+/// The one group of buffers of a ring.
+pub(crate) const GROUP: u16 = 0;
+
+/// At most `limit` buffers of [`Class::Medium`], owned by the kernel until a completion names them.
+pub(crate) struct Provided {
+    entries: NonNull<BufRingEntry>,
+    layout: Layout,
+    mask: u16,
+    tail: u16,
+    /// What each buffer id stands for; None: not in the kernel's hands.
+    held: Vec<Option<Buffer>>,
+    free: Vec<u16>,
+}
+
+impl Provided {
+    /// Registers a ring for `limit` buffers (1 to 32768). It has none yet: see [`Provided::replenish`].
+    pub(crate) fn new(ring: &IoUring, limit: u16) -> io::Result<Provided> {
+        let count = limit.clamp(1, 1 << 15).next_power_of_two();
+        let layout = Layout::array::<BufRingEntry>(usize::from(count))
+            .and_then(|layout| layout.align_to(4096))
+            .map_err(io::Error::other)?;
+        // SAFETY: the layout is not empty: count >= 1 entries of 16 bytes.
+        let raw = unsafe { alloc_zeroed(layout) };
+        let Some(entries) = NonNull::new(raw.cast::<BufRingEntry>()) else {
+            handle_alloc_error(layout)
+        };
+        let provided = Provided {
+            entries,
+            layout,
+            mask: count - 1,
+            tail: 0,
+            held: (0..limit.max(1)).map(|_| None).collect(),
+            free: (0..limit.max(1)).rev().collect(),
+        };
+        // SAFETY: page-aligned memory of `count` entries, which is freed in `drop` only, after it was unregistered or
+        // the ring was closed (the kernel has its own pin on the pages).
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                entries.as_ptr() as u64,
+                count,
+                GROUP,
+                0,
+            )?
+        };
+        Ok(provided)
+    }
+
+    /// Gives the kernel buffers from the pool for all that it used, as far as the pool has them.
+    pub(crate) fn replenish(&mut self, pool: &Pool) {
+        let before = self.tail;
+        while let Some(id) = self.free.last().copied() {
+            let Some(mut buffer) = pool.take(Class::Medium) else {
+                break;
+            };
+            self.free.pop();
+            // SAFETY: the index is below the count of entries; the kernel reads entries between its head and the tail
+            // that was last published only, and this one is behind that tail (at most `held.len()` are out).
+            unsafe {
+                let entry = &mut *self
+                    .entries
+                    .as_ptr()
+                    .add(usize::from(self.tail & self.mask));
+                entry.set_addr(buffer.as_mut_ptr() as u64);
+                entry.set_len(buffer.class().bytes() as u32);
+                entry.set_bid(id);
+            }
+            self.held[usize::from(id)] = Some(buffer);
+            self.tail = self.tail.wrapping_add(1);
+        }
+        if self.tail != before {
+            // SAFETY: the tail lies in the first entry's reserved field, aligned for u16, and lives as long as the
+            // entries; the kernel only reads it.
+            unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) }
+                .store(self.tail, Ordering::Release);
+        }
+    }
+
+    /// Some buffers are missing.
+    pub(crate) fn is_short(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// The buffer that a completion names: the kernel is through with it.
+    pub(crate) fn take(&mut self, id: u16) -> Option<Buffer> {
+        let buffer = self.held.get_mut(usize::from(id))?.take()?;
+        self.free.push(id);
+        Some(buffer)
+    }
+
+    /// The kernel may still write to them: never give them to anybody again.
+    pub(crate) fn leak(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Provided {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.entries.as_ptr().cast(), self.layout) }
+    }
+}

@@ -1,0 +1,249 @@
+//! A message on its way out: which bytes are next, as the kernel wants to see them.
+
+use crate::{Message, Part};
+
+/// Most pieces of one system call; the rest goes in further rounds.
+pub(crate) const PIECES: usize = 256;
+
+/// What sendmsg reads; lives in a box because the kernel may look at it as long as the operation runs.
+pub(crate) struct Vector {
+    header: libc::msghdr,
+    pieces: [libc::iovec; PIECES],
+}
+
+impl Vector {
+    pub(crate) fn new() -> Box<Vector> {
+        // SAFETY: both are C structs of integers and pointers, for which all zeroes is a value.
+        Box::new(unsafe { std::mem::zeroed() })
+    }
+}
+
+/// A send and how far it is.
+pub(crate) struct Sending {
+    message: Message,
+    /// Next part, and bytes of it that are gone.
+    part: usize,
+    within: usize,
+    sent: u64,
+    vector: Option<Box<Vector>>,
+}
+
+/// What to submit next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// All is sent.
+    Done,
+    /// One contiguous piece.
+    One(*const u8, u32),
+    /// Several: a header that stays in place until the next round.
+    Many(*const libc::msghdr),
+}
+
+impl Sending {
+    /// # Panics
+    /// If a part lies outside of what it names.
+    pub(crate) fn new(message: Message) -> Sending {
+        for part in &message.parts {
+            let (range, length) = match part {
+                Part::Bytes(range) => (range, message.bytes.len()),
+                Part::Buffer { index, range } => (range, message.buffers[*index as usize].len()),
+                Part::Region(_) => continue,
+            };
+            assert!(
+                range.start <= range.end && range.end as usize <= length,
+                "a part lies outside of its bytes"
+            );
+        }
+        Sending {
+            message,
+            part: 0,
+            within: 0,
+            sent: 0,
+            vector: None,
+        }
+    }
+
+    fn piece(&self, part: usize) -> Option<(*const u8, usize)> {
+        let message = &self.message;
+        if message.parts.is_empty() {
+            return (part == 0).then_some((message.bytes.as_ptr(), message.bytes.len()));
+        }
+        Some(match message.parts.get(part)? {
+            Part::Bytes(range) => {
+                let bytes = &message.bytes[range.start as usize..range.end as usize];
+                (bytes.as_ptr(), bytes.len())
+            }
+            Part::Buffer { index, range } => {
+                let bytes =
+                    &message.buffers[*index as usize][range.start as usize..range.end as usize];
+                (bytes.as_ptr(), bytes.len())
+            }
+            Part::Region(slice) => (slice.as_ptr(), slice.len() as usize),
+        })
+    }
+
+    /// The next round. `spare` are vectors of former sends, to be used again.
+    pub(crate) fn next(&mut self, spare: &mut Vec<Box<Vector>>) -> Round {
+        let mut first = None;
+        let mut count = 0;
+        let (mut part, mut within) = (self.part, self.within);
+        let mut vector = self.vector.take();
+        while let Some((address, length)) = self.piece(part) {
+            let (address, length) = (address.wrapping_add(within), length - within);
+            if length > 0 {
+                match first {
+                    None => first = Some((address, length)),
+                    Some((address, length)) if count == 1 => {
+                        let vector =
+                            vector.get_or_insert_with(|| spare.pop().unwrap_or_else(Vector::new));
+                        vector.pieces[0] = libc::iovec {
+                            iov_base: address.cast_mut().cast(),
+                            iov_len: length,
+                        };
+                    }
+                    Some(_) => {}
+                }
+                if count > 0 {
+                    let vector = vector.as_mut().expect("made with the second piece");
+                    vector.pieces[count] = libc::iovec {
+                        iov_base: address.cast_mut().cast(),
+                        iov_len: length,
+                    };
+                }
+                count += 1;
+                if count == PIECES {
+                    break;
+                }
+            }
+            part += 1;
+            within = 0;
+        }
+        self.vector = vector;
+        match (first, &mut self.vector) {
+            (None, _) => Round::Done,
+            (Some((address, length)), _) if count == 1 => {
+                Round::One(address, length.min(1 << 30) as u32)
+            }
+            (Some(_), Some(vector)) => {
+                vector.header.msg_iov = vector.pieces.as_mut_ptr();
+                vector.header.msg_iovlen = count as _;
+                Round::Many(&vector.header)
+            }
+            (Some(_), None) => unreachable!("several pieces are in a vector"),
+        }
+    }
+
+    /// Takes note of bytes that the socket took.
+    pub(crate) fn advance(&mut self, mut bytes: usize) {
+        self.sent += bytes as u64;
+        while bytes > 0 {
+            let Some((_, length)) = self.piece(self.part) else {
+                unreachable!("the kernel sent more than it was given")
+            };
+            let step = bytes.min(length - self.within);
+            bytes -= step;
+            self.within += step;
+            if self.within == length {
+                self.part += 1;
+                self.within = 0;
+            }
+        }
+    }
+
+    /// Nothing is left (empty parts don't count).
+    pub(crate) fn is_done(&self) -> bool {
+        let mut part = self.part;
+        while let Some((_, length)) = self.piece(part) {
+            if length > 0 {
+                return false;
+            }
+            part += 1;
+        }
+        true
+    }
+
+    /// Bytes sent so far.
+    pub(crate) fn sent(&self) -> u32 {
+        u32::try_from(self.sent).unwrap_or(u32::MAX)
+    }
+
+    /// The message; the vector is kept for others.
+    pub(crate) fn finish(self, spare: &mut Vec<Box<Vector>>) -> Message {
+        spare.extend(self.vector);
+        self.message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes_of(round: &Round) -> Vec<u8> {
+        // SAFETY: the pointers come from a message that is alive in the test.
+        unsafe {
+            match round {
+                Round::Done => Vec::new(),
+                Round::One(address, length) => {
+                    std::slice::from_raw_parts(*address, *length as usize).to_vec()
+                }
+                Round::Many(header) => (0..(**header).msg_iovlen as usize)
+                    .flat_map(|at| {
+                        let piece = *(**header).msg_iov.add(at);
+                        std::slice::from_raw_parts(piece.iov_base.cast::<u8>(), piece.iov_len)
+                            .to_vec()
+                    })
+                    .collect(),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_byte_is_offered_once_and_in_order(
+            lengths in prop::collection::vec((0u32..9, any::<bool>()), 0..600),
+            steps in prop::collection::vec(1usize..400, 1..40),
+        ) {
+            let region = memory::Region::new(8192).unwrap();
+            region.write(0, &(0..8192u32).map(|n| (n * 7) as u8).collect::<Vec<u8>>());
+            let mut message = Message { bytes: (0..=255).collect(), ..Message::default() };
+            let mut expected = Vec::new();
+            for (at, (length, from_region)) in lengths.iter().enumerate() {
+                if *from_region {
+                    let slice = region.slice(at as u64, *length);
+                    let mut copy = vec![0; *length as usize];
+                    slice.copy_to(&mut copy);
+                    expected.extend(copy);
+                    message.parts.push(Part::Region(slice));
+                } else {
+                    let start = at as u32 % 200;
+                    expected.extend_from_slice(&message.bytes[start as usize..(start + length) as usize]);
+                    message.parts.push(Part::Bytes(start..start + length));
+                }
+            }
+            if message.parts.is_empty() {
+                expected.clone_from(&message.bytes);
+            }
+            let (mut spare, mut got) = (Vec::new(), Vec::new());
+            let mut sending = Sending::new(message);
+            let mut steps = steps.into_iter().cycle();
+            loop {
+                let round = sending.next(&mut spare);
+                if round == Round::Done {
+                    break;
+                }
+                let offered = bytes_of(&round);
+                let taken = steps.next().unwrap().min(offered.len());
+                got.extend_from_slice(&offered[..taken]);
+                sending.advance(taken);
+            }
+            prop_assert!(sending.is_done());
+            prop_assert_eq!(sending.sent() as usize, expected.len());
+            prop_assert_eq!(got, expected);
+            prop_assert_eq!(sending.finish(&mut spare).parts.len(), lengths.len());
+            prop_assert!(spare.len() <= 1);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Making a ring with what the kernel has.
+
+use super::{RingSettings, provided::Provided};
+use crate::features::{Feature, Features, Use};
+use io_uring::{IoUring, Probe, opcode};
+use memory::Arena;
+use std::io;
+
+/// A ring and what was registered with it.
+pub(crate) struct Parts {
+    pub(crate) ring: IoUring,
+    pub(crate) features: Features,
+    pub(crate) provided: Option<Provided>,
+}
+
+/// Features that are flags of the ring's creation. When the kernel refuses, they are given up in this order: the
+/// newest first, and nothing before what needs it.
+const FLAGS: [Feature; 4] = [
+    Feature::NoSqArray,
+    Feature::DeferTaskrun,
+    Feature::SingleIssuer,
+    Feature::CoopTaskrun,
+];
+
+pub(crate) fn set_up(settings: &RingSettings, arena: &Arena) -> io::Result<Parts> {
+    let mut features = Features::new(settings.features);
+    let ring = create(settings, &mut features)?;
+    check_operations(&ring)?;
+    register_files(&ring, settings, &mut features);
+    register_buffers(&ring, arena, &mut features);
+    let provided = provide_buffers(&ring, settings, &mut features);
+    set_workers(&ring, settings, &mut features);
+    Ok(Parts {
+        ring,
+        features,
+        provided,
+    })
+}
+
+fn create(settings: &RingSettings, features: &mut Features) -> io::Result<IoUring> {
+    for given_up in 0..=FLAGS.len() {
+        let left = &FLAGS[given_up..];
+        let mut has = |feature| {
+            // Deferred work is the business of a single issuer only.
+            let needed = feature != Feature::DeferTaskrun || features.wanted(Feature::SingleIssuer);
+            left.contains(&feature) && features.wanted(feature) && needed
+        };
+        let on = FLAGS.map(|feature| (feature, has(feature)));
+        let is_on = |feature| on.contains(&(feature, true));
+        let mut builder = IoUring::builder();
+        builder
+            .dontfork()
+            .setup_clamp()
+            .setup_submit_all()
+            .setup_cqsize(settings.completions());
+        if is_on(Feature::NoSqArray) {
+            builder.setup_no_sqarray();
+        }
+        if is_on(Feature::SingleIssuer) {
+            builder.setup_single_issuer();
+        }
+        if is_on(Feature::DeferTaskrun) {
+            builder.setup_defer_taskrun().setup_taskrun_flag();
+        }
+        if is_on(Feature::CoopTaskrun) {
+            builder.setup_coop_taskrun().setup_taskrun_flag();
+        }
+        match builder.build(settings.entries.max(1)) {
+            Ok(ring) => {
+                for (feature, used) in on {
+                    if used {
+                        features.set(feature, Use::Used);
+                    }
+                }
+                return Ok(ring);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && given_up < FLAGS.len() => {}
+            Err(error) => return Err(explain(error)),
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+fn explain(error: io::Error) -> io::Error {
+    let why = match error.raw_os_error() {
+        Some(libc::ENOSYS) => "this kernel has no io_uring, or a sandbox hides it",
+        Some(libc::EPERM | libc::EACCES) => {
+            "io_uring is not allowed here: look at the sysctl kernel.io_uring_disabled and at seccomp profiles"
+        }
+        Some(libc::ENOMEM) => {
+            "not enough memory may be locked for a ring: raise the limit (ulimit -l)"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => "too many open files: raise the limit (ulimit -n)",
+        _ => "the ring could not be made",
+    };
+    io::Error::new(error.kind(), format!("{why} ({error})"))
+}
+
+/// What has no fallback.
+fn check_operations(ring: &IoUring) -> io::Result<()> {
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    let needed = [
+        ("READ", opcode::Read::CODE),
+        ("WRITE", opcode::Write::CODE),
+        ("RECV", opcode::Recv::CODE),
+        ("SEND", opcode::Send::CODE),
+        ("SENDMSG", opcode::SendMsg::CODE),
+        ("FSYNC", opcode::Fsync::CODE),
+        ("FALLOCATE", opcode::Fallocate::CODE),
+        ("SHUTDOWN", opcode::Shutdown::CODE),
+        ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
+    ];
+    match needed.iter().find(|(_, code)| !probe.is_supported(*code)) {
+        Some((name, _)) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("this kernel's io_uring has no {name}: release 5.19 or later is needed"),
+        )),
+        None if ring.params().is_feature_nodrop() && ring.params().is_feature_ext_arg() => Ok(()),
+        None => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel is too old: release 5.19 or later is needed",
+        )),
+    }
+}
+
+fn register_files(ring: &IoUring, settings: &RingSettings, features: &mut Features) {
+    if !features.wanted(Feature::RegisteredFiles) || settings.files == 0 {
+        return;
+    }
+    match ring.submitter().register_files_sparse(settings.files) {
+        Ok(()) => features.set(Feature::RegisteredFiles, Use::Used),
+        Err(error) => tracing::warn!(
+            files = settings.files, %error,
+            "the table of registered files could not be made, plain descriptors are used; raise the limit of open files (ulimit -n)"
+        ),
+    }
+}
+
+fn register_buffers(ring: &IoUring, arena: &Arena, features: &mut Features) {
+    if !features.wanted(Feature::RegisteredBuffers) || arena.pieces().is_empty() {
+        return;
+    }
+    let pieces: Vec<libc::iovec> = arena
+        .pieces()
+        .iter()
+        .map(|piece| libc::iovec {
+            iov_base: piece.address.cast(),
+            iov_len: piece.length,
+        })
+        .collect();
+    // SAFETY: the pieces are mapped for as long as the arena's pool, of which the ring holds a clone until it is
+    // closed (and the kernel has a pin of its own on the pages).
+    match unsafe { ring.submitter().register_buffers(&pieces) } {
+        Ok(()) => features.set(Feature::RegisteredBuffers, Use::Used),
+        Err(error) => {
+            let bytes: usize = arena.pieces().iter().map(|piece| piece.length).sum();
+            tracing::warn!(
+                bytes, %error,
+                "the buffers could not be registered, disk I/O costs a little more; raise the limit of locked memory \
+                 (ulimit -l, LimitMEMLOCK= in a systemd unit) to this many bytes or grant CAP_IPC_LOCK"
+            );
+        }
+    }
+}
+
+fn provide_buffers(
+    ring: &IoUring,
+    settings: &RingSettings,
+    features: &mut Features,
+) -> Option<Provided> {
+    if !features.wanted(Feature::ProvidedBuffers) || settings.receive_buffers == 0 {
+        return None;
+    }
+    match Provided::new(ring, settings.receive_buffers) {
+        Ok(provided) => {
+            features.set(Feature::ProvidedBuffers, Use::Used);
+            Some(provided)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no ring of receive buffers: every waiting receive holds a buffer of its own");
+            None
+        }
+    }
+}
+
+fn set_workers(ring: &IoUring, settings: &RingSettings, features: &mut Features) {
+    if features.wanted(Feature::WorkerLimits) {
+        // 0 leaves a bound as it is.
+        let mut limits = [settings.iowq_bounded, settings.iowq_unbounded];
+        match ring.submitter().register_iowq_max_workers(&mut limits) {
+            Ok(()) => features.set(Feature::WorkerLimits, Use::Used),
+            Err(error) => {
+                tracing::warn!(%error, "the number of kernel workers could not be bounded")
+            }
+        }
+    }
+    if !features.wanted(Feature::WorkerAffinity) {
+        return;
+    }
+    if settings.worker_cpus.is_empty() {
+        features.set(Feature::WorkerAffinity, Use::Unasked);
+        return;
+    }
+    // SAFETY: a set of bits, for which all zeroes is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in settings
+        .worker_cpus
+        .iter()
+        .filter(|cpu| **cpu < libc::CPU_SETSIZE as u32)
+    {
+        // SAFETY: checked against the size of the set.
+        unsafe { libc::CPU_SET(*cpu as usize, &mut set) };
+    }
+    match ring.submitter().register_iowq_aff(&set) {
+        Ok(()) => features.set(Feature::WorkerAffinity, Use::Used),
+        Err(error) => {
+            tracing::warn!(cpus = ?settings.worker_cpus, %error, "kernel workers could not be confined")
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! An operation in flight: what it owns, how far it is, and its next submission.
+
+use super::{
+    files::Links,
+    provided,
+    sending::{Round, Sending, Vector},
+};
+use crate::{Errno, Operation, Returned};
+use io_uring::{opcode, squeue, types};
+use memory::{Buffer, Pool};
+use std::{ops::Range, os::fd::RawFd};
+
+/// How the kernel is told which file is meant.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    /// Position among the registered files.
+    Fixed(u32),
+    /// A descriptor of the process.
+    Plain(RawFd),
+}
+
+/// Builds a submission for either kind of target.
+macro_rules! on {
+    ($target:expr, |$fd:ident| $build:expr) => {
+        match $target {
+            Target::Fixed(slot) => {
+                let $fd = types::Fixed(slot);
+                $build
+            }
+            Target::Plain(raw) => {
+                let $fd = types::Fd(raw);
+                $build
+            }
+        }
+    };
+}
+
+/// Interruptions in a row after which an operation fails.
+const PATIENCE: u8 = 16;
+
+pub(crate) struct Slot {
+    pub(crate) token: u64,
+    /// Position of its file.
+    pub(crate) file: u32,
+    pub(crate) links: Links,
+    /// Somebody wants it to end: it is not continued.
+    pub(crate) cancelled: bool,
+    interrupted: u8,
+    work: Work,
+}
+
+enum Work {
+    /// Into a provided buffer.
+    Receive,
+    /// Into a buffer that was taken when it was submitted.
+    ReceiveOwn(Buffer),
+    ReceiveInto {
+        buffer: Buffer,
+        range: Range<u32>,
+    },
+    Send(Sending),
+    Read(Transfer),
+    Write {
+        transfer: Transfer,
+        durable: bool,
+    },
+    Sync {
+        data_only: bool,
+    },
+    Allocate {
+        mode: i32,
+        offset: u64,
+        length: u64,
+    },
+    Shutdown,
+}
+
+struct Transfer {
+    offset: u64,
+    buffer: Buffer,
+    range: Range<u32>,
+    done: u32,
+}
+
+impl Transfer {
+    /// Address, length and file offset of what is left.
+    fn rest(&mut self) -> (*mut u8, u32, u64) {
+        let at = self.range.start + self.done;
+        (
+            self.buffer.as_mut_ptr().wrapping_add(at as usize),
+            self.range.end - at,
+            self.offset + u64::from(self.done),
+        )
+    }
+}
+
+/// What the ring lends for building a submission.
+pub(crate) struct Tools<'a> {
+    pub(crate) pool: &'a Pool,
+    /// The pool's pieces are registered.
+    pub(crate) fixed_buffers: bool,
+    pub(crate) vectors: &'a mut Vec<Box<Vector>>,
+}
+
+/// What a completion of the kernel means for an operation.
+pub(crate) enum Step {
+    /// Submit the rest.
+    Again,
+    /// It is over.
+    Over(Result<u32, Errno>),
+}
+
+/// # Panics
+/// If the range isn't inside the buffer: a mistake of the caller that must never reach the kernel.
+fn check(buffer: &Buffer, range: &Range<u32>) {
+    assert!(
+        range.start <= range.end && range.end as usize <= buffer.len(),
+        "a range lies outside of its buffer"
+    );
+}
+
+impl Slot {
+    /// `own` is the buffer of a Receive without provided ones.
+    pub(crate) fn new(
+        operation: Operation,
+        own: Option<Buffer>,
+        token: u64,
+        file: u32,
+        links: Links,
+    ) -> Slot {
+        let transfer = |offset, buffer: Buffer, range: Range<u32>| {
+            check(&buffer, &range);
+            Transfer {
+                offset,
+                buffer,
+                range,
+                done: 0,
+            }
+        };
+        let work = match (operation, own) {
+            (Operation::Receive { .. }, None) => Work::Receive,
+            (Operation::Receive { .. }, Some(buffer)) => Work::ReceiveOwn(buffer),
+            (Operation::ReceiveInto { buffer, range, .. }, _) => {
+                check(&buffer, &range);
+                Work::ReceiveInto { buffer, range }
+            }
+            (Operation::Send { message, .. }, _) => Work::Send(Sending::new(message)),
+            (
+                Operation::Read {
+                    offset,
+                    buffer,
+                    range,
+                    ..
+                },
+                _,
+            ) => Work::Read(transfer(offset, buffer, range)),
+            (
+                Operation::Write {
+                    offset,
+                    buffer,
+                    range,
+                    durable,
+                    ..
+                },
+                _,
+            ) => Work::Write {
+                transfer: transfer(offset, buffer, range),
+                durable,
+            },
+            (Operation::Sync { data_only, .. }, _) => Work::Sync { data_only },
+            (
+                Operation::Allocate {
+                    mode,
+                    offset,
+                    length,
+                    ..
+                },
+                _,
+            ) => Work::Allocate {
+                mode,
+                offset,
+                length,
+            },
+            (Operation::Shutdown { .. }, _) => Work::Shutdown,
+        };
+        Slot {
+            token,
+            file,
+            links,
+            cancelled: false,
+            interrupted: 0,
+            work,
+        }
+    }
+
+    /// The next submission; None when nothing is left to do (an empty message).
+    pub(crate) fn entry(&mut self, target: Target, tools: &mut Tools<'_>) -> Option<squeue::Entry> {
+        let entry = match &mut self.work {
+            Work::Receive => on!(target, |fd| {
+                let length = memory::Class::Medium.bytes() as u32;
+                opcode::Recv::new(fd, std::ptr::null_mut(), length)
+                    .buf_group(provided::GROUP)
+                    .build()
+            })
+            .flags(squeue::Flags::BUFFER_SELECT),
+            Work::ReceiveOwn(buffer) => {
+                let (address, length) = (buffer.as_mut_ptr(), buffer.len() as u32);
+                on!(target, |fd| opcode::Recv::new(fd, address, length).build())
+            }
+            Work::ReceiveInto { buffer, range } => {
+                let address = buffer.as_mut_ptr().wrapping_add(range.start as usize);
+                let length = range.end - range.start;
+                on!(target, |fd| opcode::Recv::new(fd, address, length).build())
+            }
+            Work::Send(sending) => {
+                // With MSG_WAITALL the kernel itself waits for room and goes on.
+                let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+                match sending.next(tools.vectors) {
+                    Round::Done => return None,
+                    Round::One(address, length) => {
+                        on!(target, |fd| opcode::Send::new(fd, address, length)
+                            .flags(flags)
+                            .build())
+                    }
+                    Round::Many(header) => {
+                        on!(target, |fd| opcode::SendMsg::new(fd, header)
+                            .flags(flags as u32)
+                            .build())
+                    }
+                }
+            }
+            Work::Read(transfer) => {
+                let (address, length, offset) = transfer.rest();
+                if tools.fixed_buffers && transfer.buffer.is_of(tools.pool) {
+                    let piece = transfer.buffer.piece();
+                    on!(target, |fd| opcode::ReadFixed::new(
+                        fd, address, length, piece
+                    )
+                    .offset(offset)
+                    .build())
+                } else {
+                    on!(target, |fd| opcode::Read::new(fd, address, length)
+                        .offset(offset)
+                        .build())
+                }
+            }
+            Work::Write { transfer, durable } => {
+                let (address, length, offset) = transfer.rest();
+                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+                if tools.fixed_buffers && transfer.buffer.is_of(tools.pool) {
+                    let piece = transfer.buffer.piece();
+                    on!(target, |fd| opcode::WriteFixed::new(
+                        fd, address, length, piece
+                    )
+                    .offset(offset)
+                    .rw_flags(flags)
+                    .build())
+                } else {
+                    on!(target, |fd| opcode::Write::new(fd, address, length)
+                        .offset(offset)
+                        .rw_flags(flags)
+                        .build())
+                }
+            }
+            Work::Sync { data_only } => {
+                let flags = if *data_only {
+                    types::FsyncFlags::DATASYNC
+                } else {
+                    types::FsyncFlags::empty()
+                };
+                on!(target, |fd| opcode::Fsync::new(fd).flags(flags).build())
+            }
+            Work::Allocate {
+                mode,
+                offset,
+                length,
+            } => {
+                on!(target, |fd| opcode::Fallocate::new(fd, *length)
+                    .offset(*offset)
+                    .mode(*mode)
+                    .build())
+            }
+            Work::Shutdown => on!(target, |fd| opcode::Shutdown::new(fd, libc::SHUT_RDWR)
+                .build()),
+        };
+        // An operation that was interrupted or would have to wait goes to a worker that may.
+        Some(if self.interrupted > 0 && !self.is_socket_work() {
+            entry.flags(squeue::Flags::ASYNC)
+        } else {
+            entry
+        })
+    }
+
+    fn is_socket_work(&self) -> bool {
+        !matches!(
+            self.work,
+            Work::Read(_) | Work::Write { .. } | Work::Sync { .. } | Work::Allocate { .. }
+        )
+    }
+
+    /// Waits for a buffer of the provided ring.
+    pub(crate) fn takes_provided(&self) -> bool {
+        matches!(self.work, Work::Receive)
+    }
+
+    /// Judges a result of the kernel: a count, or a negative errno.
+    pub(crate) fn step(&mut self, result: i32) -> Step {
+        if result < 0 {
+            let again = matches!(-result, libc::EINTR | libc::EAGAIN);
+            if again && !self.cancelled && self.interrupted < PATIENCE {
+                self.interrupted += 1;
+                return Step::Again;
+            }
+            let errno = if -result == libc::EINTR && self.cancelled {
+                libc::ECANCELED
+            } else {
+                -result
+            };
+            return Step::Over(Err(Errno(errno)));
+        }
+        self.interrupted = 0;
+        let count = result as u32;
+        let (over, at_end) = match &mut self.work {
+            Work::Send(sending) => {
+                sending.advance(count as usize);
+                (
+                    sending.is_done().then(|| sending.sent()),
+                    Err(Errno(libc::EPIPE)),
+                )
+            }
+            Work::Read(transfer) => {
+                transfer.done += count;
+                assert!(
+                    transfer.done <= transfer.range.end - transfer.range.start,
+                    "the kernel read too much"
+                );
+                let all = transfer.range.end - transfer.range.start;
+                ((transfer.done == all).then_some(all), Ok(transfer.done))
+            }
+            Work::Write { transfer, .. } => {
+                transfer.done += count;
+                assert!(
+                    transfer.done <= transfer.range.end - transfer.range.start,
+                    "the kernel wrote too much"
+                );
+                let all = transfer.range.end - transfer.range.start;
+                ((transfer.done == all).then_some(all), Err(Errno(libc::EIO)))
+            }
+            _ => (Some(count), Ok(count)),
+        };
+        match over {
+            Some(count) => Step::Over(Ok(count)),
+            // Nothing moved although something was left: the end of the file, or a broken one.
+            None if count == 0 => Step::Over(at_end),
+            None if self.cancelled => Step::Over(Err(Errno(libc::ECANCELED))),
+            None => Step::Again,
+        }
+    }
+
+    /// What it owned. `provided` is the buffer that the kernel chose; it goes home unless it holds data.
+    pub(crate) fn finish(
+        self,
+        result: Result<u32, Errno>,
+        provided: Option<Buffer>,
+        vectors: &mut Vec<Box<Vector>>,
+    ) -> Returned {
+        let holds_data = matches!(result, Ok(count) if count > 0);
+        match (self.work, provided) {
+            (Work::Receive, Some(buffer)) | (Work::ReceiveOwn(buffer), _) if holds_data => {
+                Returned::Buffer(buffer)
+            }
+            (Work::Receive | Work::ReceiveOwn(_), _) => Returned::Nothing,
+            (Work::ReceiveInto { buffer, .. }, _) => Returned::Buffer(buffer),
+            (Work::Read(transfer) | Work::Write { transfer, .. }, _) => {
+                Returned::Buffer(transfer.buffer)
+            }
+            (Work::Send(sending), _) => Returned::Message(sending.finish(vectors)),
+            (Work::Sync { .. } | Work::Allocate { .. } | Work::Shutdown, _) => Returned::Nothing,
+        }
+    }
+}
