@@ -400,7 +400,11 @@ pub(super) fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let wrong = wrong.to_lowercase();
-    let score = |word: &&str| strsim::jaro_winkler(&wrong, word);
+    // The one is good at words that end wrong, the other at words with two letters in the wrong order.
+    let score = |word: &&str| {
+        let word = word.to_lowercase();
+        strsim::jaro_winkler(&wrong, &word).max(strsim::normalized_damerau_levenshtein(&wrong, &word) + 0.1)
+    };
     let best = known
         .iter()
         .copied()
