@@ -9,9 +9,7 @@ pub(crate) const EINVAL: StoreError = StoreError::Other(Os::INVAL.raw_os_error()
 /// The meaning of an errno for an operation that touched the medium at `offset`.
 pub(crate) fn store_error(errno: Errno, offset: u64) -> StoreError {
     match Os::from_raw_os_error(errno.0) {
-        Os::IO | Os::ILSEQ | Os::TIMEDOUT | Os::NOLINK | Os::REMOTEIO | Os::BADMSG => {
-            StoreError::Medium { offset }
-        }
+        Os::IO | Os::ILSEQ | Os::TIMEDOUT | Os::NOLINK | Os::REMOTEIO | Os::BADMSG => StoreError::Medium { offset },
         Os::NOSPC | Os::DQUOT => StoreError::NoSpace,
         Os::NODEV | Os::NXIO | Os::STALE | Os::BADF | Os::NOMEDIUM => StoreError::Gone,
         Os::ROFS | Os::PERM => StoreError::ReadOnly,
@@ -21,10 +19,7 @@ pub(crate) fn store_error(errno: Errno, offset: u64) -> StoreError {
 
 /// The operation isn't known to this file system or device: use another one from now on.
 pub(crate) fn is_unsupported(errno: Errno) -> bool {
-    matches!(
-        Os::from_raw_os_error(errno.0),
-        Os::OPNOTSUPP | Os::NOSYS | Os::NOTTY
-    )
+    matches!(Os::from_raw_os_error(errno.0), Os::OPNOTSUPP | Os::NOSYS | Os::NOTTY)
 }
 
 /// Try the same again.

@@ -38,9 +38,7 @@ fn in_range(request: &Request, geometry: &Geometry) -> bool {
         Request::Read { buffer, range, .. } | Request::Write { buffer, range, .. } => {
             range.start <= range.end && range.end as usize <= buffer.len()
         }
-        Request::Fill {
-            buffer, pattern, ..
-        } => *pattern > 0 && *pattern as usize <= buffer.len(),
+        Request::Fill { buffer, pattern, .. } => *pattern > 0 && *pattern as usize <= buffer.len(),
         _ => true,
     };
     // A saturated end is beyond every medium, whose size fits in an i64.

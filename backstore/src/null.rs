@@ -2,9 +2,7 @@
 
 use crate::errno::EINVAL;
 use crate::in_range;
-use backstore_api::{
-    Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted,
-};
+use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
 
 /// Both halves of a null disk.
 #[derive(Clone)]
@@ -41,37 +39,20 @@ impl<R, C> BlockQueue<R, C> for Null {
 
     fn submit(&mut self, _reactor: &mut R, tag: u64, request: Request) -> Submitted {
         if !in_range(&request, &self.geometry) {
-            return Submitted::Done(Completion {
-                tag,
-                result: Err(EINVAL),
-                buffer: request.into_buffer(),
-            });
+            return Submitted::Done(Completion { tag, result: Err(EINVAL), buffer: request.into_buffer() });
         }
         let (answer, buffer) = match request {
-            Request::Read {
-                mut buffer, range, ..
-            } => {
+            Request::Read { mut buffer, range, .. } => {
                 buffer[range.start as usize..range.end as usize].fill(0);
                 (Answer::Data(range), Some(buffer))
             }
-            Request::Status { limit: 0, .. } | Request::Status { length: 0, .. } => {
-                (Answer::Extents(Vec::new()), None)
+            Request::Status { limit: 0, .. } | Request::Status { length: 0, .. } => (Answer::Extents(Vec::new()), None),
+            Request::Status { offset, length, .. } => {
+                (Answer::Extents(vec![Extent { offset, length, mapped: false }]), None)
             }
-            Request::Status { offset, length, .. } => (
-                Answer::Extents(vec![Extent {
-                    offset,
-                    length,
-                    mapped: false,
-                }]),
-                None,
-            ),
             other => (Answer::Done, other.into_buffer()),
         };
-        Submitted::Done(Completion {
-            tag,
-            result: Ok(answer),
-            buffer,
-        })
+        Submitted::Done(Completion { tag, result: Ok(answer), buffer })
     }
 
     fn complete(&mut self, _reactor: &mut R, _completion: C) -> Option<Completion> {

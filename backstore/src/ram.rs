@@ -2,9 +2,7 @@
 
 use crate::errno::EINVAL;
 use crate::in_range;
-use backstore_api::{
-    Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted,
-};
+use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
 use memory::{Buffer, Region, RegionSlice};
 use std::{
     io,
@@ -38,12 +36,9 @@ pub(crate) struct Ram {
 impl Ram {
     /// Maps `bytes` of zeroes; memory is used as it is written.
     pub(crate) fn new(bytes: u64) -> io::Result<Ram> {
-        let words = usize::try_from(bytes.div_ceil(GRANULE).div_ceil(64))
-            .map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let shared = Arc::new(Shared {
-            region: Region::new(bytes)?,
-            mapped: (0..words).map(|_| AtomicU64::new(0)).collect(),
-        });
+        let words = usize::try_from(bytes.div_ceil(GRANULE).div_ceil(64)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let shared =
+            Arc::new(Shared { region: Region::new(bytes)?, mapped: (0..words).map(|_| AtomicU64::new(0)).collect() });
         let geometry = Geometry {
             bytes,
             alignment: 1,
@@ -63,10 +58,7 @@ impl Ram {
     }
 
     pub(crate) fn queue(&self) -> RamQueue {
-        RamQueue {
-            shared: Arc::clone(&self.shared),
-            geometry: self.geometry.clone(),
-        }
+        RamQueue { shared: Arc::clone(&self.shared), geometry: self.geometry.clone() }
     }
 }
 
@@ -139,20 +131,14 @@ impl Shared {
         let mut extents = Vec::new();
         let mut offset = span.start;
         let first = span.start / GRANULE;
-        let last = touched(span.start, span.end - span.start)
-            .end
-            .min(first + STATUS_WORDS * 64);
+        let last = touched(span.start, span.end - span.start).end.min(first + STATUS_WORDS * 64);
         let end = span.end.min(last * GRANULE);
         while offset < end && extents.len() < limit as usize {
             let granule = offset / GRANULE;
             let word = self.mapped[(granule / 64) as usize].load(Ordering::Relaxed);
             let mapped = word >> (granule % 64) & 1 == 1;
             let next = (self.run(granule, last, mapped).max(granule + 1) * GRANULE).min(end);
-            extents.push(Extent {
-                offset,
-                length: next - offset,
-                mapped,
-            });
+            extents.push(Extent { offset, length: next - offset, mapped });
             offset = next;
         }
         extents
@@ -177,23 +163,11 @@ impl RamQueue {
         }
         let shared = &*self.shared;
         match request {
-            Request::Read {
-                offset,
-                mut buffer,
-                range,
-            } => {
-                shared.region.read(
-                    offset,
-                    &mut buffer[range.start as usize..range.end as usize],
-                );
+            Request::Read { offset, mut buffer, range } => {
+                shared.region.read(offset, &mut buffer[range.start as usize..range.end as usize]);
                 (Ok(Answer::Data(range)), Some(buffer))
             }
-            Request::Write {
-                offset,
-                buffer,
-                range,
-                ..
-            } => {
+            Request::Write { offset, buffer, range, .. } => {
                 shared.write(offset, &buffer[range.start as usize..range.end as usize]);
                 (Ok(Answer::Done), Some(buffer))
             }
@@ -202,22 +176,11 @@ impl RamQueue {
                 shared.discard(offset, length);
                 (Ok(Answer::Done), None)
             }
-            Request::Zero {
-                offset,
-                length,
-                unmap,
-                ..
-            } => {
+            Request::Zero { offset, length, unmap, .. } => {
                 shared.zero(offset, length, unmap);
                 (Ok(Answer::Done), None)
             }
-            Request::Fill {
-                offset,
-                length,
-                buffer,
-                pattern,
-                ..
-            } => {
+            Request::Fill { offset, length, buffer, pattern, .. } => {
                 let (mut at, end) = (offset, offset + length);
                 while at < end {
                     let part = u64::from(pattern).min(end - at);
@@ -226,23 +189,14 @@ impl RamQueue {
                 }
                 (Ok(Answer::Done), Some(buffer))
             }
-            Request::Status {
-                offset,
-                length,
-                limit,
-            } => (
-                Ok(Answer::Extents(
-                    shared.status(offset..offset + length, limit),
-                )),
-                None,
-            ),
+            Request::Status { offset, length, limit } => {
+                (Ok(Answer::Extents(shared.status(offset..offset + length, limit))), None)
+            }
         }
     }
 
     fn inside(&self, offset: u64, length: u64) -> bool {
-        offset
-            .checked_add(length)
-            .is_some_and(|end| end <= self.geometry.bytes)
+        offset.checked_add(length).is_some_and(|end| end <= self.geometry.bytes)
     }
 }
 
@@ -253,11 +207,7 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
 
     fn submit(&mut self, _reactor: &mut R, tag: u64, request: Request) -> Submitted {
         let (result, buffer) = self.run(request);
-        Submitted::Done(Completion {
-            tag,
-            result,
-            buffer,
-        })
+        Submitted::Done(Completion { tag, result, buffer })
     }
 
     fn complete(&mut self, _reactor: &mut R, _completion: C) -> Option<Completion> {
@@ -283,7 +233,6 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
     }
 
     fn region(&self, offset: u64, length: u32) -> Option<RegionSlice> {
-        self.inside(offset, u64::from(length))
-            .then(|| self.shared.region.slice(offset, length))
+        self.inside(offset, u64::from(length)).then(|| self.shared.region.slice(offset, length))
     }
 }

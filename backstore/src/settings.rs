@@ -23,12 +23,7 @@ pub struct Settings {
 impl Settings {
     /// 512-byte blocks, 128 requests in flight per core, no filters.
     pub fn new(kind: Kind) -> Settings {
-        Settings {
-            kind,
-            block_size: 512,
-            depth: 128,
-            filters: Vec::new(),
-        }
+        Settings { kind, block_size: 512, depth: 128, filters: Vec::new() }
     }
 }
 
@@ -64,6 +59,9 @@ pub struct FileSettings {
     pub preallocate: bool,
     /// Refuses writes; several readers may share the file.
     pub read_only: bool,
+    /// I/O is aligned to at least this many bytes (a power of two up to 4096), even if the file asks for less: for
+    /// file systems that don't say what they need, and for tests of what happens where they do. 1: as the file asks.
+    pub least_alignment: u32,
 }
 
 impl FileSettings {
@@ -75,6 +73,7 @@ impl FileSettings {
             direct: false,
             preallocate: false,
             read_only: false,
+            least_alignment: 1,
         }
     }
 }
@@ -106,17 +105,8 @@ pub struct OpenError {
 }
 
 impl OpenError {
-    pub(crate) fn new(
-        place: impl ToString,
-        cause: impl ToString,
-        cure: impl ToString,
-    ) -> OpenError {
-        OpenError {
-            place: place.to_string(),
-            cause: cause.to_string(),
-            cure: cure.to_string(),
-            source: None,
-        }
+    pub(crate) fn new(place: impl ToString, cause: impl ToString, cure: impl ToString) -> OpenError {
+        OpenError { place: place.to_string(), cause: cause.to_string(), cure: cure.to_string(), source: None }
     }
 
     /// The cause is what the system says to `doing`.

@@ -41,9 +41,7 @@ impl Store {
                 Medium::Null(Null::new(*bytes))
             }
             Kind::File(file) => Medium::File(crate::file::open_file(file, settings.block_size)?),
-            Kind::Block(block) => {
-                Medium::File(crate::file::open_device(block, settings.block_size)?)
-            }
+            Kind::Block(block) => Medium::File(crate::file::open_device(block, settings.block_size)?),
         };
         Ok(Arc::new(Store {
             medium,
@@ -149,15 +147,10 @@ pub(crate) fn check_size(place: &str, bytes: u64, block_size: u32) -> Result<(),
     let block = u64::from(block_size.max(1));
     if bytes == 0 || bytes > i64::MAX as u64 {
         let cure = "give a `size` of at least one block";
-        return Err(OpenError::new(
-            place,
-            format!("a size of {bytes} bytes can't be served"),
-            cure,
-        ));
+        return Err(OpenError::new(place, format!("a size of {bytes} bytes can't be served"), cure));
     }
     if bytes % block != 0 {
-        let cause =
-            format!("its size of {bytes} bytes is not a multiple of the block size {block}");
+        let cause = format!("its size of {bytes} bytes is not a multiple of the block size {block}");
         let cure = format!(
             "make it {} or {} bytes, or set `block_size = 512`",
             bytes / block * block,

@@ -20,56 +20,34 @@ use std::{
 /// Opens `settings.path`, a block device, for this volume alone.
 pub(crate) fn open_device(settings: &BlockSettings, block_size: u32) -> Result<File, OpenError> {
     let place = &settings.path.display();
-    let found = fs::metadata(&settings.path).map_err(|error| {
-        OpenError::system(place, "look at it", error, "name a device that is there")
-    })?;
+    let found = fs::metadata(&settings.path)
+        .map_err(|error| OpenError::system(place, "look at it", error, "name a device that is there"))?;
     if !found.file_type().is_block_device() {
-        let cure = if found.is_file() {
-            "use `kind = \"file\"`"
-        } else {
-            "name a block device"
-        };
+        let cure = if found.is_file() { "use `kind = \"file\"`" } else { "name a block device" };
         return Err(OpenError::new(place, "is not a block device", cure));
     }
     let descriptor = open(settings)?;
     let system = |doing, error: Errno| OpenError::system(place, doing, error, "");
     let stat = rustix::fs::fstat(&descriptor).map_err(|error| system("look at it", error))?;
-    let bytes = rustix::fs::seek(&descriptor, SeekFrom::End(0))
-        .map_err(|error| system("find its size", error))?;
+    let bytes = rustix::fs::seek(&descriptor, SeekFrom::End(0)).map_err(|error| system("find its size", error))?;
     if bytes == 0 {
-        return Err(OpenError::new(
-            place,
-            "has no medium",
-            "insert one, or name another device",
-        ));
+        return Err(OpenError::new(place, "has no medium", "insert one, or name another device"));
     }
     check_size(&place.to_string(), bytes, block_size)?;
 
     let root = Path::new(sysfs::ROOT);
     let attribute = |name| sysfs::queue(root, stat.st_rdev, name);
-    let narrow = |name| {
-        attribute(name)
-            .and_then(|value| u32::try_from(value).ok())
-            .unwrap_or(0)
-    };
+    let narrow = |name| attribute(name).and_then(|value| u32::try_from(value).ok()).unwrap_or(0);
     let logical = match narrow("logical_block_size") {
-        0 => rustix::fs::ioctl_blksszget(&descriptor)
-            .map_err(|e| system("find its block size", e))?,
+        0 => rustix::fs::ioctl_blksszget(&descriptor).map_err(|e| system("find its block size", e))?,
         known => known,
     };
     if sysfs::read_only(root, stat.st_rdev) && !settings.read_only {
-        return Err(OpenError::new(
-            place,
-            "is read-only",
-            "set `read_only = true`",
-        ));
+        return Err(OpenError::new(place, "is read-only", "set `read_only = true`"));
     }
     let logical = u64::from(logical);
-    let (alignment, memory) = if settings.direct {
-        check_direct_limits(&settings.path, logical, logical.min(4096))?
-    } else {
-        (1, 1)
-    };
+    let (alignment, memory) =
+        if settings.direct { check_direct_limits(&settings.path, logical, logical.min(4096))? } else { (1, 1) };
     // PUNCH_HOLE on a device is a zeroing that may deallocate; it needs both.
     let punches = !settings.read_only
         && attribute("discard_max_bytes").unwrap_or(0) > 0
@@ -87,34 +65,15 @@ pub(crate) fn open_device(settings: &BlockSettings, block_size: u32) -> Result<F
         rotational: attribute("rotational") == Some(1),
     };
     let (path, buffered) = (settings.path.clone(), !settings.direct);
-    let shared = Shared::new(
-        descriptor,
-        path,
-        buffered,
-        false,
-        Presence::Size,
-        block_size,
-    );
-    Ok(File {
-        shared: Arc::new(shared),
-        geometry,
-        limits: Limits {
-            alignment,
-            memory,
-            allocate: logical,
-        },
-    })
+    let shared = Shared::new(descriptor, path, buffered, false, Presence::Size, block_size);
+    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate: logical } })
 }
 
 fn open(settings: &BlockSettings) -> Result<OwnedFd, OpenError> {
     let place = &settings.path.display();
     // O_EXCL without O_CREAT claims a device: a mounted one is refused, and so is a second volume on it.
     let mut flags = OFlags::CLOEXEC | OFlags::EXCL;
-    flags |= if settings.read_only {
-        OFlags::RDONLY
-    } else {
-        OFlags::RDWR
-    };
+    flags |= if settings.read_only { OFlags::RDONLY } else { OFlags::RDWR };
     flags.set(OFlags::DIRECT, settings.direct);
     rustix::fs::open(&settings.path, flags, Mode::empty()).map_err(|error| match error {
         Errno::BUSY => OpenError::new(
@@ -126,9 +85,7 @@ fn open(settings: &BlockSettings) -> Result<OwnedFd, OpenError> {
             let cure = "allow this user to read and write it, or set `read_only = true`";
             OpenError::system(place, "open it", error, cure)
         }
-        Errno::NOMEDIUM | Errno::NXIO => {
-            OpenError::system(place, "open it", error, "insert a medium")
-        }
+        Errno::NOMEDIUM | Errno::NXIO => OpenError::system(place, "open it", error, "insert a medium"),
         _ => OpenError::system(place, "open it", error, ""),
     })
 }

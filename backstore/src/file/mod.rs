@@ -30,12 +30,7 @@ impl File {
         &self.geometry
     }
 
-    pub(crate) fn queue<R: Reactor>(
-        &self,
-        reactor: &mut R,
-        token_base: u64,
-        depth: u32,
-    ) -> io::Result<FileQueue> {
+    pub(crate) fn queue<R: Reactor>(&self, reactor: &mut R, token_base: u64, depth: u32) -> io::Result<FileQueue> {
         let (class, count) = self.buffers_per_queue();
         let mut bounce = Vec::with_capacity(count as usize);
         for _ in 0..count {
@@ -61,10 +56,7 @@ impl File {
 
     /// One for WRITE SAME and zeroes; more where writes may have to be merged.
     pub(crate) fn buffers_per_queue(&self) -> (Class, u32) {
-        (
-            Class::Medium,
-            if self.limits.alignment > 512 { 8 } else { 1 },
-        )
+        (Class::Medium, if self.limits.alignment > 512 { 8 } else { 1 })
     }
 
     pub(crate) fn state(&self) -> Result<(), StoreError> {

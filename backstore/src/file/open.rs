@@ -41,10 +41,7 @@ fn check_path(settings: &FileSettings) -> Result<bool, OpenError> {
             wrong("is a block device, not a file", "use `kind = \"block\"`")
         }
         Ok(found) if found.is_dir() => wrong("is a folder", "name a file in it"),
-        Ok(_) => wrong(
-            "is not a regular file",
-            "name a regular file or a block device",
-        ),
+        Ok(_) => wrong("is not a regular file", "name a regular file or a block device"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let folder = folder(path);
             if !folder.is_dir() {
@@ -52,10 +49,7 @@ fn check_path(settings: &FileSettings) -> Result<bool, OpenError> {
                 let cure = format!("mkdir -p {}", folder.display());
                 wrong(&cause, &cure)
             } else if settings.read_only {
-                wrong(
-                    "doesn't exist",
-                    "a read-only volume needs a file that is there",
-                )
+                wrong("doesn't exist", "a read-only volume needs a file that is there")
             } else if settings.bytes.is_none() {
                 wrong("doesn't exist", "give a `size` to have it created")
             } else {
@@ -68,26 +62,19 @@ fn check_path(settings: &FileSettings) -> Result<bool, OpenError> {
 
 fn open(settings: &FileSettings, absent: bool) -> Result<OwnedFd, OpenError> {
     let mut flags = OFlags::CLOEXEC;
-    flags |= if settings.read_only {
-        OFlags::RDONLY
-    } else {
-        OFlags::RDWR
-    };
+    flags |= if settings.read_only { OFlags::RDONLY } else { OFlags::RDWR };
     flags.set(OFlags::CREATE, absent);
     flags.set(OFlags::DIRECT, settings.direct);
     let place = &settings.path.display();
-    let descriptor =
-        rustix::fs::open(&settings.path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| {
-            match error {
-                Errno::INVAL if settings.direct => no_direct(&settings.path),
-                Errno::ACCESS | Errno::PERM => {
-                    let cure = "allow this user to read and write it, or set `read_only = true`";
-                    OpenError::system(place, "open it", error, cure)
-                }
-                Errno::ROFS => OpenError::system(place, "open it", error, "set `read_only = true`"),
-                _ => OpenError::system(place, "open it", error, ""),
-            }
-        })?;
+    let descriptor = rustix::fs::open(&settings.path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| match error {
+        Errno::INVAL if settings.direct => no_direct(&settings.path),
+        Errno::ACCESS | Errno::PERM => {
+            let cure = "allow this user to read and write it, or set `read_only = true`";
+            OpenError::system(place, "open it", error, cure)
+        }
+        Errno::ROFS => OpenError::system(place, "open it", error, "set `read_only = true`"),
+        _ => OpenError::system(place, "open it", error, ""),
+    })?;
     let lock = if settings.read_only {
         FlockOperation::NonBlockingLockShared
     } else {
@@ -109,23 +96,16 @@ fn in_use(path: &Path) -> OpenError {
 }
 
 fn no_direct(path: &Path) -> OpenError {
-    OpenError::new(
-        path.display(),
-        "this file system can't do direct I/O",
-        "set `direct = false`",
-    )
+    OpenError::new(path.display(), "this file system can't do direct I/O", "set `direct = false`")
 }
 
 /// Sizes the locked file and measures it.
 fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<File, OpenError> {
     let place = &settings.path.display();
-    let stat = rustix::fs::fstat(&descriptor)
-        .map_err(|error| OpenError::system(place, "look at it", error, ""))?;
-    let (alignment, memory) = if settings.direct {
-        direct_limits(&settings.path, &descriptor, &stat)?
-    } else {
-        (1, 1)
-    };
+    let stat = rustix::fs::fstat(&descriptor).map_err(|error| OpenError::system(place, "look at it", error, ""))?;
+    let (alignment, memory) = if settings.direct { direct_limits(&settings.path, &descriptor, &stat)? } else { (1, 1) };
+    let least = u64::from(settings.least_alignment.max(1));
+    let (alignment, memory) = check_direct_limits(&settings.path, alignment.max(least), memory)?;
     let bytes = size(settings, &descriptor, &stat, block_size, alignment)?;
     let granule = block_of(&stat);
     let length = bytes.next_multiple_of(alignment);
@@ -143,25 +123,13 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
         read_only: settings.read_only,
         rotational: device == Some(1),
     };
-    let presence = if stat.st_nlink > 0 {
-        Presence::Name
-    } else {
-        Presence::Always
-    };
+    let presence = if stat.st_nlink > 0 { Presence::Name } else { Presence::Always };
     let buffered = !settings.direct;
     // What is allocated but never written looks like a hole, and isn't one for who asked for the space.
     let holes = !settings.preallocate;
     let path = settings.path.clone();
     let shared = Shared::new(descriptor, path, buffered, holes, presence, block_size);
-    Ok(File {
-        shared: Arc::new(shared),
-        geometry,
-        limits: Limits {
-            alignment,
-            memory,
-            allocate: alignment,
-        },
-    })
+    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate: alignment } })
 }
 
 /// Settles the size of the disk, and gives the file that length and the space that it is to have.
@@ -182,9 +150,7 @@ fn size(
         (0, Some(bytes)) if !settings.read_only => bytes,
         (length, Some(bytes)) if length < bytes => {
             let cause = format!("is smaller ({length} bytes) than `size` ({bytes} bytes)");
-            let cure = format!(
-                "lower `size`, leave it out, or grow the file: truncate -s {bytes} {place}"
-            );
+            let cure = format!("lower `size`, leave it out, or grow the file: truncate -s {bytes} {place}");
             return Err(OpenError::new(place, cause, cure));
         }
         (_, Some(bytes)) => bytes,
@@ -194,12 +160,8 @@ fn size(
     // Direct I/O reads and writes the block that holds the end as a whole.
     let whole = bytes.next_multiple_of(alignment);
     if length < whole && (settings.read_only || settings.bytes.is_none()) {
-        let cause = format!(
-            "direct I/O on this file system needs a length that is a multiple of {alignment} bytes"
-        );
-        let cure = format!(
-            "set `direct = false`, or `size = {bytes}` so that the file may grow to {whole} bytes"
-        );
+        let cause = format!("direct I/O on this file system needs a length that is a multiple of {alignment} bytes");
+        let cure = format!("set `direct = false`, or `size = {bytes}` so that the file may grow to {whole} bytes");
         return Err(OpenError::new(place, cause, cure));
     }
     if length < whole {
@@ -224,9 +186,7 @@ fn size(
             let folder = folder(&settings.path);
             rustix::fs::fsync(rustix::fs::open(folder, OFlags::CLOEXEC, Mode::empty())?)
         };
-        sync().map_err(|error| {
-            OpenError::system(place, "bring its new size to the disk", error, "")
-        })?;
+        sync().map_err(|error| OpenError::system(place, "bring its new size to the disk", error, ""))?;
     }
     Ok(bytes)
 }
@@ -242,32 +202,21 @@ fn direct_limits(path: &Path, descriptor: &OwnedFd, stat: &Stat) -> Result<(u64,
             // Kernels before 6.1 don't say. A device's block is what its files need; without one (network file
             // systems) a page is enough for all that are known.
             let block = sysfs::queue(Path::new(sysfs::ROOT), stat.st_dev, "logical_block_size");
-            let block = block
-                .and_then(|block| u32::try_from(block).ok())
-                .unwrap_or(4096);
+            let block = block.and_then(|block| u32::try_from(block).ok()).unwrap_or(4096);
             (block, block)
         }
     };
-    check_direct_limits(path, u64::from(alignment), u64::from(memory))
+    Ok((u64::from(alignment), u64::from(memory)))
 }
 
 /// Buffers lie on pages, and a bounce buffer holds at least one block.
-pub(super) fn check_direct_limits(
-    path: &Path,
-    alignment: u64,
-    memory: u64,
-) -> Result<(u64, u64), OpenError> {
+pub(super) fn check_direct_limits(path: &Path, alignment: u64, memory: u64) -> Result<(u64, u64), OpenError> {
     let memory = memory.max(1);
     let fits = alignment.is_power_of_two() && alignment <= BOUNCE;
     if !fits || !memory.is_power_of_two() || memory > 4096 {
-        let cause = format!(
-            "direct I/O needs {alignment}-byte blocks at {memory}-byte addresses, which is not supported"
-        );
-        return Err(OpenError::new(
-            path.display(),
-            cause,
-            "set `direct = false`",
-        ));
+        let cause =
+            format!("I/O on it needs {alignment}-byte blocks at {memory}-byte addresses, which is not supported");
+        return Err(OpenError::new(path.display(), cause, "set `direct = false`"));
     }
     Ok((alignment, memory))
 }
@@ -275,11 +224,7 @@ pub(super) fn check_direct_limits(
 /// The file system's block, as far as it is a plausible one.
 fn block_of(stat: &Stat) -> u64 {
     let block = stat.st_blksize as u64;
-    if block.is_power_of_two() && (512..=65536).contains(&block) {
-        block
-    } else {
-        4096
-    }
+    if block.is_power_of_two() && (512..=65536).contains(&block) { block } else { 4096 }
 }
 
 /// Tries it behind the end, where it changes nothing.

@@ -4,9 +4,7 @@ use super::shared::{Shared, unpack};
 use super::walk::{Limits, Next, Task, Walk};
 use crate::errno::{EINVAL, is_medium, is_transient, is_unsupported, store_error};
 use crate::in_range;
-use backstore_api::{
-    Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted,
-};
+use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
 use memory::{Buffer, Key, Slab};
 use reactor::{Descriptor, Errno, Operation, Reactor, Returned};
 use rustix::fs::FallocateFlags;
@@ -88,17 +86,9 @@ impl FileQueue {
                 let walk = Walk::read(span, range, buffer.len() as u32, &self.limits);
                 (walk, Some(buffer))
             }
-            Request::Write {
-                buffer,
-                range,
-                durable,
-                ..
-            } => {
+            Request::Write { buffer, range, durable, .. } => {
                 let durable = self.honest(durable);
-                (
-                    Walk::new(Task::Write, span, range.start, durable),
-                    Some(buffer),
-                )
+                (Walk::new(Task::Write, span, range.start, durable), Some(buffer))
             }
             Request::Flush => (Walk::new(Task::Flush, span, 0, false), None),
             Request::Discard { .. } => {
@@ -110,22 +100,11 @@ impl FileQueue {
             }
             Request::Zero { unmap, durable, .. } => {
                 let unmap = unmap && self.geometry.discard_granularity > 0;
-                (
-                    Walk::new(Task::Zero { unmap }, span, 0, self.honest(durable)),
-                    None,
-                )
+                (Walk::new(Task::Zero { unmap }, span, 0, self.honest(durable)), None)
             }
-            Request::Fill {
-                buffer,
-                pattern,
-                durable,
-                ..
-            } => {
+            Request::Fill { buffer, pattern, durable, .. } => {
                 let durable = self.honest(durable);
-                (
-                    Walk::new(Task::Fill(pattern), span, 0, durable),
-                    Some(buffer),
-                )
+                (Walk::new(Task::Fill(pattern), span, 0, durable), Some(buffer))
             }
             Request::Status { limit, .. } => (Walk::new(Task::Status(limit), span, 0, false), None),
         }
@@ -133,12 +112,7 @@ impl FileQueue {
 
     #[cfg(feature = "broken-durability")]
     fn honest(&self, durable: bool) -> bool {
-        durable
-            && !self
-                .shared
-                .broken
-                .ignore_fua
-                .load(std::sync::atomic::Ordering::Relaxed)
+        durable && !self.shared.broken.ignore_fua.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     #[cfg(not(feature = "broken-durability"))]
@@ -148,12 +122,7 @@ impl FileQueue {
 
     fn skips_flush(&self, request: &Request) -> bool {
         #[cfg(feature = "broken-durability")]
-        if self
-            .shared
-            .broken
-            .ignore_flush
-            .load(std::sync::atomic::Ordering::Relaxed)
-        {
+        if self.shared.broken.ignore_flush.load(std::sync::atomic::Ordering::Relaxed) {
             return matches!(request, Request::Flush);
         }
         let _ = request;
@@ -166,16 +135,8 @@ impl FileQueue {
             && !self.shared.holes
         {
             let (offset, length) = (walk.at, walk.end - walk.at);
-            let all = Extent {
-                offset,
-                length,
-                mapped: true,
-            };
-            return Some(Answer::Extents(if limit == 0 || length == 0 {
-                vec![]
-            } else {
-                vec![all]
-            }));
+            let all = Extent { offset, length, mapped: true };
+            return Some(Answer::Extents(if limit == 0 || length == 0 { vec![] } else { vec![all] }));
         }
         (walk.next(&self.limits, self.shared.missing()) == Next::Done).then(|| match &walk.task {
             Task::Read(range) => Answer::Data(range.clone()),
@@ -214,14 +175,8 @@ impl FileQueue {
             Next::List => {
                 let shared = Arc::clone(&self.shared);
                 let (at, end) = (op.walk.at, op.walk.end);
-                let limit = if let Task::Status(limit) = op.walk.task {
-                    limit
-                } else {
-                    0
-                };
-                reactor
-                    .offload(Box::new(move || shared.list(at, end, limit)), token)
-                    .is_ok()
+                let limit = if let Task::Status(limit) = op.walk.task { limit } else { 0 };
+                reactor.offload(Box::new(move || shared.list(at, end, limit)), token).is_ok()
             }
             _ => match operation(op, next, self.descriptor) {
                 None => false,
@@ -315,10 +270,7 @@ impl FileQueue {
             op.retries += 1;
             return None;
         }
-        let writes = matches!(
-            op.walk.task,
-            Task::Write | Task::Fill(_) | Task::Zero { .. }
-        );
+        let writes = matches!(op.walk.task, Task::Write | Task::Fill(_) | Task::Zero { .. });
         match next {
             Next::Punch { .. } | Next::ZeroRange { .. }
                 if is_unsupported(errno) || StoreError::Other(errno.0) == EINVAL =>
@@ -354,11 +306,7 @@ impl FileQueue {
     fn end(&mut self, key: Key, result: Result<Answer, StoreError>) -> Option<Completion> {
         let op = self.ops.remove(key)?;
         self.bounce.extend(op.bounce);
-        Some(Completion {
-            tag: op.tag,
-            result,
-            buffer: op.user,
-        })
+        Some(Completion { tag: op.tag, result, buffer: op.user })
     }
 }
 
@@ -366,76 +314,30 @@ impl FileQueue {
 fn operation(op: &mut Op, next: Next, file: Descriptor) -> Option<Operation> {
     let durable = op.walk.durable;
     Some(match next {
-        Next::Direct {
-            offset,
-            place,
-            length,
-        } => {
+        Next::Direct { offset, place, length } => {
             let (buffer, range) = (op.user.take()?, place..place + length);
             match op.walk.task {
-                Task::Read(_) => Operation::Read {
-                    file,
-                    offset,
-                    buffer,
-                    range,
-                },
-                _ => Operation::Write {
-                    file,
-                    offset,
-                    buffer,
-                    range,
-                    durable,
-                },
+                Task::Read(_) => Operation::Read { file, offset, buffer, range },
+                _ => Operation::Write { file, offset, buffer, range, durable },
             }
         }
-        Next::Fetch { offset, length } => Operation::Read {
-            file,
-            offset,
-            buffer: op.bounce.take()?,
-            range: 0..length,
-        },
-        Next::Store {
-            offset,
-            length,
-            fresh,
-        } => {
+        Next::Fetch { offset, length } => Operation::Read { file, offset, buffer: op.bounce.take()?, range: 0..length },
+        Next::Store { offset, length, fresh } => {
             let mut buffer = op.bounce.take()?;
             if fresh {
-                op.walk.source(
-                    op.user.as_deref().unwrap_or_default(),
-                    &mut buffer[..length as usize],
-                );
+                op.walk.source(op.user.as_deref().unwrap_or_default(), &mut buffer[..length as usize]);
             }
-            Operation::Write {
-                file,
-                offset,
-                buffer,
-                range: 0..length,
-                durable,
-            }
+            Operation::Write { file, offset, buffer, range: 0..length, durable }
         }
         Next::Punch { offset, length } => {
             let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            Operation::Allocate {
-                file,
-                mode: mode.bits() as i32,
-                offset,
-                length,
-            }
+            Operation::Allocate { file, mode: mode.bits() as i32, offset, length }
         }
         Next::ZeroRange { offset, length } => {
             let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-            Operation::Allocate {
-                file,
-                mode: mode.bits() as i32,
-                offset,
-                length,
-            }
+            Operation::Allocate { file, mode: mode.bits() as i32, offset, length }
         }
-        Next::Sync => Operation::Sync {
-            file,
-            data_only: true,
-        },
+        Next::Sync => Operation::Sync { file, data_only: true },
         Next::Look | Next::List | Next::Done => return None,
     })
 }
@@ -460,13 +362,7 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
     }
 
     fn submit(&mut self, reactor: &mut R, tag: u64, request: Request) -> Submitted {
-        let done = |result, buffer| {
-            Submitted::Done(Completion {
-                tag,
-                result,
-                buffer,
-            })
-        };
+        let done = |result, buffer| Submitted::Done(Completion { tag, result, buffer });
         if let Some(error) = self.refusal(&request) {
             return done(Err(error), request.into_buffer());
         }
@@ -480,23 +376,13 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         if let Some(answer) = self.answer_now(&walk) {
             return done(Ok(answer), user);
         }
-        let op = Op {
-            tag,
-            walk,
-            running: None,
-            user,
-            bounce: None,
-            retries: 0,
-        };
+        let op = Op { tag, walk, running: None, user, bounce: None, retries: 0 };
         match self.ops.insert(op) {
             Ok(key) => {
                 self.drive(reactor, key);
                 Submitted::Pending
             }
-            Err(op) => done(
-                Err(StoreError::Other(rustix::io::Errno::AGAIN.raw_os_error())),
-                op.user,
-            ),
+            Err(op) => done(Err(StoreError::Other(rustix::io::Errno::AGAIN.raw_os_error())), op.user),
         }
     }
 

@@ -100,10 +100,7 @@ impl Shared {
     }
 
     pub(crate) fn missing(&self) -> Missing {
-        Missing {
-            punch: self.no_punch.load(Ordering::Relaxed),
-            zero: self.no_zero.load(Ordering::Relaxed),
-        }
+        Missing { punch: self.no_punch.load(Ordering::Relaxed), zero: self.no_zero.load(Ordering::Relaxed) }
     }
 
     pub(crate) fn lacks_punch(&self) {
@@ -125,9 +122,7 @@ impl Shared {
         let there = match self.presence {
             Presence::Always => Ok(true),
             Presence::Name => rustix::fs::fstat(&*self.descriptor).map(|stat| stat.st_nlink > 0),
-            Presence::Size => {
-                rustix::fs::seek(&*self.descriptor, SeekFrom::End(0)).map(|size| size > 0)
-            }
+            Presence::Size => rustix::fs::seek(&*self.descriptor, SeekFrom::End(0)).map(|size| size > 0),
         };
         let gone = match there {
             Ok(there) => !there,
@@ -157,11 +152,7 @@ impl Shared {
         while at < end && count < limit {
             // A block with any data in it is mapped.
             let data = (seek(SeekFrom::Data(at))? / self.block_size * self.block_size).max(at);
-            let data = if data + self.block_size > end {
-                end
-            } else {
-                data
-            };
+            let data = if data + self.block_size > end { end } else { data };
             if data > at {
                 push(at, data, false);
                 at = data;
@@ -183,11 +174,7 @@ pub(crate) fn unpack(packed: &[u8]) -> Vec<Extent> {
     let mut extents: Vec<Extent> = Vec::with_capacity(packed.len() / PACKED);
     for piece in packed.chunks_exact(PACKED) {
         let number = |at: usize| piece[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
-        let extent = Extent {
-            offset: number(0),
-            length: number(8),
-            mapped: piece[16] != 0,
-        };
+        let extent = Extent { offset: number(0), length: number(8), mapped: piece[16] != 0 };
         match extents.last_mut() {
             Some(last) if last.mapped == extent.mapped => last.length += extent.length,
             _ => extents.push(extent),

@@ -8,9 +8,7 @@ pub(crate) const ROOT: &str = "/sys/dev/block";
 /// A number of a device's request queue, or of its disk's when the device is a partition.
 pub(crate) fn queue(root: &Path, device: u64, name: &str) -> Option<u64> {
     let own = root.join(numbers(device));
-    [own.join("queue"), own.join("../queue")]
-        .iter()
-        .find_map(|folder| number(&folder.join(name)))
+    [own.join("queue"), own.join("../queue")].iter().find_map(|folder| number(&folder.join(name)))
 }
 
 /// The device refuses writes.
@@ -23,11 +21,7 @@ fn number(path: &Path) -> Option<u64> {
 }
 
 fn numbers(device: u64) -> String {
-    format!(
-        "{}:{}",
-        rustix::fs::major(device),
-        rustix::fs::minor(device)
-    )
+    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
 }
 
 #[cfg(test)]

@@ -50,19 +50,11 @@ pub(crate) struct Missing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Between the file and the caller's buffer, from this place of it on.
-    Direct {
-        offset: u64,
-        place: u32,
-        length: u32,
-    },
+    Direct { offset: u64, place: u32, length: u32 },
     /// A piece of the file into the bounce buffer.
     Fetch { offset: u64, length: u32 },
     /// The bounce buffer into the file; `fresh`: fill it from the source first (else it is merged already).
-    Store {
-        offset: u64,
-        length: u32,
-        fresh: bool,
-    },
+    Store { offset: u64, length: u32, fresh: bool },
     /// Give a range back.
     Punch { offset: u64, length: u64 },
     /// Zero a range.
@@ -115,39 +107,18 @@ impl Walk {
             Task::Flush => Phase::Sync,
             _ => Phase::Piece,
         };
-        Walk {
-            task,
-            durable,
-            start: span.start,
-            end: span.end,
-            at: span.start,
-            base,
-            phase,
-        }
+        Walk { task, durable, start: span.start, end: span.end, at: span.start, base, phase }
     }
 
     /// A read of `span` into `range` of a buffer of `capacity` bytes. Where the file wants aligned I/O the walk covers
     /// a little more, and the data lies elsewhere in the buffer, so that one operation does it.
-    pub(crate) fn read(
-        span: Range<u64>,
-        range: Range<u32>,
-        capacity: u32,
-        limits: &Limits,
-    ) -> Walk {
+    pub(crate) fn read(span: Range<u64>, range: Range<u32>, capacity: u32, limits: &Limits) -> Walk {
         let a = limits.alignment;
         let cover = span.start / a * a..span.end.next_multiple_of(a);
         let head = (span.start - cover.start) as u32;
         let length = cover.end - cover.start;
-        let fits = |base: u32| {
-            u64::from(base) % limits.memory == 0 && u64::from(base) + length <= u64::from(capacity)
-        };
-        match range
-            .start
-            .checked_sub(head)
-            .into_iter()
-            .chain([0])
-            .find(|base| fits(*base))
-        {
+        let fits = |base: u32| u64::from(base) % limits.memory == 0 && u64::from(base) + length <= u64::from(capacity);
+        match range.start.checked_sub(head).into_iter().chain([0]).find(|base| fits(*base)) {
             Some(base) if span.start < span.end => {
                 let data = base + head..base + head + (range.end - range.start);
                 Walk::new(Task::Read(data), cover, base, false)
@@ -174,17 +145,12 @@ impl Walk {
         if matches!(self.task, Task::Zero { .. }) && (punch || !missing.zero) {
             let unit = limits.allocate.max(a);
             if self.at % unit == 0 && end - self.at >= unit {
-                return Piece::Allocate {
-                    length: (end - self.at) / unit * unit,
-                    punch,
-                };
+                return Piece::Allocate { length: (end - self.at) / unit * unit, punch };
             }
             end = end.min((self.at / unit + 1) * unit);
         }
         if self.at % a != 0 || end - self.at < a {
-            return Piece::Edge {
-                block: self.at / a * a,
-            };
+            return Piece::Edge { block: self.at / a * a };
         }
         let whole = (end - self.at) / a * a;
         let own = matches!(self.task, Task::Read(_) | Task::Write);
@@ -211,52 +177,25 @@ impl Walk {
             Task::Status(_) => return Next::List,
             Task::Discard if missing.punch => return Next::Done,
             Task::Discard => {
-                return Next::Punch {
-                    offset,
-                    length: self.end - offset,
-                };
+                return Next::Punch { offset, length: self.end - offset };
             }
             _ => {}
         }
         let reads = matches!(self.task, Task::Read(_));
         match self.piece(limits, missing) {
-            Piece::Whole(length) => Next::Direct {
-                offset,
-                place: self.place(),
-                length: length as u32,
-            },
-            Piece::Bounced(length) if reads => Next::Fetch {
-                offset,
-                length: length as u32,
-            },
-            Piece::Bounced(length) => Next::Store {
-                offset,
-                length: length as u32,
-                fresh: true,
-            },
+            Piece::Whole(length) => Next::Direct { offset, place: self.place(), length: length as u32 },
+            Piece::Bounced(length) if reads => Next::Fetch { offset, length: length as u32 },
+            Piece::Bounced(length) => Next::Store { offset, length: length as u32, fresh: true },
             Piece::Edge { block } => {
                 let length = limits.alignment as u32;
                 if self.phase == Phase::Merged {
-                    Next::Store {
-                        offset: block,
-                        length,
-                        fresh: false,
-                    }
+                    Next::Store { offset: block, length, fresh: false }
                 } else {
-                    Next::Fetch {
-                        offset: block,
-                        length,
-                    }
+                    Next::Fetch { offset: block, length }
                 }
             }
-            Piece::Allocate {
-                length,
-                punch: true,
-            } => Next::Punch { offset, length },
-            Piece::Allocate {
-                length,
-                punch: false,
-            } => Next::ZeroRange { offset, length },
+            Piece::Allocate { length, punch: true } => Next::Punch { offset, length },
+            Piece::Allocate { length, punch: false } => Next::ZeroRange { offset, length },
         }
     }
 
@@ -275,9 +214,7 @@ impl Walk {
                 let moved = u64::from(moved.min(length));
                 let whole = moved / limits.alignment * limits.alignment;
                 if whole == 0 {
-                    return Err(StoreError::Medium {
-                        offset: offset + moved,
-                    });
+                    return Err(StoreError::Medium { offset: offset + moved });
                 }
                 self.at += whole;
             }
@@ -286,9 +223,7 @@ impl Walk {
                 let reads = matches!(self.task, Task::Read(_));
                 let needed = if reads { (end - offset) as u32 } else { length };
                 if moved < needed {
-                    return Err(StoreError::Medium {
-                        offset: offset + u64::from(moved),
-                    });
+                    return Err(StoreError::Medium { offset: offset + u64::from(moved) });
                 }
                 let part = (self.at - offset) as usize..(end - offset) as usize;
                 if reads {
@@ -302,9 +237,7 @@ impl Walk {
             }
             Next::Store { offset, length, .. } => {
                 if moved < length {
-                    return Err(StoreError::Medium {
-                        offset: offset + u64::from(moved),
-                    });
+                    return Err(StoreError::Medium { offset: offset + u64::from(moved) });
                 }
                 self.at = self.end.min(offset + u64::from(length));
                 self.phase = Phase::Piece;

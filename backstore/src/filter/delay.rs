@@ -25,12 +25,7 @@ impl<R: Reactor> DelayQueue<R> {
         settings: Delay,
         depth: u32,
     ) -> DelayQueue<R> {
-        DelayQueue {
-            inner,
-            by: settings.by,
-            waiting: VecDeque::with_capacity(depth as usize),
-            depth,
-        }
+        DelayQueue { inner, by: settings.by, waiting: VecDeque::with_capacity(depth as usize), depth }
     }
 
     fn hold(&mut self, now: Duration, completion: Completion) {

@@ -35,11 +35,7 @@ pub struct Kinds {
 
 impl Kinds {
     /// Everything but Status.
-    pub const ALL: Kinds = Kinds {
-        read: true,
-        write: true,
-        flush: true,
-    };
+    pub const ALL: Kinds = Kinds { read: true, write: true, flush: true };
 
     fn hold(self, request: &Request) -> bool {
         match request {
@@ -66,12 +62,7 @@ impl<R: Reactor> FaultQueue<R> {
     ) -> FaultQueue<R> {
         let left = settings.count.unwrap_or(u64::MAX);
         let dice = settings.seed.wrapping_add(queue);
-        FaultQueue {
-            inner,
-            settings,
-            left,
-            dice,
-        }
+        FaultQueue { inner, settings, left, dice }
     }
 
     /// 0..1,000,000 (SplitMix64).
@@ -111,10 +102,11 @@ impl<R: Reactor> FaultQueue<R> {
 
     /// No read of the range can fail, so it may go past this filter.
     fn spares(&self, offset: u64, length: u64) -> bool {
-        let hit =
-            self.settings.range.as_ref().is_none_or(|range| {
-                offset < range.end && range.start < offset.saturating_add(length)
-            });
+        let hit = self
+            .settings
+            .range
+            .as_ref()
+            .is_none_or(|range| offset < range.end && range.start < offset.saturating_add(length));
         self.left == 0 || !self.settings.kinds.read || self.settings.per_million == 0 || !hit
     }
 }
@@ -126,11 +118,7 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FaultQueue<R> {
 
     fn submit(&mut self, reactor: &mut R, tag: u64, request: Request) -> Submitted {
         match self.strikes(&request) {
-            Some(error) => Submitted::Done(Completion {
-                tag,
-                result: Err(error),
-                buffer: request.into_buffer(),
-            }),
+            Some(error) => Submitted::Done(Completion { tag, result: Err(error), buffer: request.into_buffer() }),
             None => self.inner.submit(reactor, tag, request),
         }
     }
@@ -160,11 +148,7 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FaultQueue<R> {
     }
 
     fn read_now(&mut self, offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
-        if self.spares(offset, into.len() as u64) {
-            self.inner.read_now(offset, into)
-        } else {
-            None
-        }
+        if self.spares(offset, into.len() as u64) { self.inner.read_now(offset, into) } else { None }
     }
 
     fn prefetch(&self, offset: u64, length: usize) {
@@ -172,10 +156,6 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FaultQueue<R> {
     }
 
     fn region(&self, offset: u64, length: u32) -> Option<RegionSlice> {
-        if self.spares(offset, u64::from(length)) {
-            self.inner.region(offset, length)
-        } else {
-            None
-        }
+        if self.spares(offset, u64::from(length)) { self.inner.region(offset, length) } else { None }
     }
 }

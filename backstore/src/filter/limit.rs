@@ -45,9 +45,7 @@ impl<R: Reactor> LimitQueue<R> {
     ) -> LimitQueue<R> {
         LimitQueue {
             inner,
-            interval: settings
-                .per_second
-                .map_or(0, |rate| 1_000_000_000 / u64::from(rate.max(1))),
+            interval: settings.per_second.map_or(0, |rate| 1_000_000_000 / u64::from(rate.max(1))),
             burst: u64::from(settings.burst.max(1)),
             next,
             waiting: VecDeque::with_capacity(depth as usize),
@@ -63,12 +61,9 @@ impl<R: Reactor> LimitQueue<R> {
         }
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let ahead = self.interval * (self.burst - 1);
-        let taken = self
-            .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                (next.saturating_sub(ahead) <= now)
-                    .then(|| next.max(now).saturating_add(self.interval))
-            });
+        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+            (next.saturating_sub(ahead) <= now).then(|| next.max(now).saturating_add(self.interval))
+        });
         if let Err(next) = taken {
             self.due = Duration::from_nanos(next.saturating_sub(ahead));
         }

@@ -34,10 +34,7 @@ pub(crate) struct Armed {
 }
 
 pub(crate) fn arm(filter: &Filter) -> Armed {
-    Armed {
-        filter: filter.clone(),
-        shared: Arc::new(AtomicU64::new(0)),
-    }
+    Armed { filter: filter.clone(), shared: Arc::new(AtomicU64::new(0)) }
 }
 
 impl Armed {
@@ -47,21 +44,14 @@ impl Armed {
         depth: u32,
     ) -> Box<dyn BlockQueue<R, Completion>> {
         match &self.filter {
-            Filter::Delay(settings) => {
-                Box::new(delay::DelayQueue::new(inner, settings.clone(), depth))
-            }
+            Filter::Delay(settings) => Box::new(delay::DelayQueue::new(inner, settings.clone(), depth)),
             Filter::Fault(settings) => {
                 let queue = self.shared.fetch_add(1, Ordering::Relaxed);
                 Box::new(fault::FaultQueue::new(inner, settings.clone(), queue))
             }
             Filter::Limit(settings) => {
                 let shared = Arc::clone(&self.shared);
-                Box::new(limit::LimitQueue::new(
-                    inner,
-                    settings.clone(),
-                    shared,
-                    depth,
-                ))
+                Box::new(limit::LimitQueue::new(inner, settings.clone(), shared, depth))
             }
         }
     }
