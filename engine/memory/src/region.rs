@@ -158,6 +158,15 @@ impl RegionSlice {
         self.region.at(self.offset, u64::from(self.length))
     }
 
+    /// A counted reference to `length` bytes from `from` on.
+    ///
+    /// # Panics
+    /// When they are not inside the range.
+    pub fn part(&self, from: u32, length: u32) -> RegionSlice {
+        assert!(u64::from(from) + u64::from(length) <= u64::from(self.length), "a part is inside its range");
+        RegionSlice { region: self.region.clone(), offset: self.offset + u64::from(from), length }
+    }
+
     /// Copies the range.
     ///
     /// # Panics

@@ -4,7 +4,8 @@
 ///
 /// Packs into a u64 with the generation in the upper half. A generation is never 0, so a packed key is never less
 /// than 2^32.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// The default key names nothing: no slot has generation 0.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Key {
     /// Position of the slot.
     pub index: u32,

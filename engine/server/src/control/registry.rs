@@ -1,0 +1,274 @@
+//! All sessions of the process: who they are, on which core, and what a new login means for them. Sans-IO.
+
+use crate::mail::SessionId;
+use std::{collections::HashMap, sync::Arc};
+
+/// What names a session to its initiator: InitiatorName, ISID, TargetName and portal group (RFC 7143 4.4.1, 6.3.5).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Nexus {
+    /// InitiatorName.
+    pub initiator: Arc<str>,
+    /// ISID.
+    pub isid: [u8; 6],
+    /// TargetName.
+    pub target: Arc<str>,
+    /// Target portal group tag.
+    pub group: u16,
+}
+
+/// A login that asks for admission.
+#[derive(Clone, Debug)]
+pub struct Applicant {
+    /// Who.
+    pub nexus: Nexus,
+    /// TSIH of the login request: 0 asks for a new session.
+    pub tsih: u16,
+    /// CID of the login request.
+    pub cid: u16,
+    /// Sessions that its target allows.
+    pub max_sessions: u32,
+}
+
+/// What becomes of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is session `id` with this TSIH, on `core`.
+    Accept {
+        /// The session.
+        id: SessionId,
+        /// Its TSIH.
+        tsih: u16,
+        /// Where it lives.
+        core: u16,
+    },
+    /// The old session must end first (RFC 7143 6.3.5): close it on `core` if `close` is set (nobody has yet), and ask
+    /// again when it has ended.
+    Reinstate {
+        /// The old session.
+        old: SessionId,
+        /// Where it lives.
+        core: u16,
+        /// It has to be told.
+        close: bool,
+    },
+    /// Refused.
+    Refuse(Refusal),
+}
+
+/// Why a login is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No session has that TSIH (status 020Ah).
+    NoSession,
+    /// The session has all the connections that it may have (status 0206h).
+    TooManyConnections,
+    /// The process, the target or all cores are full (status 0302h).
+    OutOfResources,
+}
+
+#[derive(Debug)]
+struct Entry {
+    nexus: Nexus,
+    tsih: u16,
+    cid: u16,
+    core: u16,
+    closing: bool,
+}
+
+/// The sessions, and how many each core and target has.
+#[derive(Debug)]
+pub struct Registry {
+    next_id: SessionId,
+    next_tsih: u16,
+    most: u32,
+    most_per_core: u32,
+    of_core: Vec<u32>,
+    sessions: HashMap<SessionId, Entry>,
+    by_nexus: HashMap<Nexus, SessionId>,
+    /// Where a nexus was last: its late writes may still be there, so that it goes there again.
+    last_core: HashMap<Nexus, u16>,
+}
+
+impl Registry {
+    /// `most` sessions in all, `most_per_core` on each of `cores`.
+    pub fn new(cores: u16, most: u32, most_per_core: u32) -> Self {
+        Self {
+            next_id: 1,
+            next_tsih: 1,
+            most,
+            most_per_core,
+            of_core: vec![0; cores.max(1) as usize],
+            sessions: HashMap::new(),
+            by_nexus: HashMap::new(),
+            last_core: HashMap::new(),
+        }
+    }
+
+    /// Decides on a login (RFC 7143 6.3.1, 6.3.5). Accepted ones count at once.
+    pub fn apply(&mut self, applicant: &Applicant) -> Decision {
+        let old = self.by_nexus.get(&applicant.nexus).copied();
+        if applicant.tsih != 0 {
+            // A further connection, or the reinstatement of one. With one connection a session, the same CID is a
+            // reinstatement of the connection: at error recovery level 0 its tasks end, as the session's do.
+            let Some(id) = old.filter(|id| self.sessions[id].tsih == applicant.tsih) else {
+                return Decision::Refuse(Refusal::NoSession);
+            };
+            if self.sessions[&id].cid != applicant.cid {
+                return Decision::Refuse(Refusal::TooManyConnections);
+            }
+        }
+        if let Some(id) = old {
+            let entry = self.sessions.get_mut(&id).expect("by_nexus and sessions agree");
+            let close = !std::mem::replace(&mut entry.closing, true);
+            return Decision::Reinstate { old: id, core: entry.core, close };
+        }
+        let of_target = self.sessions.values().filter(|e| e.nexus.target == applicant.nexus.target).count();
+        if self.sessions.len() >= self.most as usize || of_target >= applicant.max_sessions as usize {
+            return Decision::Refuse(Refusal::OutOfResources);
+        }
+        let Some(core) = self.place(&applicant.nexus) else { return Decision::Refuse(Refusal::OutOfResources) };
+        let Some(tsih) = self.free_tsih() else { return Decision::Refuse(Refusal::OutOfResources) };
+        let id = self.next_id;
+        self.next_id += 1;
+        self.of_core[core as usize] += 1;
+        let nexus = applicant.nexus.clone();
+        self.by_nexus.insert(nexus.clone(), id);
+        self.sessions.insert(id, Entry { nexus, tsih, cid: applicant.cid, core, closing: false });
+        Decision::Accept { id, tsih, core }
+    }
+
+    /// The reinstated session's successor keeps its TSIH when its login asked for one (RFC 7143 6.3.1): to be called
+    /// instead of [`Registry::apply`] once the old session has ended, with the login's TSIH as it came.
+    pub fn apply_successor(&mut self, applicant: &Applicant) -> Decision {
+        let fresh = Applicant { tsih: 0, ..applicant.clone() };
+        let decision = self.apply(&fresh);
+        if let Decision::Accept { id, core, .. } = decision
+            && applicant.tsih != 0
+            && !self.sessions.values().any(|e| e.tsih == applicant.tsih)
+        {
+            self.sessions.get_mut(&id).expect("just accepted").tsih = applicant.tsih;
+            return Decision::Accept { id, tsih: applicant.tsih, core };
+        }
+        decision
+    }
+
+    /// The least loaded core; for a nexus that was here before, its old one, because late writes of its old session
+    /// are waited for there.
+    fn place(&mut self, nexus: &Nexus) -> Option<u16> {
+        if self.last_core.len() > 4096 {
+            self.last_core.clear();
+        }
+        if let Some(&core) = self.last_core.get(nexus)
+            && self.of_core[core as usize] < self.most_per_core
+        {
+            return Some(core);
+        }
+        let (core, &load) = self.of_core.iter().enumerate().min_by_key(|(_, load)| **load)?;
+        (load < self.most_per_core).then_some(core as u16)
+    }
+
+    fn free_tsih(&mut self) -> Option<u16> {
+        if self.sessions.len() >= usize::from(u16::MAX) - 1 {
+            return None;
+        }
+        loop {
+            let tsih = self.next_tsih;
+            self.next_tsih = self.next_tsih.checked_add(1).unwrap_or(1);
+            if tsih != 0 && !self.sessions.values().any(|e| e.tsih == tsih) {
+                return Some(tsih);
+            }
+        }
+    }
+
+    /// A session has ended on its core.
+    pub fn ended(&mut self, id: SessionId) {
+        if let Some(entry) = self.sessions.remove(&id) {
+            self.of_core[entry.core as usize] -= 1;
+            self.by_nexus.remove(&entry.nexus);
+            self.last_core.insert(entry.nexus, entry.core);
+        }
+    }
+
+    /// Sessions.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applicant(initiator: &str, isid: u8, target: &str) -> Applicant {
+        let nexus = Nexus { initiator: initiator.into(), isid: [isid; 6], target: target.into(), group: 1 };
+        Applicant { nexus, tsih: 0, cid: 0, max_sessions: 10 }
+    }
+
+    fn accepted(decision: Decision) -> (SessionId, u16, u16) {
+        match decision {
+            Decision::Accept { id, tsih, core } => (id, tsih, core),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sessions_of_one_target_spread_over_the_cores() {
+        let mut registry = Registry::new(2, 100, 100);
+        let cores: Vec<u16> =
+            (0..4).map(|i| accepted(registry.apply(&applicant("i", i, "t"))).2).collect();
+        assert_eq!(cores, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn the_same_nexus_again_waits_for_the_old_session_and_takes_its_core() {
+        let mut registry = Registry::new(2, 100, 100);
+        accepted(registry.apply(&applicant("other", 1, "t")));
+        let (old, _, core) = accepted(registry.apply(&applicant("i", 1, "t")));
+        let again = applicant("i", 1, "t");
+        assert_eq!(registry.apply(&again), Decision::Reinstate { old, core, close: true });
+        assert_eq!(registry.apply(&again), Decision::Reinstate { old, core, close: false });
+        registry.ended(old);
+        let (new, _, new_core) = accepted(registry.apply_successor(&again));
+        assert_ne!(new, old);
+        assert_eq!(new_core, core);
+    }
+
+    #[test]
+    fn a_tsih_that_no_session_has_is_refused() {
+        let mut registry = Registry::new(1, 100, 100);
+        let (_, tsih, _) = accepted(registry.apply(&applicant("i", 1, "t")));
+        let stranger = Applicant { tsih: tsih + 1, ..applicant("i", 1, "t") };
+        assert_eq!(registry.apply(&stranger), Decision::Refuse(Refusal::NoSession));
+        let other_isid = Applicant { tsih, ..applicant("i", 2, "t") };
+        assert_eq!(registry.apply(&other_isid), Decision::Refuse(Refusal::NoSession));
+    }
+
+    #[test]
+    fn a_second_connection_is_one_too_many_but_the_same_one_is_reinstated() {
+        let mut registry = Registry::new(1, 100, 100);
+        let (id, tsih, core) = accepted(registry.apply(&applicant("i", 1, "t")));
+        let second = Applicant { tsih, cid: 1, ..applicant("i", 1, "t") };
+        assert_eq!(registry.apply(&second), Decision::Refuse(Refusal::TooManyConnections));
+        let same = Applicant { tsih, cid: 0, ..applicant("i", 1, "t") };
+        assert_eq!(registry.apply(&same), Decision::Reinstate { old: id, core, close: true });
+        registry.ended(id);
+        assert_eq!(accepted(registry.apply_successor(&same)).1, tsih, "the session keeps its TSIH");
+    }
+
+    #[test]
+    fn bounds_in_all_per_core_and_per_target_hold() {
+        let mut registry = Registry::new(1, 3, 2);
+        accepted(registry.apply(&applicant("i", 1, "t")));
+        let full = Applicant { max_sessions: 1, ..applicant("i", 2, "t") };
+        assert_eq!(registry.apply(&full), Decision::Refuse(Refusal::OutOfResources));
+        let (second, ..) = accepted(registry.apply(&applicant("i", 2, "t")));
+        assert_eq!(registry.apply(&applicant("i", 3, "u")), Decision::Refuse(Refusal::OutOfResources));
+        registry.ended(second);
+        accepted(registry.apply(&applicant("i", 3, "u")));
+    }
+}

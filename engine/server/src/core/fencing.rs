@@ -1,0 +1,166 @@
+//! The fence between cores: carries the messages of [`scsi::fence`] and remembers which window asked.
+//!
+//! Unit `u` has core `u mod cores` as its home. All cores take part from the start.
+
+use super::{
+    Core,
+    unit::overlap,
+    work::{FenceState, Motion, Phase, Work},
+};
+use crate::mail::{FromCore, ToCore};
+use protocol::TaskKey;
+use reactor::Reactor;
+use scsi::fence::{Action, FenceId, FenceRequest};
+use std::ops::Range;
+
+/// A message about a unit's fences.
+#[derive(Clone, Debug)]
+pub struct FenceMail {
+    /// The unit, by position.
+    pub unit: u16,
+    /// What about it.
+    pub body: FenceBody,
+}
+
+/// What a fence message says.
+#[derive(Clone, Debug)]
+pub enum FenceBody {
+    /// To the home core: a window wants a range for itself.
+    Request(FenceRequest),
+    /// To the home core: nothing overlaps on this core any more.
+    Acknowledged(FenceId, u16),
+    /// To the home core: the range is free again.
+    Released(FenceId),
+    /// From the home core.
+    Action(Action),
+}
+
+/// A window that has asked for a fence, or holds one.
+pub(crate) struct FenceRecord {
+    serial: u32,
+    task: TaskKey,
+    window: usize,
+}
+
+impl<R: Reactor> Core<R> {
+    /// Asks for a range. The window goes on when it is granted.
+    pub(crate) fn ask_fence(&mut self, task_key: TaskKey, window: usize, range: Range<u64>) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        self.next_fence = self.next_fence.wrapping_add(1);
+        let serial = self.next_fence;
+        task.work.transfer.windows[window].fence = FenceState::Asked(serial);
+        let unit = task.work.unit;
+        self.fences.push(FenceRecord { serial, task: task_key, window });
+        let id = FenceId { core: self.number, serial };
+        self.to_home(unit, FenceBody::Request(FenceRequest { id, range: Some(range) }));
+    }
+
+    /// Gives a fence back, or withdraws the request.
+    pub(crate) fn drop_fence(&mut self, unit: u16, fence: FenceState) {
+        let (FenceState::Asked(serial) | FenceState::Held(serial)) = fence else { return };
+        self.fences.retain(|record| record.serial != serial);
+        self.to_home(unit, FenceBody::Released(FenceId { core: self.number, serial }));
+    }
+
+    /// I/O of this core has ended on a range, and was not under a fence of its own.
+    pub(crate) fn io_ended(&mut self, unit: u16, range: Range<u64>) {
+        let gate = &mut self.units[unit as usize].gate;
+        if gate.is_open() {
+            return;
+        }
+        let mut acknowledge = Vec::new();
+        gate.ended(range, &mut acknowledge);
+        for id in acknowledge {
+            self.to_home(unit, FenceBody::Acknowledged(id, self.number));
+        }
+    }
+
+    fn to_home(&mut self, unit: u16, body: FenceBody) {
+        let home = unit % self.post.cores();
+        self.fence_send(home, FenceMail { unit, body });
+    }
+
+    fn fence_send(&mut self, core: u16, mail: FenceMail) {
+        if core == self.number {
+            self.fence_mail(mail);
+        } else {
+            self.post.send(core, ToCore::Core(FromCore::Fence(mail)));
+        }
+    }
+
+    pub(crate) fn fence_mail(&mut self, FenceMail { unit, body }: FenceMail) {
+        let mut actions = Vec::new();
+        let home = &mut self.units[unit as usize].home;
+        match body {
+            FenceBody::Request(request) => home.request(request, &mut actions),
+            FenceBody::Acknowledged(id, core) => home.acknowledged(id, core, &mut actions),
+            FenceBody::Released(id) => home.released(id, &mut actions),
+            FenceBody::Action(action) => self.fence_action(unit, action),
+        }
+        for action in actions {
+            let core = match &action {
+                Action::Hold { core, .. } | Action::Release { core, .. } | Action::Joined { core } => *core,
+                Action::Granted { id } => id.core,
+            };
+            self.fence_send(core, FenceMail { unit, body: FenceBody::Action(action) });
+        }
+    }
+
+    fn fence_action(&mut self, unit: u16, action: Action) {
+        match action {
+            Action::Hold { request, .. } => {
+                let id = request.id;
+                let mut ranges = Vec::new();
+                for (_, task) in self.tasks.iter() {
+                    ranges_in_flight(&task.work, unit, &mut ranges);
+                }
+                if self.units[unit as usize].gate.hold(request, ranges.into_iter()) {
+                    self.to_home(unit, FenceBody::Acknowledged(id, self.number));
+                }
+            }
+            Action::Release { id, .. } => {
+                self.units[unit as usize].gate.released(id);
+                self.retry_unit(unit);
+            }
+            Action::Granted { id } => {
+                let record = self.fences.iter().find(|r| r.serial == id.serial);
+                let granted = record.map(|r| (r.task, r.window));
+                if let Some((task_key, window)) = granted
+                    && let Some(task) = self.tasks.get_mut(task_key)
+                    && task.work.transfer.windows[window].fence == FenceState::Asked(id.serial)
+                {
+                    task.work.transfer.windows[window].fence = FenceState::Held(id.serial);
+                    self.resume(task_key);
+                } else {
+                    self.drop_fence(unit, FenceState::Held(id.serial));
+                }
+            }
+            Action::Joined { .. } => {}
+        }
+    }
+}
+
+/// Ranges of a task's windows that the store has, but for those under a fence of their own.
+fn ranges_in_flight(work: &Work, unit: u16, ranges: &mut Vec<Range<u64>>) {
+    if work.unit != unit || work.place.is_none() || work.in_flight == 0 {
+        return;
+    }
+    for i in work.transfer.order() {
+        let w = &work.transfer.windows[i];
+        if matches!(w.phase, Phase::Storing | Phase::Verifying | Phase::Reading)
+            && !matches!(w.fence, FenceState::Held(_))
+        {
+            let range = window_range(work, i);
+            debug_assert!(!overlap(&range, &(0..0)));
+            ranges.push(range);
+        }
+    }
+}
+
+/// The medium range that a window's I/O touches.
+pub(crate) fn window_range(work: &Work, window: usize) -> Range<u64> {
+    match work.transfer.motion {
+        Motion::Plain => work.plain.range(),
+        _ => work.transfer.range(window),
+    }
+}

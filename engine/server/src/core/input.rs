@@ -1,0 +1,320 @@
+//! Bytes from a connection: what the protocol makes of them becomes tasks, data in windows, and answers.
+
+use super::{
+    Core, KIND_RECEIVE, Receiving, link_token,
+    work::{Early, Failure, Phase, Stage, Work},
+};
+use memory::{Buffer, Class, Key};
+use protocol::{Advance, Event, TaskKey};
+use reactor::{Operation, Reactor};
+use scsi::Attribute;
+
+/// Payload still to come that is worth a receive of its own, straight into the task's buffer.
+const DIRECT: u32 = 8 << 10;
+/// Stands for a window's index: the buffer of early data.
+const EARLY: u8 = u8::MAX;
+
+impl<R: Reactor> Core<R> {
+    /// Uses up bytes that came for a link.
+    pub(crate) fn feed(&mut self, key: Key, mut input: &[u8]) {
+        let now = self.reactor.now();
+        loop {
+            let Some(link) = self.links.get_mut(key) else { return };
+            if link.closing.is_some() {
+                return;
+            }
+            let advance =
+                link.connection.advance(&mut link.session, &mut self.tasks, &mut input, &mut link.outgoing, now);
+            match advance {
+                Advance::Idle => break,
+                Advance::Event(event) => self.event(key, event),
+                Advance::Payload { task, offset, length } => {
+                    if input.is_empty() {
+                        if length >= DIRECT && task.is_some_and(|t| self.receive_direct(key, t, offset, length)) {
+                            break;
+                        }
+                        break;
+                    }
+                    let n = (length as usize).min(input.len());
+                    let (bytes, rest) = input.split_at(n);
+                    if let Some(task) = task {
+                        self.place_data(task, offset, bytes);
+                    }
+                    if let Some(link) = self.links.get_mut(key) {
+                        link.connection.payload(bytes);
+                    }
+                    input = rest;
+                }
+                Advance::Close(reason) => {
+                    self.close_gently(key, reason);
+                    break;
+                }
+            }
+        }
+        self.mark_dirty(key);
+    }
+
+    /// Where a piece of a task's data belongs: the buffer, and the place in it. `None`: it is thrown away.
+    fn destination(work: &mut Work, offset: u32) -> Option<(&mut Option<Buffer>, u8, u32, u32)> {
+        match work.stage {
+            Stage::New | Stage::Held | Stage::Queued => {
+                let early = work.early.as_mut()?;
+                let room = early.capacity;
+                (offset < room && early.buffer.is_some())
+                    .then_some((&mut early.buffer, EARLY, offset, room - offset))
+            }
+            Stage::Running => {
+                let window = work.transfer.window_at(offset)?;
+                let w = &mut work.transfer.windows[window];
+                if w.phase != Phase::Filling || w.buffer.is_none() {
+                    return None;
+                }
+                let at = offset - w.start;
+                Some((&mut w.buffer, window as u8, at, w.length - at))
+            }
+            Stage::Ending | Stage::Dying => None,
+        }
+    }
+
+    /// Copies bytes that came with a header to where they belong.
+    fn place_data(&mut self, task: TaskKey, mut offset: u32, mut bytes: &[u8]) {
+        let Some(task) = self.tasks.get_mut(task) else { return };
+        while !bytes.is_empty() {
+            let Some((buffer, _, at, room)) = Self::destination(&mut task.work, offset) else { return };
+            let Some(buffer) = buffer.as_mut() else { return };
+            let n = bytes.len().min(room as usize);
+            buffer[at as usize..at as usize + n].copy_from_slice(&bytes[..n]);
+            bytes = &bytes[n..];
+            offset += n as u32;
+        }
+    }
+
+    /// Receives the rest of a data segment straight into its buffer. False when there is no such place or slot.
+    fn receive_direct(&mut self, key: Key, task_key: TaskKey, offset: u32, length: u32) -> bool {
+        let Some(link) = self.links.get_mut(key) else { return false };
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        if link.receiving != Receiving::Idle {
+            return false;
+        }
+        let Some((slot, window, at, room)) = Self::destination(&mut task.work, offset) else { return false };
+        let Some(buffer) = slot.take() else { return false };
+        let range = at..at + length.min(room);
+        let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range };
+        match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
+            Ok(_) => {
+                link.receiving = Receiving::Into { task: task_key, window, at };
+                link.operations += 1;
+                task.work.in_flight += 1;
+                true
+            }
+            Err(Operation::ReceiveInto { buffer, .. }) => {
+                *slot = Some(buffer);
+                false
+            }
+            Err(_) => unreachable!("a refused operation comes back as it was"),
+        }
+    }
+
+    /// A direct receive brought `n` bytes.
+    pub(crate) fn received_into(&mut self, key: Key, task: TaskKey, window: u8, at: u32, n: u32, buffer: Buffer) {
+        if let Some(link) = self.links.get_mut(key)
+            && link.closing.is_none()
+        {
+            link.connection.payload(&buffer[at as usize..(at + n) as usize]);
+        }
+        self.direct_ended_in(task, window, buffer);
+        // Whatever the payload completes comes out of the protocol without more input.
+        self.feed(key, &[]);
+    }
+
+    fn direct_ended_in(&mut self, task_key: TaskKey, window: u8, buffer: Buffer) {
+        if let Some(task) = self.tasks.get_mut(task_key)
+            && task.work.stage != Stage::Dying
+        {
+            task.work.in_flight -= 1;
+            if window == EARLY {
+                // The command may have started while its early data was still coming: then the window waits for it.
+                match &mut task.work.early {
+                    Some(early) => early.buffer = Some(buffer),
+                    None => {
+                        let first = task.work.transfer.first as usize;
+                        task.work.transfer.windows[first].buffer = Some(buffer);
+                    }
+                }
+            } else {
+                task.work.transfer.windows[window as usize].buffer = Some(buffer);
+            }
+        } else {
+            self.direct_ended(task_key, buffer);
+        }
+    }
+
+    /// A direct receive ended for a task that needs no data any more.
+    pub(crate) fn direct_ended(&mut self, task_key: TaskKey, buffer: Buffer) {
+        drop(buffer);
+        if let Some(task) = self.tasks.get_mut(task_key) {
+            task.work.in_flight -= 1;
+            self.bury(task_key);
+        }
+    }
+
+    fn event(&mut self, key: Key, event: Event) {
+        match event {
+            Event::Command { task, cdb, immediate, held, unsolicited } => {
+                self.command(key, task, cdb, immediate, held, unsolicited);
+            }
+            Event::Released { task } => self.released(key, task),
+            Event::Data { task, offset, length, sequence_end } => self.data(task, offset, length, sequence_end),
+            Event::DataError { task, asc, ascq } => self.data_error(task, asc, ascq),
+            Event::TaskManagement(request) => self.task_management(key, request),
+            Event::SendTargets(which) => self.send_targets(key, &which),
+            Event::Logout { reason } => self.logout(key, reason),
+        }
+    }
+
+    fn command(&mut self, key: Key, task_key: TaskKey, cdb: [u8; 16], immediate: u32, held: bool, unsolicited: bool) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let place = scsi::lun_number(task.lun).and_then(|lun| link.place(lun));
+        let work = &mut task.work;
+        work.cdb = cdb;
+        work.place = place;
+        work.unit = place.map_or(0, |p| link.places[p as usize].unit);
+        work.unsolicited = unsolicited;
+        work.immediate = immediate;
+        work.link = key;
+        if held {
+            work.stage = Stage::Held;
+            self.take_early(task_key);
+            return;
+        }
+        self.enter(key, task_key);
+    }
+
+    fn released(&mut self, key: Key, task_key: TaskKey) {
+        if self.tasks.get(task_key).is_some_and(|t| t.work.stage == Stage::Held) {
+            self.enter(key, task_key);
+        }
+    }
+
+    /// The command takes its place in its task set, and runs if it may.
+    fn enter(&mut self, key: Key, task_key: TaskKey) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let attribute = attribute(task.attribute);
+        let admit = match (task.work.place, attribute) {
+            (Some(place), attribute) => {
+                task.work.entered = true;
+                link.places[place as usize].tasks.enter(task_key.index, attribute)
+            }
+            (None, _) => scsi::Admit::Run,
+        };
+        match admit {
+            scsi::Admit::Run => self.start(task_key),
+            scsi::Admit::Wait => {
+                let fresh = task.work.stage == Stage::New;
+                task.work.stage = Stage::Queued;
+                if fresh {
+                    self.take_early(task_key);
+                }
+            }
+        }
+    }
+
+    /// A buffer for data that comes before its command may start.
+    fn take_early(&mut self, task_key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        if task.work.immediate == 0 && !task.work.unsolicited {
+            return;
+        }
+        let Some(link) = self.links.get(task.work.link) else { return };
+        let most = if task.work.unsolicited {
+            task.write_length.min(link.connection.parameters().first_burst_length)
+        } else {
+            task.work.immediate
+        };
+        let unit = task.work.unit;
+        match self.take_buffer(unit, Class::fitting(most as usize)) {
+            Some((buffer, charge)) => {
+                let Some(task) = self.tasks.get_mut(task_key) else { return };
+                let capacity = buffer.len() as u32;
+                task.work.early = Some(Early { buffer: Some(buffer), capacity, filled: 0, charge: Some(charge) });
+            }
+            None => {
+                if let Some(task) = self.tasks.get_mut(task_key) {
+                    task.work.starved = true;
+                }
+            }
+        }
+    }
+
+    fn data(&mut self, task_key: TaskKey, offset: u32, length: u32, sequence_end: bool) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let work = &mut task.work;
+        // The target asked for it, or it came unasked: only the latter ends the unsolicited phase.
+        if sequence_end {
+            work.unsolicited = false;
+        }
+        match work.stage {
+            Stage::New | Stage::Held | Stage::Queued => {
+                if let Some(early) = &mut work.early {
+                    early.filled = early.filled.max(offset.saturating_add(length)).min(early.capacity);
+                }
+            }
+            Stage::Running => {
+                let end = offset.saturating_add(length);
+                for window in work.transfer.order() {
+                    let w = &mut work.transfer.windows[window];
+                    if w.phase != Phase::Filling {
+                        continue;
+                    }
+                    let from = offset.max(w.start);
+                    let to = end.min(w.start + w.length);
+                    if from < to {
+                        w.filled += to - from;
+                    }
+                }
+                self.drive(task_key);
+            }
+            Stage::Ending => {
+                if !task.expects_data()
+                    && let Some(outcome) = task.work.outcome.take()
+                {
+                    self.respond(task_key, outcome);
+                }
+            }
+            Stage::Dying => {}
+        }
+    }
+
+    fn data_error(&mut self, task_key: TaskKey, asc: u8, ascq: u8) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let work = &mut task.work;
+        // ERL 0: what is still to come of an unsolicited sequence is thrown away by the protocol.
+        work.unsolicited = false;
+        match work.stage {
+            Stage::Running => {
+                work.transfer.failure.get_or_insert(Failure::Data(asc, ascq));
+                self.drive(task_key);
+            }
+            Stage::New | Stage::Held | Stage::Queued => work.early_error = Some((asc, ascq)),
+            Stage::Ending => {
+                if let Some(outcome) = work.outcome.take() {
+                    self.respond(task_key, outcome);
+                }
+            }
+            Stage::Dying => {}
+        }
+    }
+}
+
+/// RFC 7143 11.3.1: ATTR.
+pub(crate) fn attribute(code: u8) -> Attribute {
+    match code {
+        0 => Attribute::Untagged,
+        2 => Attribute::Ordered,
+        3 => Attribute::HeadOfQueue,
+        4 => Attribute::Aca,
+        _ => Attribute::Simple,
+    }
+}

@@ -1,0 +1,98 @@
+//! One session with its connection on a data core: protocol state, what it sends, what it knows of its LUNs.
+
+use crate::{
+    mail::Installed,
+    outgoing::Outgoing,
+};
+use memory::{Buffer, Key};
+use protocol::{CloseReason, Connection, Session};
+use reactor::{Descriptor, Message};
+use scsi::{Nexus, TargetPort, TaskSet};
+use std::sync::Arc;
+
+/// A LUN as this session knows it.
+pub(crate) struct Place {
+    pub lun: u16,
+    /// Position of the unit on this core.
+    pub unit: u16,
+    pub nexus: Nexus,
+    pub tasks: TaskSet,
+}
+
+/// What the socket's receiving side is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Receiving {
+    /// Nothing is asked of the reactor.
+    Idle,
+    /// A receive into a buffer of the reactor's choice is out.
+    Any,
+    /// A receive straight into a task's window is out. The task may be gone by the time that it ends.
+    Into {
+        task: Key,
+        window: u8,
+        at: u32,
+    },
+}
+
+/// A session and its one connection.
+pub(crate) struct Link {
+    pub descriptor: Descriptor,
+    pub session: Session,
+    pub connection: Connection,
+    pub port: Arc<TargetPort>,
+    /// Ordered by LUN.
+    pub places: Vec<Place>,
+    pub receiving: Receiving,
+    pub outgoing: Outgoing,
+    /// A sent message, for its memory.
+    pub spare: Message,
+    /// A send is out.
+    pub sending: bool,
+    /// It stands in the core's list of links to flush.
+    pub dirty: bool,
+    /// No more input is read; it is closed when all is sent.
+    pub closing: Option<CloseReason>,
+    /// The descriptor has been given back; it waits for operations in flight.
+    pub closed: bool,
+    /// Operations of the reactor on the socket.
+    pub operations: u32,
+    /// Tasks that wait until the peer has read some of what was sent.
+    pub stalled: Vec<Key>,
+    /// It is closed when its task management function has been answered.
+    pub close_after_management: bool,
+    /// Answer to SendTargets: its own target with its addresses.
+    pub addresses: Arc<[u8]>,
+    /// What the control thread calls it.
+    pub identity: Installed,
+}
+
+impl Link {
+    /// The entry of a LUN.
+    pub fn place(&self, lun: u16) -> Option<u16> {
+        match self.places.as_slice() {
+            [only] if only.lun == lun => Some(0),
+            all => all.binary_search_by_key(&lun, |p| p.lun).ok().map(|i| i as u16),
+        }
+    }
+
+    /// Whether the peer is so far behind that no more answers should be made for it.
+    pub fn is_behind(&self) -> bool {
+        self.outgoing.len() >= OUTGOING_SOFT
+    }
+
+    /// Whether nothing more may be read from it until it has read what it was sent.
+    pub fn is_flooded(&self) -> bool {
+        self.outgoing.len() >= OUTGOING_HARD
+    }
+
+    /// Gives a window's buffer to the outgoing message.
+    pub fn hold(&mut self, buffer: Buffer) -> u32 {
+        self.outgoing.hold(buffer)
+    }
+}
+
+/// Above this, reads wait before they take another buffer.
+pub(crate) const OUTGOING_SOFT: usize = 1 << 20;
+/// Above this, nothing is read from the connection: only a peer that never reads gets here, since its queued
+/// commands alone cannot fill it.
+pub(crate) const OUTGOING_HARD: usize = 4 << 20;

@@ -1,0 +1,447 @@
+//! A data core: everything that one thread does for its sessions and stores.
+//!
+//! [`Core::turn`] is the whole loop body: it lets the reactor work, hands completions to whom they belong, and flushes
+//! what connections have to say. Generic over the reactor, so that the same code runs under the simulated one.
+
+pub mod fencing;
+mod finish;
+mod input;
+mod link;
+mod management;
+mod steps;
+mod storing;
+mod transfer;
+mod unit;
+mod work;
+
+pub(crate) use link::{Link, Receiving};
+pub use unit::Unit;
+
+use crate::mail::{FromCore, Handover, Post, ToControl, ToCore};
+use link::Place;
+use management::Management;
+use memory::{Key, Slab};
+use protocol::{CloseReason, TaskKey, Tasks};
+use reactor::{Completion, Descriptor, Operation, Reactor, Returned, Wait};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use tracing::{debug, info, warn};
+use work::Work;
+
+/// Bounds of one core, from the config.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreLimits {
+    /// Sessions.
+    pub sessions: u32,
+    /// Commands that one session may have queued (MaxCmdSN window).
+    pub window: u32,
+    /// Tasks of all sessions.
+    pub tasks: u32,
+}
+
+/// What a token of the reactor means: the upper four bits.
+const KIND_SHIFT: u32 = 60;
+const KIND_RECEIVE: u64 = 1;
+const KIND_SEND: u64 = 2;
+const KIND_STORE: u64 = 3;
+
+/// A link's token: 24 bits of index, 32 bits of generation.
+fn link_token(kind: u64, key: Key) -> u64 {
+    kind << KIND_SHIFT | u64::from(key.index & 0xff_ffff) << 32 | u64::from(key.generation)
+}
+
+fn link_key(token: u64) -> Key {
+    Key { index: (token >> 32) as u32 & 0xff_ffff, generation: token as u32 }
+}
+
+/// The token base of a unit's queue: its own part is the lower 24 bits.
+pub fn store_token_base(unit: u16) -> u64 {
+    KIND_STORE << KIND_SHIFT | u64::from(unit) << 24
+}
+
+/// How often links are looked at for silence.
+const TICK: Duration = Duration::from_secs(1);
+
+/// State of a drain.
+enum Drain {
+    No,
+    /// Initiators were asked to log out; cut off at this time.
+    Asked(Duration),
+    /// All stores are being flushed.
+    Flushing,
+    Done,
+}
+
+/// One data core.
+pub struct Core<R: Reactor> {
+    number: u16,
+    limits: CoreLimits,
+    pub(crate) reactor: R,
+    post: Arc<Post<R::Waker>>,
+    pub(crate) links: Slab<Link>,
+    pub(crate) tasks: Tasks<Work>,
+    pub(crate) units: Vec<Unit<R>>,
+    completions: Vec<Completion>,
+    /// Links with something to send or to do at the end of the turn.
+    dirty: Vec<Key>,
+    /// Tasks that wait for a buffer, oldest first.
+    starving: VecDeque<TaskKey>,
+    managements: Vec<Management>,
+    next_management: u32,
+    fences: Vec<fencing::FenceRecord>,
+    next_fence: u32,
+    scratch: Vec<u8>,
+    ready: Vec<u32>,
+    next_tick: Duration,
+    drain: Drain,
+    cut: u32,
+    failures: Vec<String>,
+}
+
+impl<R: Reactor> Core<R> {
+    /// A core with its units; `units` are in the same order on every core.
+    pub fn new(number: u16, limits: CoreLimits, reactor: R, post: Arc<Post<R::Waker>>, mut units: Vec<Unit<R>>) -> Self {
+        let mut joined = Vec::new();
+        for unit in &mut units {
+            for core in 0..post.cores() {
+                unit.home.join(core, &mut joined);
+            }
+        }
+        Self {
+            number,
+            limits,
+            reactor,
+            post,
+            links: Slab::with_capacity(limits.sessions),
+            tasks: Slab::with_capacity(limits.tasks),
+            units,
+            completions: Vec::with_capacity(1024),
+            dirty: Vec::with_capacity(limits.sessions.min(1024) as usize),
+            starving: VecDeque::new(),
+            managements: Vec::new(),
+            next_management: 1,
+            fences: Vec::new(),
+            next_fence: 0,
+            scratch: Vec::with_capacity(64 << 10),
+            ready: Vec::new(),
+            next_tick: Duration::ZERO,
+            drain: Drain::No,
+            cut: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    /// Runs until it is drained.
+    pub fn run(mut self) -> io::Result<()> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// The reactor, for tests that hold its other side.
+    pub fn reactor(&mut self) -> &mut R {
+        &mut self.reactor
+    }
+
+    /// Sessions on this core.
+    pub fn sessions(&self) -> u32 {
+        self.links.len()
+    }
+
+    /// One turn: false when the core is drained.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        let wait = if !self.dirty.is_empty() {
+            Wait::Poll
+        } else if self.links.is_empty() && matches!(self.drain, Drain::No) {
+            Wait::Forever
+        } else {
+            Wait::Until(self.next_tick)
+        };
+        let mut completions = std::mem::take(&mut self.completions);
+        self.reactor.turn(wait, &mut completions)?;
+        for completion in completions.drain(..) {
+            self.completed(completion);
+        }
+        self.completions = completions;
+        while let Some(message) = self.post.receive(self.number) {
+            self.mail(message);
+        }
+        let now = self.reactor.now();
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.tick(now);
+        }
+        self.feed_starving();
+        self.flush_links();
+        self.continue_drain();
+        Ok(!matches!(self.drain, Drain::Done))
+    }
+
+    fn completed(&mut self, completion: Completion) {
+        match completion.token >> KIND_SHIFT {
+            KIND_RECEIVE => self.received(link_key(completion.token), completion),
+            KIND_SEND => self.sent(link_key(completion.token), completion),
+            _ => self.store_completed((completion.token >> 24) as u16, completion),
+        }
+    }
+
+    fn mail(&mut self, message: ToCore) {
+        match message {
+            ToCore::Install(socket, handover) => match self.reactor.register(socket) {
+                Ok(descriptor) => self.install(descriptor, *handover),
+                Err(error) => {
+                    let id = handover.identity.id;
+                    warn!(session = id, %error, "no room for the session's socket on core {}", self.number);
+                    self.report_ended(crate::mail::Ended { id, reason: CloseReason::Protocol("no room on the core") });
+                }
+            },
+            ToCore::Close(id, reason) => {
+                let found = self.links.iter().find(|(_, l)| l.identity.id == id).map(|(k, _)| k);
+                if let Some(key) = found {
+                    self.cut(key, reason);
+                }
+            }
+            ToCore::Drain { seconds } => self.begin_drain(seconds),
+            ToCore::Stop => {
+                if let Drain::Asked(at) = &mut self.drain {
+                    *at = Duration::ZERO;
+                }
+            }
+            ToCore::Core(FromCore::Reset { core, management, units, close }) => {
+                self.remote_reset(core, management, units, close);
+            }
+            ToCore::Core(FromCore::ResetDone { management }) => self.remote_reset_done(management),
+            ToCore::Core(FromCore::Fence(mail)) => self.fence_mail(mail),
+        }
+    }
+
+    /// Installs a session on a connected descriptor and sends its final Login Response.
+    pub fn install(&mut self, descriptor: Descriptor, handover: Handover) {
+        let Handover { identity, parameters, exp_cmd_sn, stat_sn, port, response, leftover, addresses } = handover;
+        let now = self.reactor.now();
+        let id = identity.id;
+        let places = self.places(&port, id);
+        // The slab gives the index only when the value is there: the session learns it right after.
+        let link = Link {
+            descriptor,
+            session: protocol::Session::new(0, &parameters, exp_cmd_sn, self.limits.window),
+            connection: protocol::Connection::new(parameters, stat_sn, now),
+            port,
+            places,
+            receiving: Receiving::Idle,
+            outgoing: Default::default(),
+            spare: Default::default(),
+            sending: false,
+            dirty: false,
+            closing: None,
+            closed: false,
+            operations: 0,
+            stalled: Vec::new(),
+            close_after_management: false,
+            addresses,
+            identity,
+        };
+        let key = match self.links.insert(link) {
+            Ok(key) => key,
+            Err(link) => {
+                warn!(session = id, "core {} is full: {} sessions", self.number, self.limits.sessions);
+                self.reactor.close(descriptor);
+                for place in link.places {
+                    place.nexus.end(self.units[place.unit as usize].logical());
+                }
+                self.report_ended(crate::mail::Ended { id, reason: CloseReason::Protocol("no room on the core") });
+                return;
+            }
+        };
+        let link = self.links.get_mut(key).expect("just inserted");
+        link.session.set_index(key.index);
+        debug!(session = id, core = self.number, initiator = %link.identity.initiator, "session installed");
+        protocol::Sink::put(&mut link.outgoing, &response);
+        self.mark_dirty(key);
+        if !leftover.is_empty() {
+            self.feed(key, &leftover);
+        }
+        self.arm(key);
+        if matches!(self.drain, Drain::Asked(_)) {
+            self.ask_to_log_out(key);
+        }
+    }
+
+    fn places(&mut self, port: &scsi::TargetPort, id: u64) -> Vec<Place> {
+        port.luns
+            .iter()
+            .filter_map(|(&lun, logical)| {
+                let unit = self.units.iter().position(|u| Arc::ptr_eq(u.logical(), logical))?;
+                Some(Place {
+                    lun,
+                    unit: unit as u16,
+                    nexus: scsi::Nexus::new(logical, id),
+                    tasks: scsi::TaskSet::new(),
+                })
+            })
+            .collect()
+    }
+
+    /// Puts a link on the list of those to flush.
+    pub(crate) fn mark_dirty(&mut self, key: Key) {
+        if let Some(link) = self.links.get_mut(key)
+            && !link.dirty
+        {
+            link.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Submits a receive if none is out.
+    pub(crate) fn arm(&mut self, key: Key) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.receiving != Receiving::Idle || link.closing.is_some() || link.closed || link.is_flooded() {
+            return;
+        }
+        let operation = Operation::Receive { socket: link.descriptor };
+        match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
+            Ok(_) => {
+                link.receiving = Receiving::Any;
+                link.operations += 1;
+            }
+            // No slot: tried again at the end of the next turn.
+            Err(_) => self.mark_dirty(key),
+        }
+    }
+
+    fn flush_links(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            if let Some(link) = self.links.get_mut(key) {
+                link.dirty = false;
+                self.flush(key);
+                self.arm(key);
+            }
+        }
+        // What has become dirty meanwhile is on the new list.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+    }
+
+    /// Sends what there is, one send at a time.
+    fn flush(&mut self, key: Key) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.sending || link.closed {
+            return;
+        }
+        if link.outgoing.is_empty() {
+            if link.closing.is_some() {
+                self.hang_up(key);
+            }
+            return;
+        }
+        let message = link.outgoing.seal(std::mem::take(&mut link.spare));
+        let operation = Operation::Send { socket: link.descriptor, message };
+        match self.reactor.submit(operation, link_token(KIND_SEND, key)) {
+            Ok(_) => {
+                link.sending = true;
+                link.operations += 1;
+            }
+            Err(Operation::Send { message, .. }) => {
+                link.outgoing.unseal(message);
+                self.mark_dirty(key);
+            }
+            Err(_) => unreachable!("a refused operation comes back as it was"),
+        }
+    }
+
+    fn sent(&mut self, key: Key, completion: Completion) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.sending = false;
+        link.operations -= 1;
+        if let Returned::Message(mut message) = completion.returned {
+            message.parts.clear();
+            message.buffers.clear();
+            message.bytes.clear();
+            // An idle session keeps little memory.
+            if message.bytes.capacity() > SPARE_LIMIT && link.outgoing.is_empty() && self.tasks.is_empty() {
+                message = Default::default();
+            }
+            link.spare = message;
+        }
+        if let Err(errno) = completion.result {
+            debug!(session = link.identity.id, ?errno, "send failed");
+            self.cut(key, CloseReason::Protocol("the connection broke"));
+            return;
+        }
+        let resume = std::mem::take(&mut link.stalled);
+        self.mark_dirty(key);
+        for task in resume {
+            self.resume(task);
+        }
+    }
+
+    fn received(&mut self, key: Key, completion: Completion) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let receiving = std::mem::replace(&mut link.receiving, Receiving::Idle);
+        link.operations -= 1;
+        let Returned::Buffer(buffer) = completion.returned else {
+            // ENOBUFS and the like carry no buffer.
+            match completion.result {
+                Err(errno) if errno.0 == rustix::io::Errno::NOBUFS.raw_os_error() && link.closing.is_none() => {
+                    self.mark_dirty(key);
+                }
+                _ if link.closing.is_none() => self.cut(key, CloseReason::Protocol("the connection broke")),
+                _ => self.settle(key),
+            }
+            return;
+        };
+        let gone = link.closing.is_some();
+        match (completion.result, receiving) {
+            (Ok(n), Receiving::Any) if n > 0 && !gone => {
+                self.feed(key, &buffer[..n as usize]);
+                drop(buffer);
+                self.arm(key);
+            }
+            (Ok(n), Receiving::Into { task, window, at }) if n > 0 => {
+                self.received_into(key, task, window, at, n, buffer);
+                self.arm(key);
+            }
+            (result, receiving) => {
+                if let Receiving::Into { task, .. } = receiving {
+                    self.direct_ended(task, buffer);
+                }
+                if gone {
+                    self.settle(key);
+                } else {
+                    debug!(session = link_identity(&self.links, key), ?result, "connection closed by the peer");
+                    self.cut(key, CloseReason::Protocol("closed by the peer"));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
+        let keys: Vec<Key> = self.links.iter().map(|(k, _)| k).collect();
+        for key in keys {
+            let Some(link) = self.links.get_mut(key) else { continue };
+            if link.closing.is_some() {
+                continue;
+            }
+            let before = link.outgoing.len();
+            let verdict = link.connection.tick(&mut link.session, now, &mut link.outgoing);
+            if link.outgoing.len() != before {
+                self.mark_dirty(key);
+            }
+            if let Err(reason) = verdict {
+                info!(session = link_identity(&self.links, key), ?reason, "session is silent");
+                self.cut(key, reason);
+            }
+        }
+    }
+
+    pub(crate) fn report_ended(&self, ended: crate::mail::Ended) {
+        self.post.report(ToControl::Ended { core: self.number, ended });
+    }
+}
+
+/// A sent message with more memory than this is not kept by an idle session.
+const SPARE_LIMIT: usize = 8 << 10;
+
+fn link_identity(links: &Slab<Link>, key: Key) -> u64 {
+    links.get(key).map_or(0, |l| l.identity.id)
+}

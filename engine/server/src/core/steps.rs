@@ -1,0 +1,239 @@
+//! Runs SCSI commands: each step that a command asks for becomes a transfer, a store operation or the end.
+
+use super::{
+    Core,
+    work::{Failure, Motion, Stage},
+};
+use backstore_api::Extent;
+use protocol::TaskKey;
+use reactor::Reactor;
+use scsi::{Command, Context, Event, Outcome, Sense, Span, Status, Step};
+
+/// A store operation without data between initiator and store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Plain {
+    /// SYNCHRONIZE CACHE.
+    #[default]
+    Flush,
+    /// UNMAP of one range.
+    Discard { offset: u64, length: u64 },
+    /// WRITE SAME of zeroes.
+    Zero { offset: u64, length: u64, unmap: bool, durable: bool },
+    /// WRITE SAME of the block in `Work::parameter`.
+    Fill { offset: u64, length: u64, durable: bool },
+    /// GET LBA STATUS.
+    Status { offset: u64, length: u64, limit: u32 },
+}
+
+impl Plain {
+    /// The medium range that it touches; empty for a flush.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        match *self {
+            Plain::Flush => 0..0,
+            Plain::Discard { offset, length }
+            | Plain::Zero { offset, length, .. }
+            | Plain::Fill { offset, length, .. }
+            | Plain::Status { offset, length, .. } => offset..offset.saturating_add(length),
+        }
+    }
+
+    /// Whether it changes the medium.
+    pub fn writes(&self) -> bool {
+        matches!(self, Plain::Discard { .. } | Plain::Zero { .. } | Plain::Fill { .. })
+    }
+}
+
+impl<R: Reactor> Core<R> {
+    /// Starts a task's command: its turn in the task set has come.
+    pub(crate) fn start(&mut self, task_key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        task.work.stage = Stage::Running;
+        let cdb = task.work.cdb;
+        if let Some((asc, ascq)) = task.work.early_error {
+            return self.finish(task_key, failed(aborted(asc, ascq)));
+        }
+        if attribute_refused(task.attribute) {
+            // NormACA is 0: no ACA condition ever exists (SAM-5 8.7).
+            return self.finish(task_key, failed(Sense::illegal(INVALID_MESSAGE_ERROR)));
+        }
+        let Some((command, step)) = self.with_context(task_key, |context| Command::start(&cdb, context)) else { return };
+        if let Some(task) = self.tasks.get_mut(task_key) {
+            task.work.command = Some(command);
+        }
+        if self.begin(task_key, step) {
+            self.drive(task_key);
+        }
+    }
+
+    /// Calls into `scsi` with what the task's command may see.
+    fn with_context<T>(&mut self, task_key: TaskKey, call: impl FnOnce(&mut Context<'_>) -> T) -> Option<T> {
+        let task = self.tasks.get(task_key)?;
+        let link = self.links.get_mut(task.work.link)?;
+        let (unit, nexus) = match task.work.place {
+            Some(place) => {
+                let place = &mut link.places[place as usize];
+                (Some(self.units[place.unit as usize].logical()), Some(&mut place.nexus))
+            }
+            None => (None, None),
+        };
+        let mut context =
+            Context { port: &link.port, unit, nexus, scratch: &mut self.scratch, now: self.reactor.now() };
+        Some(call(&mut context))
+    }
+
+    /// Tells the command what happened; gives its next step.
+    pub(crate) fn step(&mut self, task_key: TaskKey, event: Event<'_>) -> Option<Step> {
+        let mut command = self.tasks.get_mut(task_key)?.work.command.take()?;
+        let step = self.with_context(task_key, |context| command.step(event, context));
+        self.tasks.get_mut(task_key)?.work.command = Some(command);
+        step
+    }
+
+    /// Moves a running task on as far as it goes.
+    pub(crate) fn drive(&mut self, task_key: TaskKey) {
+        loop {
+            let Some(task) = self.tasks.get(task_key) else { return };
+            if task.work.stage != Stage::Running {
+                return;
+            }
+            let step = match self.pump(task_key) {
+                Pumped::Waiting => return,
+                Pumped::Moved => self.step(task_key, Event::Moved),
+                Pumped::Stepped(step) => Some(step),
+                Pumped::Failed(failure) => match failure {
+                    Failure::Store(error) => self.step(task_key, Event::Failed(error)),
+                    Failure::Miscompare(offset) => self.step(task_key, Event::Miscompare { offset }),
+                    Failure::Data(asc, ascq) => {
+                        return self.finish(task_key, failed(aborted(asc, ascq)));
+                    }
+                },
+                Pumped::Received => self.parameter_received(task_key),
+                Pumped::Stored => self.step(task_key, Event::Stored),
+                Pumped::Extents(extents) => self.step(task_key, Event::Extents(&extents)),
+            };
+            let Some(step) = step else { return };
+            if !self.begin(task_key, step) {
+                return;
+            }
+        }
+    }
+
+    fn parameter_received(&mut self, task_key: TaskKey) -> Option<Step> {
+        let parameter = self.tasks.get_mut(task_key)?.work.parameter.take()?;
+        let step = self.step(task_key, Event::Received(&parameter.buffer[..parameter.length as usize]));
+        // WRITE SAME still needs its block.
+        self.tasks.get_mut(task_key)?.work.parameter = Some(parameter);
+        step
+    }
+
+    /// Sets a step up. False when the task has ended with it.
+    fn begin(&mut self, task_key: TaskKey, step: Step) -> bool {
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let (reads, writes) = (task.read_length, task.write_length);
+        let work = &mut task.work;
+        let block = match work.place {
+            Some(_) => self.units[work.unit as usize].block_size(),
+            None => 512,
+        };
+        match step {
+            Step::Done(outcome) => {
+                self.finish(task_key, outcome);
+                return false;
+            }
+            Step::Read { span } => {
+                work.wanted = span.length;
+                work.begin(Motion::Read, span, span.length.min(reads));
+                return !self.read_at_once(task_key);
+            }
+            Step::Write { span, durable, verify } => {
+                work.wanted = span.length;
+                let length = span.length.min(writes) / block * block;
+                let transfer = work.begin(Motion::Write, span, length);
+                transfer.durable = durable;
+                transfer.verify = verify;
+            }
+            Step::Compare { span, repeat } => {
+                let comes = if repeat { block } else { span.length };
+                work.wanted = comes;
+                let length = if repeat && writes >= block { span.length } else { comes.min(writes) / block * block };
+                work.begin(Motion::Compare, span, length).repeat = repeat;
+            }
+            Step::Check { span } => {
+                work.begin(Motion::Check, span, span.length);
+            }
+            Step::Receive { length } => {
+                work.wanted = length;
+                if writes != length {
+                    let event = if writes < length { Event::Short } else { Event::Long };
+                    match self.step(task_key, event) {
+                        // It takes what it asked for, and the rest becomes a residual.
+                        Some(Step::Receive { .. }) if writes > length => {}
+                        Some(Step::Receive { .. }) | None => {
+                            let sense = Sense::illegal(scsi::asc::PARAMETER_LIST_LENGTH_ERROR);
+                            self.finish(task_key, failed(sense));
+                            return false;
+                        }
+                        Some(step) => return self.begin(task_key, step),
+                    }
+                }
+                let Some(task) = self.tasks.get_mut(task_key) else { return false };
+                let work = &mut task.work;
+                work.begin(Motion::Receive, Span { offset: 0, length }, length);
+            }
+            Step::Flush => self.begin_plain(task_key, Plain::Flush),
+            Step::Discard { offset, length } => self.begin_plain(task_key, Plain::Discard { offset, length }),
+            Step::Zero { offset, length, unmap, durable } => {
+                self.begin_plain(task_key, Plain::Zero { offset, length, unmap, durable });
+            }
+            Step::Fill { offset, length, durable } => {
+                self.begin_plain(task_key, Plain::Fill { offset, length, durable });
+            }
+            Step::Status { offset, length, limit } => {
+                self.begin_plain(task_key, Plain::Status { offset, length, limit });
+            }
+        }
+        true
+    }
+
+    fn begin_plain(&mut self, task_key: TaskKey, plain: Plain) {
+        if let Some(task) = self.tasks.get_mut(task_key) {
+            task.work.begin(Motion::Plain, Span { offset: 0, length: 1 }, 1);
+            task.work.plain = plain;
+        }
+    }
+}
+
+/// What a transfer came to.
+pub(crate) enum Pumped {
+    /// It goes on when something happens.
+    Waiting,
+    /// All bytes are where they belong.
+    Moved,
+    /// The command has been stepped already.
+    Stepped(Step),
+    /// It ended early, with nothing in flight.
+    Failed(Failure),
+    /// Parameter data is in `Work::parameter`.
+    Received,
+    /// The plain operation is done.
+    Stored,
+    /// GET LBA STATUS has its answer.
+    Extents(Vec<Extent>),
+}
+
+/// CHECK CONDITION with a sense.
+pub(crate) fn failed(sense: Sense) -> Outcome {
+    Outcome { status: Status::CheckCondition, sense: Some(sense), data: 0 }
+}
+
+/// INVALID MESSAGE ERROR.
+const INVALID_MESSAGE_ERROR: u16 = 0x4900;
+
+/// ABORTED COMMAND.
+fn aborted(asc: u8, ascq: u8) -> Sense {
+    Sense::new(scsi::SenseKey::AbortedCommand, u16::from_be_bytes([asc, ascq]))
+}
+
+fn attribute_refused(code: u8) -> bool {
+    code == 4
+}

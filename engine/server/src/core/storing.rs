@@ -1,0 +1,349 @@
+//! Windows at the store: submission with its exclusions, completion, verification.
+
+use super::{
+    Core,
+    fencing::window_range,
+    steps::{Plain, Pumped},
+    work::{Failure, FenceState, Motion, Parameter, Phase, Stage},
+};
+use backstore_api::{Answer, Request, StoreError, Submitted};
+use memory::{Buffer, Class};
+use protocol::TaskKey;
+use reactor::{Completion, Reactor};
+
+/// A store request's tag: task index and window.
+fn tag(task: TaskKey, window: usize) -> u64 {
+    u64::from(task.index) << 8 | window as u64
+}
+
+impl<R: Reactor> Core<R> {
+    /// Gives a ready window to the store, or lists its task with those that wait.
+    pub(crate) fn store_window(&mut self, task_key: TaskKey, window: usize) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let work = &mut task.work;
+        let unit_index = work.unit;
+        let unit = &mut self.units[unit_index as usize];
+        let range = window_range(work, window);
+        let motion = work.transfer.motion;
+        let writes = motion == Motion::Write || (motion == Motion::Plain && work.plain.writes());
+        let w = &mut work.transfer.windows[window];
+        // A window that holds its fence passes its own hold.
+        let fenced = matches!(w.fence, FenceState::Held(_));
+        if !fenced && !range.is_empty() && unit.blocked(range.clone()) {
+            return self.list_waiting(task_key);
+        }
+        if writes && !fenced && !range.is_empty() {
+            if let FenceState::Asked(_) = w.fence {
+                return self.list_waiting(task_key);
+            }
+            if let Some(exclusive) = unit.queue.exclusive(range.clone()) {
+                self.ask_fence(task_key, window, exclusive);
+                return self.list_waiting(task_key);
+            }
+        }
+        let request = match motion {
+            Motion::Read | Motion::Check => {
+                let Some(buffer) = w.buffer.take() else { return };
+                Request::Read { offset: range.start, buffer, range: 0..w.length }
+            }
+            Motion::Write => {
+                let Some(buffer) = w.buffer.take() else { return };
+                Request::Write { offset: range.start, buffer, range: 0..w.length, durable: work.transfer.durable }
+            }
+            Motion::Compare => {
+                let slack = unit.read_slack(range.start, w.length);
+                let class = Class::fitting((w.length + slack) as usize);
+                let Some((buffer, charge)) = self.take_buffer(unit_index, class) else {
+                    return self.wait_for_buffer(task_key);
+                };
+                let Some(task) = self.tasks.get_mut(task_key) else { return };
+                let w = &mut task.work.transfer.windows[window];
+                w.other_charge = Some(charge);
+                Request::Read { offset: range.start, buffer, range: 0..w.length }
+            }
+            Motion::Plain => match work.plain {
+                Plain::Flush => Request::Flush,
+                Plain::Discard { offset, length } => Request::Discard { offset, length },
+                Plain::Zero { offset, length, unmap, durable } => Request::Zero { offset, length, unmap, durable },
+                Plain::Fill { offset, length, durable } => {
+                    let Some(Parameter { buffer, length: pattern, charge }) = work.parameter.take() else { return };
+                    w.charge = charge;
+                    Request::Fill { offset, length, buffer, pattern, durable }
+                }
+                Plain::Status { offset, length, limit } => Request::Status { offset, length, limit },
+            },
+            Motion::None | Motion::Receive => return,
+        };
+        self.offer(task_key, window, Phase::Storing, request);
+    }
+
+    /// Submits a request for a window; the window is `phase` from then on.
+    fn offer(&mut self, task_key: TaskKey, window: usize, phase: Phase, request: Request) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let unit_index = task.work.unit;
+        let unit = &mut self.units[unit_index as usize];
+        match unit.queue.submit(&mut self.reactor, tag(task_key, window), request) {
+            Submitted::Pending => {
+                task.work.transfer.windows[window].phase = phase;
+                task.work.in_flight += 1;
+            }
+            Submitted::Done(completion) => {
+                task.work.transfer.windows[window].phase = phase;
+                task.work.in_flight += 1;
+                self.window_completed(task_key, window, completion);
+            }
+            Submitted::Full(request) => {
+                match request {
+                    Request::Read { buffer, .. } => match task.work.transfer.motion {
+                        Motion::Read | Motion::Check => task.work.transfer.windows[window].buffer = Some(buffer),
+                        _ => {
+                            // The second buffer of a compare is asked for again.
+                            drop(buffer);
+                            task.work.transfer.windows[window].other_charge = None;
+                        }
+                    },
+                    Request::Write { buffer, .. } => task.work.transfer.windows[window].buffer = Some(buffer),
+                    Request::Fill { buffer, pattern, .. } => {
+                        let charge = task.work.transfer.windows[window].charge.take();
+                        task.work.parameter = Some(Parameter { buffer, length: pattern, charge });
+                    }
+                    Request::Flush | Request::Discard { .. } | Request::Zero { .. } | Request::Status { .. } => {}
+                }
+                self.list_waiting(task_key);
+            }
+        }
+    }
+
+    fn list_waiting(&mut self, task_key: TaskKey) {
+        if let Some(task) = self.tasks.get_mut(task_key)
+            && !task.work.listed
+        {
+            task.work.listed = true;
+            self.units[task.work.unit as usize].waiting.push_back(task_key);
+        }
+    }
+
+    /// Offers a task's ready windows again.
+    pub(crate) fn retry_windows(&mut self, task_key: TaskKey) {
+        let Some(task) = self.tasks.get(task_key) else { return };
+        for window in task.work.transfer.order() {
+            let Some(task) = self.tasks.get(task_key) else { return };
+            if task.work.stage != Stage::Running {
+                return;
+            }
+            match task.work.transfer.windows[window].phase {
+                Phase::Ready => self.store_window(task_key, window),
+                Phase::Reading => self.verify_window(task_key, window),
+                _ => {}
+            }
+        }
+    }
+
+    /// Something may have become possible at a unit: offers what waits there, oldest first.
+    pub(crate) fn retry_unit(&mut self, unit: u16) {
+        for _ in 0..self.units[unit as usize].waiting.len() {
+            let Some(key) = self.units[unit as usize].waiting.pop_front() else { return };
+            if let Some(task) = self.tasks.get_mut(key) {
+                task.work.listed = false;
+                self.resume(key);
+            }
+        }
+    }
+
+    /// A completion of the reactor for a unit's queue.
+    pub(crate) fn store_completed(&mut self, unit: u16, completion: Completion) {
+        let Some(seat) = self.units.get_mut(unit as usize) else { return };
+        let Some(done) = seat.queue.complete(&mut self.reactor, completion) else { return };
+        let (index, window) = ((done.tag >> 8) as u32, (done.tag & 0xff) as usize);
+        if done.tag == super::management::DRAIN_TAG {
+            self.drain_flushed(unit, done.result.map(drop));
+        } else if let Some(key) = self.tasks.key_at(index) {
+            self.window_completed(key, window, done);
+        }
+        if !self.units[unit as usize].waiting.is_empty() {
+            self.retry_unit(unit);
+        }
+    }
+
+    fn window_completed(&mut self, task_key: TaskKey, window: usize, done: backstore_api::Completion) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let work = &mut task.work;
+        work.in_flight -= 1;
+        let unit = work.unit;
+        if work.stage == Stage::Dying {
+            drop(done);
+            self.window_at_rest(task_key, window);
+            let buried = self.tasks.get(task_key).is_some_and(|t| t.work.in_flight == 0);
+            if buried {
+                self.units[unit as usize].dying.retain(|(index, _)| *index != task_key.index);
+            }
+            self.bury(task_key);
+            self.retry_unit(unit);
+            return;
+        }
+        match done.result {
+            Err(error) => {
+                let motion = work.transfer.motion;
+                let w = &mut work.transfer.windows[window];
+                match motion {
+                    Motion::Plain => drop(done.buffer),
+                    _ if w.phase == Phase::Verifying || motion == Motion::Compare => w.other = done.buffer,
+                    _ => w.buffer = done.buffer,
+                }
+                w.phase = Phase::Done;
+                work.transfer.failure.get_or_insert(Failure::Store(error));
+                self.window_at_rest(task_key, window);
+            }
+            Ok(answer) => self.window_answered(task_key, window, answer, done.buffer),
+        }
+        self.drive(task_key);
+    }
+
+    fn window_answered(&mut self, task_key: TaskKey, window: usize, answer: Answer, buffer: Option<Buffer>) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let work = &mut task.work;
+        let motion = work.transfer.motion;
+        let start = work.transfer.range(window).start;
+        let w = &mut work.transfer.windows[window];
+        let verifying = w.phase == Phase::Verifying;
+        w.phase = Phase::Done;
+        match (motion, answer) {
+            (Motion::Read | Motion::Check, Answer::Data(data)) => {
+                w.buffer = buffer;
+                w.data = data;
+                if w.data.len() < w.length as usize {
+                    let error = StoreError::Medium { offset: start + w.data.len() as u64 };
+                    work.transfer.failure.get_or_insert(Failure::Store(error));
+                }
+            }
+            (Motion::Compare, Answer::Data(data)) => {
+                w.other = buffer;
+                w.data = data;
+                self.compare_window(task_key, window);
+            }
+            (Motion::Write, Answer::Data(data)) if verifying => {
+                w.other = buffer;
+                w.data = data;
+                self.compare_window(task_key, window);
+            }
+            (Motion::Write, _) => {
+                w.buffer = buffer;
+                if work.transfer.verify {
+                    w.phase = Phase::Reading;
+                    return self.verify_window(task_key, window);
+                }
+            }
+            (Motion::Plain, answer) => {
+                if let Some(buffer) = buffer {
+                    // A long WRITE SAME fills its range in several operations of the same block.
+                    let (charge, length) = (w.charge.take(), work.wanted);
+                    work.parameter = Some(Parameter { buffer, length, charge });
+                }
+                if let Answer::Extents(extents) = answer {
+                    work.extents = Some(extents);
+                }
+            }
+            _ => {
+                work.transfer.failure.get_or_insert(Failure::Store(StoreError::Other(0)));
+            }
+        }
+        self.window_at_rest(task_key, window);
+    }
+
+    /// The store is through with a window: its exclusion ends.
+    fn window_at_rest(&mut self, task_key: TaskKey, window: usize) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let unit = task.work.unit;
+        let range = window_range(&task.work, window);
+        match std::mem::take(&mut task.work.transfer.windows[window].fence) {
+            FenceState::Held(serial) => self.drop_fence(unit, FenceState::Held(serial)),
+            other => {
+                self.drop_fence(unit, other);
+                self.io_ended(unit, range);
+            }
+        }
+    }
+
+    /// Reads a written window back.
+    fn verify_window(&mut self, task_key: TaskKey, window: usize) {
+        let Some(task) = self.tasks.get(task_key) else { return };
+        let unit = task.work.unit;
+        let range = task.work.transfer.range(window);
+        let length = task.work.transfer.windows[window].length;
+        let slack = self.units[unit as usize].read_slack(range.start, length);
+        match self.take_buffer(unit, Class::fitting((length + slack) as usize)) {
+            Some((buffer, charge)) => {
+                if let Some(task) = self.tasks.get_mut(task_key) {
+                    task.work.transfer.windows[window].other_charge = Some(charge);
+                }
+                let request = Request::Read { offset: range.start, buffer, range: 0..length };
+                self.offer(task_key, window, Phase::Verifying, request);
+            }
+            None => self.wait_for_buffer(task_key),
+        }
+    }
+
+    /// Holds a window's data against what was read.
+    fn compare_window(&mut self, task_key: TaskKey, window: usize) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let work = &mut task.work;
+        let start = work.transfer.range(window).start;
+        let w = &mut work.transfer.windows[window];
+        w.phase = Phase::Done;
+        let (Some(mine), Some(theirs)) = (&w.buffer, &w.other) else { return };
+        let theirs = &theirs[w.data.start as usize..w.data.end as usize];
+        if theirs.len() < w.length as usize {
+            let error = StoreError::Medium { offset: start + theirs.len() as u64 };
+            work.transfer.failure.get_or_insert(Failure::Store(error));
+            return;
+        }
+        let block = w.expected() as usize;
+        let difference = theirs
+            .chunks(block)
+            .enumerate()
+            .find_map(|(i, chunk)| first_difference(&mine[..chunk.len()], chunk).map(|at| i * block + at));
+        if let Some(at) = difference {
+            work.transfer.failure.get_or_insert(Failure::Miscompare(start + at as u64));
+        }
+    }
+
+    /// A plain store operation.
+    pub(crate) fn pump_plain(&mut self, task_key: TaskKey) -> Pumped {
+        let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+        let work = &mut task.work;
+        if let Some(failure) = work.transfer.failure {
+            if work.in_flight > 0 {
+                return Pumped::Waiting;
+            }
+            self.drop_windows(task_key);
+            return Pumped::Failed(failure);
+        }
+        if work.transfer.used == 0 {
+            let window = work.transfer.open(1).expect("no window is in use");
+            work.transfer.windows[window].phase = Phase::Ready;
+            self.store_window(task_key, window);
+        }
+        let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+        let work = &mut task.work;
+        let transfer = &mut work.transfer;
+        if transfer.used > 0 && transfer.windows[transfer.first as usize].phase == Phase::Done && work.transfer.failure.is_none() {
+            work.transfer.close_oldest();
+            work.transfer.motion = Motion::None;
+            return match work.extents.take() {
+                Some(extents) => Pumped::Extents(extents),
+                None => Pumped::Stored,
+            };
+        }
+        if work.transfer.failure.is_some() && work.in_flight == 0 {
+            return self.pump_plain(task_key);
+        }
+        Pumped::Waiting
+    }
+}
+
+fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
+    if a == b {
+        return None;
+    }
+    a.iter().zip(b).position(|(x, y)| x != y)
+}

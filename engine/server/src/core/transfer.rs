@@ -1,0 +1,468 @@
+//! Moves a transfer's windows: opens them, asks the initiator for data, sends what was read, in order.
+
+use super::{
+    Core,
+    steps::Pumped,
+    unit::Charge,
+    work::{Failure, Motion, Parameter, Phase, Stage, WINDOWS},
+};
+use memory::{Buffer, Class};
+use protocol::{Finish, TaskKey};
+use reactor::Reactor;
+use scsi::{Event, Status, Step};
+
+/// Reads up to this many bytes are copied into the outgoing message: one piece is sent faster than several.
+pub(crate) const COPY_LIMIT: u32 = 16 << 10;
+
+impl<R: Reactor> Core<R> {
+    /// Answers a read from a store that never blocks, without a window. False: take the long way.
+    pub(crate) fn read_at_once(&mut self, task_key: TaskKey) -> bool {
+        let Some(task) = self.tasks.get_mut(task_key) else { return true };
+        let transfer = &task.work.transfer;
+        let (base, length) = (transfer.base, transfer.length);
+        if length > COPY_LIMIT || length == 0 {
+            return false;
+        }
+        let Some(link) = self.links.get_mut(task.work.link) else { return true };
+        let unit = &mut self.units[task.work.unit as usize];
+        if link.is_behind() || unit.blocked(base..base + u64::from(length)) {
+            return false;
+        }
+        let parameters = link.connection.parameters();
+        let most = parameters.peer_max_recv_data_segment_length.min(parameters.max_burst_length);
+        if length > most {
+            return false;
+        }
+        let head = if parameters.header_digest { 52 } else { 48 };
+        let mark = link.outgoing.mark();
+        let bytes = protocol::Sink::reserve(&mut link.outgoing, head + length as usize);
+        let (into, payload) = bytes.split_at_mut(head);
+        if !matches!(unit.queue.read_now(base, payload), Some(Ok(()))) {
+            // The long way finds out what is wrong, or waits.
+            link.outgoing.truncate(mark);
+            return false;
+        }
+        let mut header = [0; 52];
+        let finish = Finish { status: 0, transfer: task.work.wanted };
+        let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
+        debug_assert_eq!((cut.header, cut.payload), (head, length));
+        into.copy_from_slice(&header[..head]);
+        let mut trailer = [0; 8];
+        let n = link.connection.data_trailer(payload, &mut trailer);
+        if n > 0 {
+            protocol::Sink::put(&mut link.outgoing, &trailer[..n]);
+        }
+        let key = task.work.link;
+        self.mark_dirty(key);
+        if cut.finished {
+            // The command's only remaining step after its data is GOOD.
+            self.retire(task_key);
+        } else {
+            self.finish(task_key, scsi::Outcome { status: Status::Good, sense: None, data: 0 });
+        }
+        true
+    }
+
+    /// Moves the task's transfer on.
+    pub(crate) fn pump(&mut self, task_key: TaskKey) -> Pumped {
+        let Some(task) = self.tasks.get(task_key) else { return Pumped::Waiting };
+        if task.work.starved {
+            return self.starve(task_key);
+        }
+        match task.work.transfer.motion {
+            Motion::None => Pumped::Waiting,
+            Motion::Plain => self.pump_plain(task_key),
+            Motion::Read | Motion::Check => self.pump_out(task_key),
+            Motion::Write | Motion::Compare | Motion::Receive => self.pump_in(task_key),
+        }
+    }
+
+    /// Data came unasked and there was no buffer: TASK SET FULL (SAM-5 5.3.1), the initiator tries again.
+    fn starve(&mut self, task_key: TaskKey) -> Pumped {
+        self.finish(task_key, scsi::Outcome { status: Status::TaskSetFull, sense: None, data: 0 });
+        Pumped::Waiting
+    }
+
+    /// Drops what a failed transfer holds, once the store and the receives have given everything back.
+    fn fail(&mut self, task_key: TaskKey, failure: Failure) -> Pumped {
+        let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+        if task.work.in_flight > 0 || task.expects_data() {
+            return Pumped::Waiting;
+        }
+        task.work.wanted = task.work.transfer.finished;
+        self.drop_windows(task_key);
+        Pumped::Failed(failure)
+    }
+
+    /// Store to initiator, or to nowhere.
+    fn pump_out(&mut self, task_key: TaskKey) -> Pumped {
+        loop {
+            let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+            let work = &mut task.work;
+            if let Some(failure) = work.transfer.failure {
+                return self.fail(task_key, failure);
+            }
+            let transfer = &work.transfer;
+            if transfer.finished == transfer.length {
+                return Pumped::Moved;
+            }
+            if transfer.used > 0 && transfer.windows[transfer.first as usize].phase == Phase::Done {
+                let last = transfer.finished + transfer.windows[transfer.first as usize].length == transfer.length;
+                if transfer.motion == Motion::Check {
+                    self.release_oldest(task_key);
+                } else if last {
+                    // Stepped before its last data is sent, so that a GOOD status travels with it.
+                    match self.step(task_key, Event::Moved) {
+                        Some(Step::Done(outcome)) if outcome.status == Status::Good && outcome.data == 0 => {
+                            self.emit(task_key, true);
+                            return Pumped::Waiting;
+                        }
+                        Some(step) => {
+                            self.emit(task_key, false);
+                            return Pumped::Stepped(step);
+                        }
+                        None => return Pumped::Waiting,
+                    }
+                } else {
+                    self.emit(task_key, false);
+                }
+                continue;
+            }
+            if !self.open_for_read(task_key) {
+                return Pumped::Waiting;
+            }
+        }
+    }
+
+    /// Opens one more window and gives it to the store. False: not now.
+    fn open_for_read(&mut self, task_key: TaskKey) -> bool {
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let work = &mut task.work;
+        let left = work.transfer.length - work.transfer.planned;
+        if left == 0 || work.transfer.used as usize == WINDOWS {
+            return false;
+        }
+        let Some(link) = self.links.get_mut(work.link) else { return false };
+        if work.transfer.motion == Motion::Read && link.is_behind() {
+            if !link.stalled.contains(&task_key) {
+                link.stalled.push(task_key);
+            }
+            return false;
+        }
+        let unit = &mut self.units[work.unit as usize];
+        let base = work.transfer.base + u64::from(work.transfer.planned);
+        // Large reads of memory are sent from where they lie, unless a digest needs them to stand still.
+        if work.transfer.motion == Motion::Read && left > COPY_LIMIT && !link.connection.data_digest() {
+            let length = left.min(REGION_WINDOW);
+            if !unit.blocked(base..base + u64::from(length))
+                && let Some(slice) = unit.queue.region(base, length)
+            {
+                let window = work.transfer.open(length).expect("a window is free");
+                work.transfer.windows[window].phase = Phase::Done;
+                work.transfer.windows[window].region = Some(slice);
+                return true;
+            }
+        }
+        // Direct reads that aren't aligned need room for what lies around.
+        let slack = unit.read_slack(base, left);
+        let length = left.min(Class::Large.bytes() as u32 - slack);
+        let index = work.unit;
+        let Some((buffer, charge)) = self.take_buffer(index, Class::fitting((length + slack) as usize)) else {
+            self.wait_for_buffer(task_key);
+            return false;
+        };
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let length = length.min(buffer.len() as u32 - slack);
+        let window = task.work.transfer.open(length).expect("a window is free");
+        let w = &mut task.work.transfer.windows[window];
+        w.phase = Phase::Ready;
+        w.buffer = Some(buffer);
+        w.charge = Some(charge);
+        self.store_window(task_key, window);
+        true
+    }
+
+    /// Sends the oldest window's data.
+    fn emit(&mut self, task_key: TaskKey, finish: bool) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let window = task.work.transfer.close_oldest();
+        let Some(link) = self.links.get_mut(task.work.link) else { return };
+        let finish = finish.then_some(Finish { status: 0, transfer: task.work.wanted });
+        let mut source = match (window.buffer, window.region) {
+            (_, Some(slice)) => Source::Region(slice),
+            (Some(buffer), None) => {
+                if window.length <= COPY_LIMIT { Source::Copy(buffer) } else { Source::Held(link.hold(buffer)) }
+            }
+            (None, None) => return,
+        };
+        let mut at = window.data.start;
+        let end = at + window.length;
+        let mut header = [0; 52];
+        let mut finished = false;
+        while at < end {
+            let cut = link.connection.data_in(&mut link.session, task, end - at, finish, &mut header);
+            protocol::Sink::put(&mut link.outgoing, &header[..cut.header]);
+            let mut trailer = [0; 8];
+            let range = at as usize..(at + cut.payload) as usize;
+            let n = match &mut source {
+                Source::Copy(buffer) => {
+                    protocol::Sink::put(&mut link.outgoing, &buffer[range.clone()]);
+                    link.connection.data_trailer(&buffer[range], &mut trailer)
+                }
+                Source::Held(index) => {
+                    link.outgoing.refer(*index, at..at + cut.payload);
+                    link.connection.data_trailer(&link.outgoing.held(*index)[range], &mut trailer)
+                }
+                Source::Region(slice) => {
+                    link.outgoing.region(slice.part(at, cut.payload));
+                    let pad = wire::padding(cut.payload as usize);
+                    debug_assert!(!link.connection.data_digest());
+                    pad
+                }
+            };
+            protocol::Sink::put(&mut link.outgoing, &trailer[..n]);
+            at += cut.payload;
+            finished = cut.finished;
+        }
+        let key = task.work.link;
+        self.mark_dirty(key);
+        if finished {
+            self.retire(task_key);
+        } else if finish.is_some() {
+            self.finish(task_key, scsi::Outcome { status: Status::Good, sense: None, data: 0 });
+        }
+    }
+
+    /// Initiator to store, or to the command.
+    fn pump_in(&mut self, task_key: TaskKey) -> Pumped {
+        loop {
+            let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+            let work = &mut task.work;
+            if let Some(failure) = work.transfer.failure {
+                return self.fail(task_key, failure);
+            }
+            if work.transfer.finished == work.transfer.length {
+                return Pumped::Moved;
+            }
+            let motion = work.transfer.motion;
+            let mut filled = None;
+            for i in work.transfer.order() {
+                let w = &mut work.transfer.windows[i];
+                if w.phase == Phase::Filling && w.filled == w.expected() && w.buffer.is_some() {
+                    w.phase = Phase::Ready;
+                    filled = Some(i);
+                    break;
+                }
+            }
+            if let Some(window) = filled {
+                if motion == Motion::Receive {
+                    let w = work.transfer.close_oldest();
+                    work.parameter =
+                        w.buffer.map(|buffer| Parameter { buffer, length: w.length, charge: w.charge });
+                    return Pumped::Received;
+                }
+                self.store_window(task_key, window);
+                continue;
+            }
+            if work.transfer.used > 0 && work.transfer.windows[work.transfer.first as usize].phase == Phase::Done {
+                self.release_oldest(task_key);
+                continue;
+            }
+            if !self.open_for_write(task_key) {
+                self.solicit(task_key);
+                return Pumped::Waiting;
+            }
+        }
+    }
+
+    /// Opens one more window for data from the initiator. False: not now.
+    fn open_for_write(&mut self, task_key: TaskKey) -> bool {
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let work = &mut task.work;
+        let left = work.transfer.length - work.transfer.planned;
+        // The unsolicited data all fits the first window: no second before it is over.
+        let repeat = work.transfer.repeat;
+        let limit = if repeat { 1 } else { WINDOWS };
+        if left == 0 || work.transfer.used as usize >= limit || (work.unsolicited && work.transfer.used > 0) {
+            return false;
+        }
+        let Some(link) = self.links.get(work.link) else { return false };
+        let most = link.connection.parameters().max_burst_length.min(Class::Large.bytes() as u32);
+        let block = self.units[work.unit as usize].block_size();
+        // Whole blocks, so that a window can go to the store by itself.
+        let aligned = if most >= block { most / block * block } else { block };
+        let mut length = left.min(aligned);
+        if repeat {
+            // One block comes; each window compares it with as much of the medium as a buffer holds.
+            length = left.min(Class::Large.bytes() as u32 / 2 / block * block);
+            if let Some(Parameter { buffer, charge, .. }) = work.parameter.take() {
+                let window = work.transfer.open(length).expect("a window is free");
+                let w = &mut work.transfer.windows[window];
+                (w.buffer, w.charge, w.block, w.filled) = (Some(buffer), charge, block, block);
+                w.phase = Phase::Ready;
+                self.store_window(task_key, window);
+                return true;
+            }
+        }
+        let comes = if repeat { block } else { length };
+        let (buffer, filled, charge) = match work.early.take() {
+            Some(early) => {
+                if !repeat {
+                    length = length.min(early.capacity);
+                }
+                (early.buffer, early.filled.min(comes), early.charge)
+            }
+            None => {
+                let unit = work.unit;
+                let unasked = work.transfer.planned == 0 && (work.immediate > 0 || work.unsolicited);
+                match self.take_buffer(unit, Class::fitting(comes as usize)) {
+                    Some((buffer, charge)) => {
+                        if !repeat {
+                            length = length.min(buffer.len() as u32);
+                        }
+                        (Some(buffer), 0, Some(charge))
+                    }
+                    None if unasked => {
+                        if let Some(task) = self.tasks.get_mut(task_key) {
+                            task.work.starved = true;
+                        }
+                        self.starve(task_key);
+                        return false;
+                    }
+                    None => {
+                        self.wait_for_buffer(task_key);
+                        return false;
+                    }
+                }
+            }
+        };
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let window = task.work.transfer.open(length).expect("a window is free");
+        let w = &mut task.work.transfer.windows[window];
+        w.phase = Phase::Filling;
+        w.buffer = buffer;
+        w.charge = charge;
+        w.filled = filled;
+        w.block = if repeat { block } else { 0 };
+        true
+    }
+
+    /// Sends R2Ts for windows that have a buffer and nothing on its way.
+    fn solicit(&mut self, task_key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        if task.work.unsolicited || task.work.stage != Stage::Running {
+            return;
+        }
+        let key = task.work.link;
+        let Some(link) = self.links.get_mut(key) else { return };
+        // Immediate data is still to be reported by the protocol.
+        for i in task.work.transfer.order() {
+            let Some(task) = self.tasks.get_mut(task_key) else { return };
+            let immediate = task.work.immediate;
+            let w = &task.work.transfer.windows[i];
+            let expected = w.expected();
+            if w.phase != Phase::Filling || w.asked || w.filled >= expected {
+                continue;
+            }
+            if w.start < immediate && w.filled < expected.min(immediate - w.start) {
+                return;
+            }
+            if !link.connection.may_solicit(task) {
+                return;
+            }
+            let (offset, length) = (w.start + w.filled, expected - w.filled);
+            task.work.transfer.windows[i].asked = true;
+            link.connection.ready_to_transfer(
+                &mut link.session,
+                &mut self.tasks,
+                task_key,
+                offset,
+                length,
+                &mut link.outgoing,
+            );
+        }
+        self.mark_dirty(key);
+    }
+
+    /// A buffer of the class, or of a larger one, within the unit's share.
+    pub(crate) fn take_buffer(&mut self, unit: u16, class: Class) -> Option<(Buffer, Charge)> {
+        let shared = self.units.len() > 1;
+        let pool = self.reactor.pool();
+        let unit = self.units.get(unit as usize)?;
+        if shared && unit.is_at_share() {
+            return None;
+        }
+        let larger: &[Class] = match class {
+            Class::Small => &[Class::Small, Class::Medium, Class::Large],
+            Class::Medium => &[Class::Medium, Class::Large],
+            Class::Large => &[Class::Large],
+        };
+        let buffer = larger.iter().find_map(|&c| pool.take(c))?;
+        Some((buffer, unit.charge()))
+    }
+
+    pub(crate) fn wait_for_buffer(&mut self, task_key: TaskKey) {
+        if let Some(task) = self.tasks.get_mut(task_key)
+            && !task.work.starving
+        {
+            task.work.starving = true;
+            self.starving.push_back(task_key);
+        }
+    }
+
+    /// Offers buffers that came home to those that wait, oldest first.
+    pub(crate) fn feed_starving(&mut self) {
+        for _ in 0..self.starving.len() {
+            let Some(key) = self.starving.pop_front() else { return };
+            if let Some(task) = self.tasks.get_mut(key) {
+                task.work.starving = false;
+                self.resume(key);
+            }
+        }
+    }
+
+    /// Goes on with a task that waited for something.
+    pub(crate) fn resume(&mut self, task_key: TaskKey) {
+        if self.tasks.get(task_key).is_some_and(|t| t.work.stage == Stage::Running) {
+            self.retry_windows(task_key);
+            self.drive(task_key);
+        }
+    }
+
+    /// Takes the oldest window off and gives its buffers back.
+    fn release_oldest(&mut self, task_key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let window = task.work.transfer.close_oldest();
+        if task.work.transfer.repeat
+            && let Some(buffer) = window.buffer
+        {
+            task.work.parameter = Some(Parameter { buffer, length: window.block, charge: window.charge });
+        }
+    }
+
+    /// Gives back all windows of a task that has nothing in flight.
+    pub(crate) fn drop_windows(&mut self, task_key: TaskKey) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let work = &mut task.work;
+        let unit = work.unit;
+        work.parameter = None;
+        work.early = None;
+        let mut fences = [super::work::FenceState::None; WINDOWS];
+        for i in 0..WINDOWS {
+            fences[i] = std::mem::take(&mut work.transfer.windows[i]).fence;
+        }
+        work.transfer.used = 0;
+        for fence in fences {
+            self.drop_fence(unit, fence);
+        }
+    }
+}
+
+/// A window of a region is this long at most: what a peer that reads slowly can pin.
+const REGION_WINDOW: u32 = 1 << 20;
+
+enum Source {
+    Copy(Buffer),
+    Held(u32),
+    Region(memory::RegionSlice),
+}

@@ -1,0 +1,101 @@
+//! A logical unit on one core: its store's queue, who waits for it, what may not be touched.
+
+use memory::Class;
+use protocol::TaskKey;
+use reactor::{Completion, Reactor};
+use scsi::{
+    LogicalUnit,
+    fence::{FenceGate, FenceHome},
+};
+use std::{cell::Cell, collections::VecDeque, ops::Range, rc::Rc, sync::Arc};
+
+/// A logical unit as one core has it.
+pub struct Unit<R: Reactor> {
+    logical: Arc<LogicalUnit>,
+    block_size: u32,
+    pub(crate) queue: Box<dyn backstore_api::BlockQueue<R, Completion>>,
+    pub(crate) gate: FenceGate,
+    /// Used on the unit's home core only.
+    pub(crate) home: FenceHome,
+    /// Tasks with windows that wait for the queue, a fence, or an aborted write to end.
+    pub(crate) waiting: VecDeque<TaskKey>,
+    /// Ranges of aborted writes that the store still has, with the task's index: nothing newer may overtake them.
+    pub(crate) dying: Vec<(u32, Range<u64>)>,
+    /// Buffers that its tasks may hold on this core.
+    pub(crate) share: u32,
+    charged: Rc<Cell<u32>>,
+    /// A flush for the drain is in flight.
+    pub(crate) draining: bool,
+    /// That flush is in flight.
+    pub(crate) flushing: bool,
+}
+
+impl<R: Reactor> Unit<R> {
+    /// A unit with its queue on this core. `share`: buffers of all classes that its tasks may hold together.
+    pub fn new(
+        logical: Arc<LogicalUnit>,
+        queue: Box<dyn backstore_api::BlockQueue<R, Completion>>,
+        share: u32,
+    ) -> Self {
+        Self {
+            block_size: logical.block_size(),
+            logical,
+            queue,
+            gate: FenceGate::new(),
+            home: FenceHome::new(),
+            waiting: VecDeque::new(),
+            dying: Vec::new(),
+            share,
+            charged: Rc::default(),
+            draining: false,
+            flushing: false,
+        }
+    }
+
+    /// The unit that all cores share.
+    pub fn logical(&self) -> &Arc<LogicalUnit> {
+        &self.logical
+    }
+
+    pub(crate) fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
+    /// Whether new I/O on a range must wait.
+    pub(crate) fn blocked(&self, range: Range<u64>) -> bool {
+        (!self.dying.is_empty() && self.dying.iter().any(|(_, r)| overlap(r, &range))) || self.gate.blocks(&range)
+    }
+
+    /// Bytes around a direct read that isn't aligned.
+    pub(crate) fn read_slack(&self, offset: u64, length: u32) -> u32 {
+        let alignment = self.queue.geometry().alignment;
+        if alignment <= 1 || (offset % u64::from(alignment) == 0 && length.is_multiple_of(alignment)) {
+            return 0;
+        }
+        (2 * alignment).min(Class::Large.bytes() as u32 / 2)
+    }
+
+    /// Counts a buffer against its share; the count ends when the charge is dropped.
+    pub(crate) fn charge(&self) -> Charge {
+        self.charged.set(self.charged.get() + 1);
+        Charge(self.charged.clone())
+    }
+
+    /// Whether it holds all that it may.
+    pub(crate) fn is_at_share(&self) -> bool {
+        self.charged.get() >= self.share
+    }
+}
+
+/// One buffer counted against a unit's share.
+pub(crate) struct Charge(Rc<Cell<u32>>);
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+pub(crate) fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}

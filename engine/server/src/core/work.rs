@@ -1,0 +1,257 @@
+//! The server's part of a task: the SCSI command, and the windows through which its data moves.
+
+use super::{steps::Plain, unit::Charge};
+use memory::{Buffer, Key, RegionSlice};
+use scsi::{Command, Outcome, Span};
+use std::ops::Range;
+
+/// Windows of one task that may be in use at once.
+pub(crate) const WINDOWS: usize = 4;
+
+/// Where a task is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Stage {
+    /// Just arrived.
+    #[default]
+    New,
+    /// CmdSN is ahead of its turn.
+    Held,
+    /// Waits for others of its task set.
+    Queued,
+    /// The SCSI command runs.
+    Running,
+    /// Its outcome is known; unsolicited data is still on its way.
+    Ending,
+    /// Aborted, or its session is gone; only I/O in flight keeps it.
+    Dying,
+}
+
+/// What moves between store and network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Motion {
+    /// Nothing.
+    #[default]
+    None,
+    /// Store to initiator.
+    Read,
+    /// Initiator to store.
+    Write,
+    /// Initiator's data against the store's; `repeat`: its one block against each of the store's.
+    Compare,
+    /// Store to nowhere.
+    Check,
+    /// Initiator to the command: parameter data.
+    Receive,
+    /// No data between initiator and store (flush, discard, ...): window 0 stands for it.
+    Plain,
+}
+
+/// Where a window is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Phase {
+    /// Not in use.
+    #[default]
+    Free,
+    /// Data comes from the initiator.
+    Filling,
+    /// All is here; it waits for its turn at the store (a fence, an overlap, a full queue).
+    Ready,
+    /// The store has it.
+    Storing,
+    /// Written; waits to be read back.
+    Reading,
+    /// What was written is being read back.
+    Verifying,
+    /// Done, and not yet taken in order.
+    Done,
+}
+
+/// A piece of a transfer, at most one buffer.
+#[derive(Default)]
+pub(crate) struct Window {
+    pub phase: Phase,
+    /// Offset in the transfer.
+    pub start: u32,
+    pub length: u32,
+    /// Bytes that arrived, or the range of the buffer that holds what was read.
+    pub filled: u32,
+    pub data: Range<u32>,
+    /// Absent while the store or a receive has it.
+    pub buffer: Option<Buffer>,
+    /// What a compare or a verify holds against the other.
+    pub other: Option<Buffer>,
+    /// The buffers count against the unit's share as long as the window has them or the store does.
+    pub charge: Option<Charge>,
+    pub other_charge: Option<Charge>,
+    /// Pages of a RAM volume instead of a buffer.
+    pub region: Option<RegionSlice>,
+    /// An R2T for it is out, or has been.
+    pub asked: bool,
+    /// VERIFY BYTCHK=11b: bytes of the one block that comes for all; else 0.
+    pub block: u32,
+    /// The exclusive range that this window holds through a fence.
+    pub fence: FenceState,
+}
+
+impl Window {
+    /// Bytes that come from the initiator for it.
+    pub fn expected(&self) -> u32 {
+        if self.block > 0 { self.block } else { self.length }
+    }
+}
+
+/// Data that came before its command could start.
+pub(crate) struct Early {
+    /// Absent while a receive has it.
+    pub buffer: Option<Buffer>,
+    pub capacity: u32,
+    pub filled: u32,
+    pub charge: Option<Charge>,
+}
+
+/// Data that a command keeps.
+pub(crate) struct Parameter {
+    pub buffer: Buffer,
+    pub length: u32,
+    pub charge: Option<Charge>,
+}
+
+/// A window's exclusion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum FenceState {
+    /// None is needed, or none was asked for.
+    #[default]
+    None,
+    /// Asked for.
+    Asked(u32),
+    /// Held.
+    Held(u32),
+}
+
+/// A transfer: `length` bytes at `base` of the medium, in windows.
+#[derive(Default)]
+pub(crate) struct Transfer {
+    pub motion: Motion,
+    pub base: u64,
+    pub length: u32,
+    pub durable: bool,
+    pub verify: bool,
+    pub repeat: bool,
+    /// Bytes that have been given to windows.
+    pub planned: u32,
+    /// Bytes done, in order.
+    pub finished: u32,
+    /// Ring of windows in order: `first` is the oldest of `used`.
+    pub first: u8,
+    pub used: u8,
+    pub windows: [Window; WINDOWS],
+    /// The first thing that went wrong.
+    pub failure: Option<Failure>,
+}
+
+/// Why a transfer ends early.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    Store(backstore_api::StoreError),
+    Miscompare(u64),
+    /// The protocol gave up on the data: ASC, ASCQ of ABORTED COMMAND.
+    Data(u8, u8),
+}
+
+impl Transfer {
+    /// Indexes of the windows in use, oldest first.
+    pub fn order(&self) -> impl Iterator<Item = usize> + use<> {
+        let (first, used) = (self.first as usize, self.used as usize);
+        (0..used).map(move |i| (first + i) % WINDOWS)
+    }
+
+    /// A free window at the end of the order.
+    pub fn open(&mut self, length: u32) -> Option<usize> {
+        if self.used as usize == WINDOWS {
+            return None;
+        }
+        let index = (self.first as usize + self.used as usize) % WINDOWS;
+        self.used += 1;
+        let start = self.planned;
+        self.planned += length;
+        self.windows[index] = Window { start, length, ..Window::default() };
+        Some(index)
+    }
+
+    /// Takes the oldest window off.
+    pub fn close_oldest(&mut self) -> Window {
+        assert!(self.used > 0);
+        let window = std::mem::take(&mut self.windows[self.first as usize]);
+        self.first = (self.first + 1) % WINDOWS as u8;
+        self.used -= 1;
+        self.finished += window.length;
+        window
+    }
+
+    /// The window that holds a byte of the transfer.
+    pub fn window_at(&self, offset: u32) -> Option<usize> {
+        self.order().find(|&i| {
+            let w = &self.windows[i];
+            offset >= w.start && offset - w.start < w.length
+        })
+    }
+
+    /// Medium range of a window.
+    pub fn range(&self, window: usize) -> Range<u64> {
+        let w = &self.windows[window];
+        let start = self.base + u64::from(w.start);
+        start..start + u64::from(w.length)
+    }
+}
+
+/// The server's part of a task.
+#[derive(Default)]
+pub(crate) struct Work {
+    pub stage: Stage,
+    /// The session's LUN entry; `None`: no such LUN.
+    pub place: Option<u16>,
+    /// The core's unit; meaningful with a `place`.
+    pub unit: u16,
+    pub command: Option<Command>,
+    pub cdb: [u8; 16],
+    pub transfer: Transfer,
+    /// Bytes that the command moves by its CDB, for residuals.
+    pub wanted: u32,
+    /// More data without R2T is to come.
+    pub unsolicited: bool,
+    /// No buffer was free for data that came unasked: it ends in TASK SET FULL.
+    pub starved: bool,
+    /// It is counted in its task set.
+    pub entered: bool,
+    /// It stands in a list of waiting tasks.
+    pub listed: bool,
+    /// Whose it is.
+    pub link: Key,
+    /// Bytes of immediate data.
+    pub immediate: u32,
+    /// Data that came before the command could start.
+    pub early: Option<Early>,
+    /// That data was broken: ASC, ASCQ.
+    pub early_error: Option<(u8, u8)>,
+    /// Set with `Stage::Ending`.
+    pub outcome: Option<Outcome>,
+    /// Received parameter data, or the block of WRITE SAME and VERIFY BYTCHK=11b.
+    pub parameter: Option<Parameter>,
+    /// A store operation without data.
+    pub plain: Plain,
+    /// Answer of GET LBA STATUS.
+    pub extents: Option<Vec<backstore_api::Extent>>,
+    /// It stands in the list of those that wait for a buffer.
+    pub starving: bool,
+    /// Operations that own memory of this task: store I/O and direct receives.
+    pub in_flight: u8,
+}
+
+impl Work {
+    /// Begins a transfer.
+    pub fn begin(&mut self, motion: Motion, span: Span, length: u32) -> &mut Transfer {
+        debug_assert_eq!(self.transfer.used, 0);
+        self.transfer = Transfer { motion, base: span.offset, length, ..Transfer::default() };
+        &mut self.transfer
+    }
+}

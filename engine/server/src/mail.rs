@@ -1,0 +1,162 @@
+//! Messages between the control thread and the data cores, and between the cores.
+
+use crossbeam::queue::SegQueue;
+use negotiation::Parameters;
+use protocol::CloseReason;
+use reactor::Wake;
+use scsi::TargetPort;
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+
+/// A session's number in the process: never used twice.
+pub type SessionId = u64;
+
+/// Who a session is, as the control thread and the logs know it.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// Number of the session.
+    pub id: SessionId,
+    /// InitiatorName.
+    pub initiator: Arc<str>,
+    /// TargetName.
+    pub target: Arc<str>,
+    /// The peer.
+    pub address: SocketAddr,
+}
+
+/// A logged-in session on its way to a core: plain values, without the socket.
+pub struct Handover {
+    /// Who it is.
+    pub identity: Installed,
+    /// What login agreed on.
+    pub parameters: Parameters,
+    /// CmdSN of the first command.
+    pub exp_cmd_sn: u32,
+    /// StatSN of the first response after the login.
+    pub stat_sn: u32,
+    /// Where it logged in to.
+    pub port: Arc<TargetPort>,
+    /// The final Login Response: sent by the core once the session is installed.
+    pub response: Vec<u8>,
+    /// Answer to SendTargets in this session: its target with its addresses.
+    pub addresses: Arc<[u8]>,
+    /// Bytes that came behind the last login request.
+    pub leftover: Vec<u8>,
+}
+
+/// What a session left behind when it ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Which.
+    pub id: SessionId,
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// To a data core.
+pub enum ToCore {
+    /// A new session.
+    Install(OwnedFd, Box<Handover>),
+    /// End a session (reinstatement, removal): its end is reported as ever.
+    Close(SessionId, CloseReason),
+    /// Ask all initiators to log out, then finish: [`ToControl::Drained`] is sent when no session is left, every
+    /// store is flushed and the core has ended.
+    Drain {
+        /// Seconds that initiators are given.
+        seconds: u16,
+    },
+    /// Abandon what is left of a drain.
+    Stop,
+    /// From another core.
+    Core(FromCore),
+}
+
+/// From a core to another.
+pub enum FromCore {
+    /// Abort all tasks of a logical unit; answer with `ResetDone`.
+    Reset {
+        /// The asking core.
+        core: u16,
+        /// Its record of the task management function.
+        management: u32,
+        /// Units, by position.
+        units: Arc<[u16]>,
+        /// TARGET COLD RESET: their sessions are closed too.
+        close: Option<Arc<str>>,
+    },
+    /// All of them have ended here.
+    ResetDone {
+        /// The asker's record.
+        management: u32,
+    },
+    /// The fence of a unit (ARCHITECTURE.md).
+    Fence(crate::core::fencing::FenceMail),
+}
+
+/// To the control thread.
+pub enum ToControl {
+    /// A session has ended on this core, with its socket closed and no late write possible.
+    Ended {
+        /// The core.
+        core: u16,
+        /// Which and why.
+        ended: Ended,
+    },
+    /// The core is empty and flushed, and its thread ends. An error: a store could not be flushed.
+    Drained {
+        /// The core.
+        core: u16,
+        /// Sessions that had to be cut off.
+        cut: u32,
+        /// What could not be made durable.
+        failures: Vec<String>,
+    },
+}
+
+/// Letter boxes of all cores. A message to a core is put in its box, then its reactor is woken.
+///
+/// The boxes need no bound of their own: a session has at most one handover and one close under way, a task at most
+/// one fence, a session a bounded number of task management functions.
+pub struct Post<W> {
+    boxes: Vec<(SegQueue<ToCore>, W)>,
+    control: SegQueue<ToControl>,
+    bell: Box<dyn Fn() + Send + Sync>,
+}
+
+impl<W: Wake> Post<W> {
+    /// Boxes for the cores with these wakers; `bell` wakes the control thread.
+    pub fn new(wakers: Vec<W>, bell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            boxes: wakers.into_iter().map(|w| (SegQueue::new(), w)).collect(),
+            control: SegQueue::new(),
+            bell: Box::new(bell),
+        })
+    }
+
+    /// Number of cores.
+    pub fn cores(&self) -> u16 {
+        self.boxes.len() as u16
+    }
+
+    /// Puts a message into a core's box and wakes it.
+    pub fn send(&self, core: u16, message: ToCore) {
+        let (queue, waker) = &self.boxes[core as usize];
+        queue.push(message);
+        waker.wake();
+    }
+
+    /// The next message for a core.
+    pub fn receive(&self, core: u16) -> Option<ToCore> {
+        self.boxes[core as usize].0.pop()
+    }
+
+    /// Tells the control thread.
+    pub fn report(&self, message: ToControl) {
+        self.control.push(message);
+        (self.bell)();
+    }
+
+    /// The next message for the control thread.
+    pub fn reported(&self) -> Option<ToControl> {
+        self.control.pop()
+    }
+}
