@@ -73,27 +73,18 @@ impl<'a> Segments<'a> {
         };
         let length = u16::from_be_bytes([*high, *low]);
         let ahs_type = ahs_type & TYPE_MASK;
-        let content = after
-            .get(..usize::from(length))
-            .ok_or(AhsError::Truncated)?;
+        let content = after.get(..usize::from(length)).ok_or(AhsError::Truncated)?;
         // Segments are padded, and TotalAHSLength counts the padding; so it is there.
-        self.rest = self
-            .rest
-            .get(padded(LENGTH_AND_TYPE + usize::from(length))..)
-            .ok_or(AhsError::Truncated)?;
+        self.rest = self.rest.get(padded(LENGTH_AND_TYPE + usize::from(length))..).ok_or(AhsError::Truncated)?;
         match (ahs_type, content) {
             // The first byte of both known types is reserved.
             (EXTENDED_CDB, [_, cdb @ ..]) if (1..=MAX_EXTENDED_CDB).contains(&cdb.len()) => {
                 Ok(Segment::ExtendedCdb(cdb))
             }
             (BIDIRECTIONAL_READ_LENGTH, [_, a, b, c, d]) => {
-                Ok(Segment::BidirectionalReadLength(u32::from_be_bytes([
-                    *a, *b, *c, *d,
-                ])))
+                Ok(Segment::BidirectionalReadLength(u32::from_be_bytes([*a, *b, *c, *d])))
             }
-            (EXTENDED_CDB | BIDIRECTIONAL_READ_LENGTH, _) => {
-                Err(AhsError::Length { ahs_type, length })
-            }
+            (EXTENDED_CDB | BIDIRECTIONAL_READ_LENGTH, _) => Err(AhsError::Length { ahs_type, length }),
             (ahs_type, content) => Ok(Segment::Unknown { ahs_type, content }),
         }
     }
@@ -165,12 +156,10 @@ impl Builder {
     /// [`AhsError::TooLong`] when all would be longer than [`MAX_AHS_LEN`].
     pub fn push(&mut self, segment: Segment<'_>) -> Result<(), AhsError> {
         match segment {
-            Segment::ExtendedCdb(cdb) if cdb.is_empty() || cdb.len() > MAX_EXTENDED_CDB => {
-                Err(AhsError::Length {
-                    ahs_type: EXTENDED_CDB,
-                    length: u16::try_from(cdb.len().saturating_add(1)).unwrap_or(u16::MAX),
-                })
-            }
+            Segment::ExtendedCdb(cdb) if cdb.is_empty() || cdb.len() > MAX_EXTENDED_CDB => Err(AhsError::Length {
+                ahs_type: EXTENDED_CDB,
+                length: u16::try_from(cdb.len().saturating_add(1)).unwrap_or(u16::MAX),
+            }),
             Segment::ExtendedCdb(cdb) => self.append(EXTENDED_CDB, &[&[0], cdb]),
             Segment::BidirectionalReadLength(length) => {
                 self.append(BIDIRECTIONAL_READ_LENGTH, &[&[0], &length.to_be_bytes()])
@@ -181,19 +170,14 @@ impl Builder {
 
     fn append(&mut self, ahs_type: u8, parts: &[&[u8]]) -> Result<(), AhsError> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let end = self
-            .bytes
-            .len()
-            .saturating_add(padded(length.saturating_add(LENGTH_AND_TYPE)));
+        let end = self.bytes.len().saturating_add(padded(length.saturating_add(LENGTH_AND_TYPE)));
         if end > MAX_AHS_LEN {
             return Err(AhsError::TooLong);
         }
         let length = u16::try_from(length).map_err(|_| AhsError::TooLong)?;
         self.bytes.extend_from_slice(&length.to_be_bytes());
         self.bytes.push(ahs_type);
-        parts
-            .iter()
-            .for_each(|part| self.bytes.extend_from_slice(part));
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.bytes.resize(end, 0);
         Ok(())
     }
@@ -226,54 +210,27 @@ mod tests {
     #[test]
     fn a_bidirectional_read_length_is_two_words() {
         let mut builder = Builder::new();
-        builder
-            .push(Segment::BidirectionalReadLength(0x0102_0304))
-            .unwrap();
+        builder.push(Segment::BidirectionalReadLength(0x0102_0304)).unwrap();
         assert_eq!(builder.bytes(), [0, 5, 2, 0, 1, 2, 3, 4]);
     }
 
     #[test]
     fn a_segment_may_not_reach_beyond_the_total() {
-        for bytes in [
-            &[0][..],
-            &[0, 5, 2, 0, 1, 2, 3],
-            &[0xff, 0xff, 1, 0],
-            &[0, 6, 3, 0, 0, 0, 0, 0, 0],
-        ] {
-            assert_eq!(
-                segments(bytes).last(),
-                Some(Err(AhsError::Truncated)),
-                "{bytes:?}"
-            );
+        for bytes in [&[0][..], &[0, 5, 2, 0, 1, 2, 3], &[0xff, 0xff, 1, 0], &[0, 6, 3, 0, 0, 0, 0, 0, 0]] {
+            assert_eq!(segments(bytes).last(), Some(Err(AhsError::Truncated)), "{bytes:?}");
         }
     }
 
     #[test]
     fn lengths_that_do_not_fit_the_type_are_refused() {
-        let short = AhsError::Length {
-            ahs_type: 2,
-            length: 1,
-        };
+        let short = AhsError::Length { ahs_type: 2, length: 1 };
         assert_eq!(segments(&[0, 1, 2, 0]).next(), Some(Err(short)));
-        let empty = AhsError::Length {
-            ahs_type: 1,
-            length: 1,
-        };
+        let empty = AhsError::Length { ahs_type: 1, length: 1 };
         assert_eq!(segments(&[0, 1, 1, 0]).next(), Some(Err(empty)));
         let mut long = vec![0, 246, 1];
         long.resize(252, 0);
-        assert_eq!(
-            segments(&long).next(),
-            Some(Err(AhsError::Length {
-                ahs_type: 1,
-                length: 246
-            }))
-        );
-        assert!(
-            Builder::new()
-                .push(Segment::ExtendedCdb(&[0; 245]))
-                .is_err()
-        );
+        assert_eq!(segments(&long).next(), Some(Err(AhsError::Length { ahs_type: 1, length: 246 })));
+        assert!(Builder::new().push(Segment::ExtendedCdb(&[0; 245])).is_err());
         assert!(Builder::new().push(Segment::ExtendedCdb(&[])).is_err());
     }
 
@@ -283,36 +240,19 @@ mod tests {
         builder.push(Segment::BidirectionalReadLength(8)).unwrap();
         builder.push(Segment::ExtendedCdb(&[7; 3])).unwrap();
         let parsed = CommandSegments::parse(builder.bytes()).unwrap();
-        assert_eq!(
-            (parsed.extended_cdb, parsed.bidirectional_read_length),
-            (Some(&[7u8; 3][..]), Some(8))
-        );
+        assert_eq!((parsed.extended_cdb, parsed.bidirectional_read_length), (Some(&[7u8; 3][..]), Some(8)));
         builder.push(Segment::BidirectionalReadLength(8)).unwrap();
-        assert_eq!(
-            CommandSegments::parse(builder.bytes()),
-            Err(AhsError::Repeated(2))
-        );
-        assert_eq!(
-            CommandSegments::parse(&[0, 1, 9, 0]),
-            Err(AhsError::UnknownType(9))
-        );
+        assert_eq!(CommandSegments::parse(builder.bytes()), Err(AhsError::Repeated(2)));
+        assert_eq!(CommandSegments::parse(&[0, 1, 9, 0]), Err(AhsError::UnknownType(9)));
     }
 
     #[test]
     fn a_builder_stops_at_255_words() {
         let mut builder = Builder::new();
         let content = [1; 1017];
-        builder
-            .push(Segment::Unknown {
-                ahs_type: 5,
-                content: &content,
-            })
-            .unwrap();
+        builder.push(Segment::Unknown { ahs_type: 5, content: &content }).unwrap();
         assert_eq!(builder.total_ahs_length(), 255);
-        assert_eq!(
-            builder.push(Segment::BidirectionalReadLength(1)),
-            Err(AhsError::TooLong)
-        );
+        assert_eq!(builder.push(Segment::BidirectionalReadLength(1)), Err(AhsError::TooLong));
     }
 
     proptest! {

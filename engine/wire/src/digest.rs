@@ -43,9 +43,7 @@ impl Crc32c {
     /// Nothing seen yet.
     #[inline]
     pub const fn new() -> Crc32c {
-        Crc32c {
-            state: Crc32c::INITIAL,
-        }
+        Crc32c { state: Crc32c::INITIAL }
     }
 
     /// Takes the next piece, of any length.
@@ -60,8 +58,7 @@ impl Crc32c {
     }
 
     fn advance(&mut self, bytes: &[u8]) {
-        let mut digest =
-            crc_fast::Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(self.state));
+        let mut digest = crc_fast::Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(self.state));
         digest.update(bytes);
         self.state = digest.get_state() as u32;
     }
@@ -80,11 +77,9 @@ mod tests {
 
     /// Bit by bit, from the polynomial 0x11edc6f41 alone.
     fn reference(bytes: &[u8]) -> u32 {
-        !bytes.iter().fold(!0, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-                (crc >> 1) ^ (0x82f6_3b78 * (crc & 1))
-            })
-        })
+        !bytes
+            .iter()
+            .fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1))))
     }
 
     #[test]
@@ -93,16 +88,8 @@ mod tests {
         up.iter_mut().zip(0..).for_each(|(byte, i)| *byte = i);
         let down: Vec<u8> = up.iter().rev().copied().collect();
         let mut read = [0; 48];
-        for (at, byte) in [
-            (0, 0x01),
-            (1, 0xc0),
-            (16, 0x14),
-            (22, 0x04),
-            (27, 0x14),
-            (31, 0x18),
-            (32, 0x28),
-            (40, 0x02),
-        ] {
+        for (at, byte) in [(0, 0x01), (1, 0xc0), (16, 0x14), (22, 0x04), (27, 0x14), (31, 0x18), (32, 0x28), (40, 0x02)]
+        {
             read[at] = byte;
         }
         let examples: [(&[u8], [u8; 4]); 5] = [

@@ -64,28 +64,17 @@ pub(crate) fn bit(on: bool, mask: u8) -> u8 {
 /// Refuses a header of another opcode.
 #[inline(always)]
 pub(crate) fn expect(header: &[u8; BHS_LEN], expected: Opcode) -> Result<(), ParseError> {
-    if header[0] & OPCODE_MASK == expected.code() {
-        Ok(())
-    } else {
-        Err(wrong_opcode(header[0], expected))
-    }
+    if header[0] & OPCODE_MASK == expected.code() { Ok(()) } else { Err(wrong_opcode(header[0], expected)) }
 }
 
 #[cold]
 fn wrong_opcode(byte: u8, expected: Opcode) -> ParseError {
-    ParseError::WrongOpcode {
-        expected,
-        found: Opcode::from_code(byte & OPCODE_MASK),
-    }
+    ParseError::WrongOpcode { expected, found: Opcode::from_code(byte & OPCODE_MASK) }
 }
 
 #[inline(always)]
 pub(crate) fn forbid(broken: bool, pdu: Opcode, rule: &'static str) -> Result<(), ParseError> {
-    if broken {
-        Err(ParseError::Forbidden { pdu, rule })
-    } else {
-        Ok(())
-    }
+    if broken { Err(ParseError::Forbidden { pdu, rule }) } else { Ok(()) }
 }
 
 /// Prints the names of the flags that are set: ` [F R]`, or nothing.
@@ -98,11 +87,7 @@ impl<const N: usize> fmt::Display for Flags<N> {
             write!(f, "{separator}{name}")?;
             separator = " ";
         }
-        if separator == " " {
-            f.write_str("]")
-        } else {
-            Ok(())
-        }
+        if separator == " " { f.write_str("]") } else { Ok(()) }
     }
 }
 
@@ -111,11 +96,7 @@ pub(crate) struct Tag(pub u32);
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == RESERVED_TAG {
-            f.write_str("none")
-        } else {
-            write!(f, "{:#x}", self.0)
-        }
+        if self.0 == RESERVED_TAG { f.write_str("none") } else { write!(f, "{:#x}", self.0) }
     }
 }
 

@@ -22,10 +22,7 @@ pub mod serial;
 pub mod text;
 pub mod value;
 
-pub use bhs::{
-    BHS_LEN, Bhs, DIGEST_LEN, MAX_DATA_SEGMENT_LENGTH, Opcode, RESERVED_TAG, opcode, padded,
-    padding,
-};
+pub use bhs::{BHS_LEN, Bhs, DIGEST_LEN, MAX_DATA_SEGMENT_LENGTH, Opcode, RESERVED_TAG, opcode, padded, padding};
 pub use digest::{Crc32c, crc32c};
 pub use error::ParseError;
 pub use pdu::*;

@@ -21,9 +21,7 @@ pub enum NameError {
     #[error("an iSCSI name may not have the character {0:?}")]
     Character(char),
     /// `iqn.` is not followed by a month and a reversed domain name.
-    #[error(
-        "an iqn name is `iqn.YYYY-MM.` and a reversed domain name, then optionally `:` and anything"
-    )]
+    #[error("an iqn name is `iqn.YYYY-MM.` and a reversed domain name, then optionally `:` and anything")]
     Iqn,
     /// `eui.` is not followed by 16 hex digits.
     #[error("an eui name is `eui.` and 16 hexadecimal digits")]
@@ -61,19 +59,11 @@ pub fn check(name: &str) -> Result<NameType, NameError> {
         return Err(NameError::Character(bad));
     }
     let (prefix, rest) = name.split_at_checked(4).ok_or(NameError::UnknownType)?;
-    let hex = |lengths: &[usize]| {
-        lengths.contains(&rest.len()) && rest.bytes().all(|c| c.is_ascii_hexdigit())
-    };
+    let hex = |lengths: &[usize]| lengths.contains(&rest.len()) && rest.bytes().all(|c| c.is_ascii_hexdigit());
     match () {
-        () if prefix.eq_ignore_ascii_case("iqn.") => {
-            is_iqn(rest).then_some(NameType::Iqn).ok_or(NameError::Iqn)
-        }
-        () if prefix.eq_ignore_ascii_case("eui.") => {
-            hex(&[16]).then_some(NameType::Eui).ok_or(NameError::Eui)
-        }
-        () if prefix.eq_ignore_ascii_case("naa.") => hex(&[16, 32])
-            .then_some(NameType::Naa)
-            .ok_or(NameError::Naa),
+        () if prefix.eq_ignore_ascii_case("iqn.") => is_iqn(rest).then_some(NameType::Iqn).ok_or(NameError::Iqn),
+        () if prefix.eq_ignore_ascii_case("eui.") => hex(&[16]).then_some(NameType::Eui).ok_or(NameError::Eui),
+        () if prefix.eq_ignore_ascii_case("naa.") => hex(&[16, 32]).then_some(NameType::Naa).ok_or(NameError::Naa),
         () => Err(NameError::UnknownType),
     }
 }
@@ -110,9 +100,7 @@ fn is_iqn(rest: &str) -> bool {
     let Some((date, after)) = rest.split_once('.') else {
         return false;
     };
-    let authority = after
-        .split_once(':')
-        .map_or(after, |(authority, _)| authority);
+    let authority = after.split_once(':').map_or(after, |(authority, _)| authority);
     is_month(date.as_bytes()) && authority.split('.').all(|label| !label.is_empty())
 }
 
@@ -120,8 +108,7 @@ fn is_month(date: &[u8]) -> bool {
     let [y1, y2, y3, y4, b'-', m1, m2] = date else {
         return false;
     };
-    [y1, y2, y3, y4].iter().all(|c| c.is_ascii_digit())
-        && matches!((m1, m2), (b'0', b'1'..=b'9') | (b'1', b'0'..=b'2'))
+    [y1, y2, y3, y4].iter().all(|c| c.is_ascii_digit()) && matches!((m1, m2), (b'0', b'1'..=b'9') | (b'1', b'0'..=b'2'))
 }
 
 /// Address, port and portal group of a TargetAddress or a portal. Printed as `10.0.0.1:3260,1` and `[fe80::1]:3260,1`.
@@ -140,34 +127,20 @@ impl TargetAddress {
     /// left out, since it means nothing to the peer.
     pub fn new(address: SocketAddr, portal_group: u16) -> TargetAddress {
         let ip = address.ip().to_canonical();
-        TargetAddress {
-            ip,
-            port: address.port(),
-            portal_group: Some(portal_group),
-        }
+        TargetAddress { ip, port: address.port(), portal_group: Some(portal_group) }
     }
 
     /// Parses `address[:port][,portal-group-tag]`; without a port it is 3260. `None` for anything else, domain names
     /// too, which the RFC allows: nothing here resolves names.
     pub fn parse(value: &str) -> Option<TargetAddress> {
         let (address, portal_group) = match value.split_once(',') {
-            Some((address, tag)) => (
-                address,
-                Some(u16::try_from(crate::value::number(tag).ok()?).ok()?),
-            ),
+            Some((address, tag)) => (address, Some(u16::try_from(crate::value::number(tag).ok()?).ok()?)),
             None => (value, None),
         };
         let (ip, port) = match address.strip_prefix('[') {
             Some(rest) => {
                 let (ip, port) = rest.split_once(']')?;
-                (
-                    IpAddr::V6(ip.parse().ok()?),
-                    if port.is_empty() {
-                        None
-                    } else {
-                        Some(port.strip_prefix(':')?)
-                    },
-                )
+                (IpAddr::V6(ip.parse().ok()?), if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
             }
             None => match address.split_once(':') {
                 Some((ip, port)) => (IpAddr::V4(ip.parse().ok()?), Some(port)),
@@ -179,11 +152,7 @@ impl TargetAddress {
             Some(_) => return None,
             None => DEFAULT_PORT,
         };
-        Some(TargetAddress {
-            ip: ip.to_canonical(),
-            port,
-            portal_group,
-        })
+        Some(TargetAddress { ip: ip.to_canonical(), port, portal_group })
     }
 
     /// The address to connect to.
@@ -211,10 +180,7 @@ mod tests {
     fn names_of_real_initiators_and_targets_are_right() {
         for (name, expected) in [
             ("iqn.1994-05.com.redhat:8e89b27b5b8", NameType::Iqn),
-            (
-                "iqn.1991-05.com.microsoft:WIN-HOST.example.com",
-                NameType::Iqn,
-            ),
+            ("iqn.1991-05.com.microsoft:WIN-HOST.example.com", NameType::Iqn),
             ("iqn.2008-11.org.linux-kvm", NameType::Iqn),
             ("IQN.1998-01.com.vmware:host_1-5a6b", NameType::Iqn),
             ("iqn.1993-08.org.debian:01:604af6a341", NameType::Iqn),
@@ -250,22 +216,10 @@ mod tests {
             ("iqn.2001-04.com.example:a\n", NameError::Character('\n')),
             ("iqn.2001-04.com.example:a/b", NameError::Character('/')),
             ("iqn.2001-04.com.example:*", NameError::Character('*')),
-            (
-                "iqn.2001-04.com.example:a\u{a0}",
-                NameError::Character('\u{a0}'),
-            ),
-            (
-                "iqn.2001-04.com.example:a\u{200e}",
-                NameError::Character('\u{200e}'),
-            ),
-            (
-                "iqn.2001-04.com.example:a\u{85}",
-                NameError::Character('\u{85}'),
-            ),
-            (
-                "iqn.2001-04.com.example:a\u{1fffe}",
-                NameError::Character('\u{1fffe}'),
-            ),
+            ("iqn.2001-04.com.example:a\u{a0}", NameError::Character('\u{a0}')),
+            ("iqn.2001-04.com.example:a\u{200e}", NameError::Character('\u{200e}')),
+            ("iqn.2001-04.com.example:a\u{85}", NameError::Character('\u{85}')),
+            ("iqn.2001-04.com.example:a\u{1fffe}", NameError::Character('\u{1fffe}')),
         ] {
             assert_eq!(check(name), Err(error), "{name:?}");
         }
@@ -280,10 +234,7 @@ mod tests {
 
     #[test]
     fn names_are_compared_in_lower_case() {
-        assert_eq!(
-            normalize("IQN.2001-04.com.Example:DB1"),
-            "iqn.2001-04.com.example:db1"
-        );
+        assert_eq!(normalize("IQN.2001-04.com.Example:DB1"), "iqn.2001-04.com.example:db1");
     }
 
     #[test]
@@ -301,15 +252,11 @@ mod tests {
 
     #[test]
     fn port_and_tag_of_an_address_are_optional() {
-        let parsed =
-            |value| TargetAddress::parse(value).map(|a| (a.ip.to_string(), a.port, a.portal_group));
+        let parsed = |value| TargetAddress::parse(value).map(|a| (a.ip.to_string(), a.port, a.portal_group));
         assert_eq!(parsed("10.0.0.1"), Some(("10.0.0.1".into(), 3260, None)));
         assert_eq!(parsed("[::1]"), Some(("::1".into(), 3260, None)));
         assert_eq!(parsed("[::1],0x10"), Some(("::1".into(), 3260, Some(16))));
-        assert_eq!(
-            parsed("10.0.0.1:1,65535"),
-            Some(("10.0.0.1".into(), 1, Some(65535)))
-        );
+        assert_eq!(parsed("10.0.0.1:1,65535"), Some(("10.0.0.1".into(), 1, Some(65535))));
         for value in [
             "",
             "::1",

@@ -36,11 +36,7 @@ pub const fn sn_max(a: u32, b: u32) -> u32 {
 /// How many steps it is from `a` to `b`, or `None` if `b` is before `a` or they have no order.
 #[inline]
 pub const fn sn_distance(a: u32, b: u32) -> Option<u32> {
-    if sn_lte(a, b) {
-        Some(b.wrapping_sub(a))
-    } else {
-        None
-    }
+    if sn_lte(a, b) { Some(b.wrapping_sub(a)) } else { None }
 }
 
 /// `sn` is in `first..=last`. With `last == first - 1` the window is closed and holds nothing (RFC 7143 4.2.2.1).
@@ -74,11 +70,7 @@ mod tests {
     #[test]
     fn a_closed_window_holds_nothing() {
         for first in [0, 1, 0x8000_0000, 0xffff_ffff_u32] {
-            assert!((-3i32..4).all(|d| !sn_in_window(
-                first.wrapping_add_signed(d),
-                first,
-                first.wrapping_sub(1)
-            )));
+            assert!((-3i32..4).all(|d| !sn_in_window(first.wrapping_add_signed(d), first, first.wrapping_sub(1))));
         }
     }
 

@@ -48,9 +48,7 @@ pub enum TextError {
 pub fn is_key(key: &[u8]) -> bool {
     key.len() <= MAX_KEY_LEN
         && key.first().is_some_and(u8::is_ascii_uppercase)
-        && key
-            .iter()
-            .all(|c| c.is_ascii_alphanumeric() || b".-+@_#".contains(c))
+        && key.iter().all(|c| c.is_ascii_alphanumeric() || b".-+@_#".contains(c))
 }
 
 /// Iterates over the pairs in `text`, in order; repeated keys come repeatedly. Empty pairs (a NUL after a NUL) are
@@ -70,11 +68,7 @@ fn pair(pair: &[u8]) -> Result<(&str, &str), TextError> {
     let at = pair.iter().take(MAX_KEY_LEN + 1).position(|&c| c == b'=');
     let Some(at) = at else {
         let long = pair.len() > MAX_KEY_LEN;
-        return Err(if long {
-            TextError::InvalidKey
-        } else {
-            TextError::MissingEquals
-        });
+        return Err(if long { TextError::InvalidKey } else { TextError::MissingEquals });
     };
     let (key, value) = (&pair[..at], &pair[at + 1..]);
     if !is_key(key) {
@@ -82,13 +76,9 @@ fn pair(pair: &[u8]) -> Result<(&str, &str), TextError> {
     }
     let key = core::str::from_utf8(key).map_err(|_| TextError::InvalidKey)?;
     if value.len() > MAX_VALUE_LEN {
-        return Err(TextError::ValueTooLong {
-            key: key.to_owned(),
-        });
+        return Err(TextError::ValueTooLong { key: key.to_owned() });
     }
-    let value = core::str::from_utf8(value).map_err(|_| TextError::InvalidValue {
-        key: key.to_owned(),
-    })?;
+    let value = core::str::from_utf8(value).map_err(|_| TextError::InvalidValue { key: key.to_owned() })?;
     Ok((key, value))
 }
 
@@ -140,11 +130,7 @@ impl<'a> TextWriter<'a> {
         let start = self.out.len();
         self.out.extend_from_slice(key.as_bytes());
         self.out.push(b'=');
-        let written = Checked {
-            out: self.out,
-            left: MAX_VALUE_LEN,
-            error: None,
-        };
+        let written = Checked { out: self.out, left: MAX_VALUE_LEN, error: None };
         if let Some(error) = written.write(key, &value) {
             self.out.truncate(start);
             return Err(error);
@@ -166,9 +152,7 @@ impl Checked<'_> {
         let done = write!(self, "{value}");
         match (self.error, done) {
             (Some(error), _) => Some(error(key.to_owned())),
-            (None, Err(_)) => Some(TextError::InvalidValue {
-                key: key.to_owned(),
-            }),
+            (None, Err(_)) => Some(TextError::InvalidValue { key: key.to_owned() }),
             (None, Ok(())) => None,
         }
     }
@@ -200,22 +184,14 @@ pub struct TextAccumulator {
 /// The text may hold CHAP values, so its length is all that is shown.
 impl fmt::Debug for TextAccumulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "TextAccumulator({} of {} bytes)",
-            self.bytes.len(),
-            self.limit
-        )
+        write!(f, "TextAccumulator({} of {} bytes)", self.bytes.len(), self.limit)
     }
 }
 
 impl TextAccumulator {
     /// Empty; `limit` bytes are the most that it will hold. Allocates only what is pushed.
     pub fn new(limit: usize) -> TextAccumulator {
-        TextAccumulator {
-            bytes: Vec::new(),
-            limit,
-        }
+        TextAccumulator { bytes: Vec::new(), limit }
     }
 
     /// Appends the data segment of one PDU.
@@ -287,10 +263,7 @@ mod tests {
     #[test]
     fn no_text_and_lone_nuls_are_no_pairs() {
         assert_eq!(read(b"").unwrap(), []);
-        assert_eq!(
-            read(b"\0\0A=1\0\0\0B=2\0\0").unwrap(),
-            [("A", "1"), ("B", "2")]
-        );
+        assert_eq!(read(b"\0\0A=1\0\0\0B=2\0\0").unwrap(), [("A", "1"), ("B", "2")]);
     }
 
     #[test]
@@ -298,46 +271,24 @@ mod tests {
         assert_eq!(read(b"A=1"), Err(TextError::Unterminated));
         assert_eq!(read(b"SendTargets\0"), Err(TextError::MissingEquals));
         for key in ["", "a", "1A", "A b", "A\u{e9}", "A/"] {
-            assert_eq!(
-                read(format!("{key}=1\0").as_bytes()),
-                Err(TextError::InvalidKey),
-                "{key}"
-            );
+            assert_eq!(read(format!("{key}=1\0").as_bytes()), Err(TextError::InvalidKey), "{key}");
         }
-        assert_eq!(
-            read(b"A=\xff\0"),
-            Err(TextError::InvalidValue { key: "A".into() })
-        );
+        assert_eq!(read(b"A=\xff\0"), Err(TextError::InvalidValue { key: "A".into() }));
     }
 
     #[test]
     fn keys_end_at_63_bytes_and_values_at_8192() {
         let key = "K".repeat(63);
         assert!(read(format!("{key}=\0").as_bytes()).is_ok());
-        assert_eq!(
-            read(format!("{key}K=\0").as_bytes()),
-            Err(TextError::InvalidKey)
-        );
-        assert_eq!(
-            read(format!("{key}K\0").as_bytes()),
-            Err(TextError::InvalidKey)
-        );
+        assert_eq!(read(format!("{key}K=\0").as_bytes()), Err(TextError::InvalidKey));
+        assert_eq!(read(format!("{key}K\0").as_bytes()), Err(TextError::InvalidKey));
         assert!(read(format!("K={}\0", "v".repeat(8192)).as_bytes()).is_ok());
         let long = "v".repeat(8193);
-        assert_eq!(
-            read(format!("K={long}\0").as_bytes()),
-            Err(TextError::ValueTooLong { key: "K".into() })
-        );
+        assert_eq!(read(format!("K={long}\0").as_bytes()), Err(TextError::ValueTooLong { key: "K".into() }));
         let mut out = b"before".to_vec();
         let mut writer = TextWriter::new(&mut out);
-        assert_eq!(
-            writer.pair("K", &long),
-            Err(TextError::ValueTooLong { key: "K".into() })
-        );
-        assert_eq!(
-            writer.pair("K", "a\0B=1"),
-            Err(TextError::InvalidValue { key: "K".into() })
-        );
+        assert_eq!(writer.pair("K", &long), Err(TextError::ValueTooLong { key: "K".into() }));
+        assert_eq!(writer.pair("K", "a\0B=1"), Err(TextError::InvalidValue { key: "K".into() }));
         assert_eq!(writer.pair("k", 1), Err(TextError::InvalidKey));
         assert_eq!(writer.pair(&"K".repeat(64), 1), Err(TextError::InvalidKey));
         assert_eq!(out, b"before");
@@ -355,10 +306,7 @@ mod tests {
     fn an_accumulator_is_bounded_and_keeps_what_it_had() {
         let mut accumulator = TextAccumulator::new(8);
         accumulator.push(b"Key=1").unwrap();
-        assert_eq!(
-            accumulator.push(b"2345"),
-            Err(TextError::TextTooLong { limit: 8 })
-        );
+        assert_eq!(accumulator.push(b"2345"), Err(TextError::TextTooLong { limit: 8 }));
         accumulator.push(b"2\0").unwrap();
         assert_eq!(accumulator.pairs().next(), Some(Ok(("Key", "12"))));
         assert_eq!(format!("{accumulator:?}"), "TextAccumulator(7 of 8 bytes)");

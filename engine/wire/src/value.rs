@@ -29,9 +29,7 @@ pub enum ValueError {
 
 /// What is after `0x` or `0X`.
 fn hex_digits(value: &str) -> Option<&str> {
-    value
-        .strip_prefix("0x")
-        .or_else(|| value.strip_prefix("0X"))
+    value.strip_prefix("0x").or_else(|| value.strip_prefix("0X"))
 }
 
 /// A numerical value: a decimal constant (no sign, no leading zeroes) or a hex constant, at most 64 bits.
@@ -88,31 +86,18 @@ pub fn binary(value: &str, limit: usize) -> Result<Vec<u8>, ValueError> {
     if let Some(digits) = hex_digits(value) {
         return hex(digits.as_bytes(), limit);
     }
-    let Some(encoded) = value
-        .strip_prefix("0b")
-        .or_else(|| value.strip_prefix("0B"))
-    else {
+    let Some(encoded) = value.strip_prefix("0b").or_else(|| value.strip_prefix("0B")) else {
         return Err(ValueError::Binary);
     };
     let significant = encoded.trim_end_matches('=');
     if significant.is_empty() {
         return Err(ValueError::Binary);
     }
-    if significant
-        .len()
-        .div_ceil(4)
-        .saturating_sub(1)
-        .saturating_mul(3)
-        > limit
-    {
+    if significant.len().div_ceil(4).saturating_sub(1).saturating_mul(3) > limit {
         return Err(ValueError::BinaryTooLong { limit });
     }
     let bytes = BASE64.decode(encoded).map_err(|_| ValueError::Binary)?;
-    if bytes.len() > limit {
-        Err(ValueError::BinaryTooLong { limit })
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > limit { Err(ValueError::BinaryTooLong { limit }) } else { Ok(bytes) }
 }
 
 fn nibble(digit: u8) -> Result<u8, ValueError> {
@@ -182,21 +167,8 @@ mod tests {
         ] {
             assert_eq!(number(value), Ok(expected), "{value}");
         }
-        for value in [
-            "",
-            "-1",
-            "+1",
-            "1 ",
-            " 1",
-            "01",
-            "0x",
-            "0xg",
-            "0x-1",
-            "1a",
-            "18446744073709551616",
-            "0x+1",
-            "²",
-        ] {
+        for value in ["", "-1", "+1", "1 ", " 1", "01", "0x", "0xg", "0x-1", "1a", "18446744073709551616", "0x+1", "²"]
+        {
             assert_eq!(number(value), Err(ValueError::Number), "{value}");
         }
     }
@@ -230,9 +202,7 @@ mod tests {
         assert_eq!(binary("0xaFF", 2), Ok(vec![0x0a, 0xff]));
         assert_eq!(binary("0bCv8=", 2), Ok(vec![0x0a, 0xff]));
         assert_eq!(binary("0BCv8", 2), Ok(vec![0x0a, 0xff]));
-        for value in [
-            "", "0x", "0b", "0b=", "0b====", "10", "0xzz", "0bC", "0bCv9=", "0bCv8=x", "0b Cv8=",
-        ] {
+        for value in ["", "0x", "0b", "0b=", "0b====", "10", "0xzz", "0bC", "0bCv9=", "0bCv8=x", "0b Cv8="] {
             assert_eq!(binary(value, 8), Err(ValueError::Binary), "{value}");
         }
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wire::*;
 
 /// What of a PDU's 48 bytes means something: (offset, mask) of its fields beside the opcode, and (offset, value) of the
-/// bits that are always set. From the diagrams of RFC 7143 11 and RFC 7144 4, not from the code.
+/// bits that are always set. From the diagrams of RFC 7143 11 and RFC 7144, not from the code.
 struct Layout {
     opcode: Opcode,
     immediate: bool,
@@ -68,18 +68,15 @@ fn every_opcode_has_its_layout() {
 }
 
 fn header() -> impl Strategy<Value = [u8; BHS_LEN]> {
-    (
-        any::<[u8; 16]>(),
-        prop_oneof![1 => Just([0xff; 4]), 9 => any::<[u8; 4]>()],
-        any::<[u8; 28]>(),
-    )
-        .prop_map(|(start, tag, end)| {
+    (any::<[u8; 16]>(), prop_oneof![1 => Just([0xff; 4]), 9 => any::<[u8; 4]>()], any::<[u8; 28]>()).prop_map(
+        |(start, tag, end)| {
             let mut header = [0; BHS_LEN];
             header[..16].copy_from_slice(&start);
             header[16..20].copy_from_slice(&tag);
             header[20..].copy_from_slice(&end);
             header
-        })
+        },
+    )
 }
 
 proptest! {
@@ -133,15 +130,8 @@ proptest! {
 }
 
 fn from_hex(text: &str) -> [u8; BHS_LEN] {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter_map(|c| c.to_digit(16))
-        .map(|d| d as u8)
-        .collect();
-    let bytes: Vec<u8> = digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect();
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
     bytes.try_into().expect("48 bytes")
 }
 
@@ -153,17 +143,8 @@ fn a_read_command_reads_as_one() {
     );
     let command = ScsiCommand::parse(&header).unwrap();
     assert!(command.final_bit && command.read && !command.write && !command.immediate);
-    assert_eq!(
-        (
-            command.initiator_task_tag,
-            command.expected_data_transfer_length
-        ),
-        (0x1400_0000, 1024)
-    );
-    assert_eq!(
-        (command.cmd_sn, command.exp_stat_sn, command.cdb[0]),
-        (20, 24, 0x28)
-    );
+    assert_eq!((command.initiator_task_tag, command.expected_data_transfer_length), (0x1400_0000, 1024));
+    assert_eq!((command.cmd_sn, command.exp_stat_sn, command.cdb[0]), (20, 24, 0x28));
     assert_eq!(
         Pdu::parse(&header).unwrap().to_string(),
         "SCSI Command [F R] untagged lun=0 itt=0x14000000 edtl=1024 cmd_sn=20 exp_stat_sn=24 \
@@ -202,10 +183,7 @@ fn a_login_reads_as_one() {
          cid=1 itt=0x7 cmd_sn=3 exp_stat_sn=0 data=200"
     );
     let status = LoginStatus::from_code(0x0201);
-    assert_eq!(
-        (status, status.class(), status.detail()),
-        (LoginStatus::AuthenticationFailure, 2, 1)
-    );
+    assert_eq!((status, status.class(), status.detail()), (LoginStatus::AuthenticationFailure, 2, 1));
 }
 
 /// A header of this opcode with everything else zero but what `set` does.
@@ -222,44 +200,25 @@ fn forbidden_combinations_are_refused() {
     let broken: &[(Opcode, Change, Change)] = &[
         // 11.3.1: W and F both 0. Then cured by W.
         (Opcode::ScsiCommand, |h| h[1] = 0x40, |h| h[1] = 0x60),
-        (
-            Opcode::ScsiCommand,
-            |h| (h[1] = 0x80, h[16..20].fill(0xff)).1,
-            |h| h[1] = 0x80,
-        ),
-        (
-            Opcode::TaskManagementRequest,
-            |h| h[16..20].fill(0xff),
-            |_| {},
-        ),
+        (Opcode::ScsiCommand, |h| (h[1] = 0x80, h[16..20].fill(0xff)).1, |h| h[1] = 0x80),
+        (Opcode::TaskManagementRequest, |h| h[16..20].fill(0xff), |_| {}),
         (Opcode::LogoutRequest, |h| h[16..20].fill(0xff), |_| {}),
         (Opcode::TextRequest, |h| h[16..20].fill(0xff), |_| {}),
         (Opcode::TextRequest, |h| h[1] = 0xc0, |h| h[1] = 0x40),
         (Opcode::TextResponse, |h| h[1] = 0xc0, |h| h[1] = 0x80),
         (Opcode::LoginRequest, |h| h[1] = 0xc0, |h| h[1] = 0x80),
         (Opcode::LoginResponse, |h| h[1] = 0xc0, |h| h[1] = 0x40),
-        (
-            Opcode::NopOut,
-            |h| h[16..20].fill(0xff),
-            |h| (h[0] |= 0x40, h[16..20].fill(0xff)).1,
-        ),
+        (Opcode::NopOut, |h| h[16..20].fill(0xff), |h| (h[0] |= 0x40, h[16..20].fill(0xff)).1),
         (Opcode::ScsiResponse, |h| h[1] = 0x86, |h| h[1] = 0x8a),
         (Opcode::ScsiResponse, |h| h[1] = 0x98, |h| h[1] = 0x94),
         (Opcode::DataIn, |h| h[1] = 0x01, |h| h[1] = 0x81),
         (Opcode::DataIn, |h| h[1] = 0x87, |h| h[1] = 0x85),
         (Opcode::ReadyToTransfer, |_| {}, |h| h[47] = 1),
-        (
-            Opcode::ReadyToTransfer,
-            |h| (h[47] = 1, h[20..24].fill(0xff)).1,
-            |h| h[47] = 1,
-        ),
+        (Opcode::ReadyToTransfer, |h| (h[47] = 1, h[20..24].fill(0xff)).1, |h| h[47] = 1),
     ];
     for (opcode, wrong, right) in broken {
         let error = with(*opcode, wrong).unwrap_err();
-        assert!(
-            matches!(error, ParseError::Forbidden { pdu, .. } if pdu == *opcode),
-            "{opcode}: {error}"
-        );
+        assert!(matches!(error, ParseError::Forbidden { pdu, .. } if pdu == *opcode), "{opcode}: {error}");
         assert_eq!(error.reject_reason(), RejectReason::InvalidPduField);
         assert!(with(*opcode, right).is_ok(), "{opcode}");
     }
@@ -269,17 +228,11 @@ fn forbidden_combinations_are_refused() {
 fn opcodes_are_of_one_direction() {
     let mut header = [0; BHS_LEN];
     header[0] = Opcode::NopIn.code();
-    assert_eq!(
-        RequestPdu::parse(&header),
-        Err(ParseError::UnknownOpcode(Opcode::NopIn))
-    );
+    assert_eq!(RequestPdu::parse(&header), Err(ParseError::UnknownOpcode(Opcode::NopIn)));
     header[0] = 0x1c;
     let error = Pdu::parse(&header).unwrap_err();
     assert_eq!(error.reject_reason(), RejectReason::CommandNotSupported);
-    assert_eq!(
-        error.to_string(),
-        "no PDU has the opcode 0x1c in this direction"
-    );
+    assert_eq!(error.to_string(), "no PDU has the opcode 0x1c in this direction");
 }
 
 #[test]
@@ -287,16 +240,10 @@ fn lengths_count_padding_and_digests() {
     let mut header = [0; BHS_LEN];
     let len = |header: &[u8; BHS_LEN], h, d| Bhs::new(header).pdu_len(h, d);
     // No data, no data digest.
-    assert_eq!(
-        (len(&header, false, true), len(&header, true, true)),
-        (48, 52)
-    );
+    assert_eq!((len(&header, false, true), len(&header, true, true)), (48, 52));
     header[4] = 2;
     header[7] = 5;
-    assert_eq!(
-        (len(&header, false, false), len(&header, true, true)),
-        (48 + 8 + 8, 48 + 8 + 4 + 8 + 4)
-    );
+    assert_eq!((len(&header, false, false), len(&header, true, true)), (48 + 8 + 8, 48 + 8 + 4 + 8 + 4));
     header[4..8].fill(0xff);
     assert_eq!(len(&header, true, true), 48 + 1020 + 4 + 0x0100_0000 + 4);
     assert_eq!([0, 1, 2, 3, 4, 5].map(padding), [0, 3, 2, 1, 0, 3]);
@@ -311,15 +258,9 @@ fn codes_without_a_name_are_kept() {
         assert_eq!(AsyncEvent::from_code(code).code(), code);
     }
     for function in TaskManagementFunction::ALL {
-        assert_eq!(
-            TaskManagementFunction::from_code(function.code()),
-            *function
-        );
+        assert_eq!(TaskManagementFunction::from_code(function.code()), *function);
     }
-    assert_eq!(
-        TaskManagementFunction::from_code(99).to_string(),
-        "reserved 0x63"
-    );
+    assert_eq!(TaskManagementFunction::from_code(99).to_string(), "reserved 0x63");
 }
 
 #[test]
@@ -334,10 +275,7 @@ fn luns_print_as_numbers_where_they_are() {
             cmd_sn: 0,
             exp_stat_sn: 0,
         };
-        pdu.to_string()
-            .split(' ')
-            .find_map(|word| word.strip_prefix("lun=").map(str::to_owned))
-            .unwrap()
+        pdu.to_string().split(' ').find_map(|word| word.strip_prefix("lun=").map(str::to_owned)).unwrap()
     };
     assert_eq!(lun(0), "0");
     assert_eq!(lun(0x0005_0000_0000_0000), "5");

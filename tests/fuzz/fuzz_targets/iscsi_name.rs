@@ -6,10 +6,7 @@ use wire::names::{MAX_NAME_LEN, TargetAddress, check, normalize};
 
 fuzz_target!(|name: &str| {
     if let Ok(name_type) = check(name) {
-        assert!(
-            name.len() <= MAX_NAME_LEN
-                && !name.chars().any(|c| c.is_control() || c.is_whitespace())
-        );
+        assert!(name.len() <= MAX_NAME_LEN && !name.chars().any(|c| c.is_control() || c.is_whitespace()));
         assert_eq!(check(&normalize(name)), Ok(name_type));
     }
     if let Some(address) = TargetAddress::parse(name) {

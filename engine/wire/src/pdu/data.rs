@@ -127,11 +127,7 @@ impl DataIn {
     pub fn parse(header: &[u8; BHS_LEN]) -> Result<DataIn, ParseError> {
         expect(header, Opcode::DataIn)?;
         let flags = header[1];
-        forbid(
-            flags & (FINAL | STATUS) == STATUS,
-            Opcode::DataIn,
-            "S is set without F",
-        )?;
+        forbid(flags & (FINAL | STATUS) == STATUS, Opcode::DataIn, "S is set without F")?;
         forbid(
             flags & (OVERFLOW | UNDERFLOW) == OVERFLOW | UNDERFLOW,
             Opcode::DataIn,
@@ -187,22 +183,13 @@ impl fmt::Display for DataIn {
         write!(
             f,
             "Data-In{} itt={} data_sn={} offset={}",
-            Flags([
-                ("F", self.final_bit),
-                ("A", self.acknowledge),
-                ("S", self.status_present)
-            ]),
+            Flags([("F", self.final_bit), ("A", self.acknowledge), ("S", self.status_present)]),
             Tag(self.initiator_task_tag),
             self.data_sn,
             self.buffer_offset
         )?;
         if self.acknowledge {
-            write!(
-                f,
-                " lun={} ttt={}",
-                Lun(self.lun),
-                Tag(self.target_transfer_tag)
-            )?;
+            write!(f, " lun={} ttt={}", Lun(self.lun), Tag(self.target_transfer_tag))?;
         }
         if self.status_present {
             write!(f, " {} stat_sn={}", Status(self.status), self.stat_sn)?;
@@ -213,10 +200,6 @@ impl fmt::Display for DataIn {
                 write!(f, " underflow={}", self.residual_count)?;
             }
         }
-        write!(
-            f,
-            " exp_cmd_sn={} max_cmd_sn={} data={}",
-            self.exp_cmd_sn, self.max_cmd_sn, self.data_segment_length
-        )
+        write!(f, " exp_cmd_sn={} max_cmd_sn={} data={}", self.exp_cmd_sn, self.max_cmd_sn, self.data_segment_length)
     }
 }

@@ -127,11 +127,7 @@ impl LoginRequest {
     pub fn parse(header: &[u8; BHS_LEN]) -> Result<LoginRequest, ParseError> {
         expect(header, Opcode::LoginRequest)?;
         let flags = header[1];
-        forbid(
-            flags & (TRANSIT | CONTINUE) == TRANSIT | CONTINUE,
-            Opcode::LoginRequest,
-            "T and C are both set",
-        )?;
+        forbid(flags & (TRANSIT | CONTINUE) == TRANSIT | CONTINUE, Opcode::LoginRequest, "T and C are both set")?;
         Ok(LoginRequest {
             transit: flags & TRANSIT != 0,
             continue_bit: flags & CONTINUE != 0,
@@ -173,12 +169,7 @@ impl LoginRequest {
 
 impl fmt::Display for LoginRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Login Request{} {}",
-            Flags([("T", self.transit), ("C", self.continue_bit)]),
-            self.current_stage
-        )?;
+        write!(f, "Login Request{} {}", Flags([("T", self.transit), ("C", self.continue_bit)]), self.current_stage)?;
         if self.transit {
             write!(f, " -> {}", self.next_stage)?;
         }
@@ -236,11 +227,7 @@ impl LoginResponse {
     pub fn parse(header: &[u8; BHS_LEN]) -> Result<LoginResponse, ParseError> {
         expect(header, Opcode::LoginResponse)?;
         let flags = header[1];
-        forbid(
-            flags & (TRANSIT | CONTINUE) == TRANSIT | CONTINUE,
-            Opcode::LoginResponse,
-            "T and C are both set",
-        )?;
+        forbid(flags & (TRANSIT | CONTINUE) == TRANSIT | CONTINUE, Opcode::LoginResponse, "T and C are both set")?;
         Ok(LoginResponse {
             transit: flags & TRANSIT != 0,
             continue_bit: flags & CONTINUE != 0,

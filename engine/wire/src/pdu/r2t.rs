@@ -34,11 +34,7 @@ impl ReadyToTransfer {
         expect(header, Opcode::ReadyToTransfer)?;
         let target_transfer_tag = u32_at(header, 20);
         let desired_data_transfer_length = u32_at(header, 44);
-        forbid(
-            desired_data_transfer_length == 0,
-            Opcode::ReadyToTransfer,
-            "the Desired Data Transfer Length is 0",
-        )?;
+        forbid(desired_data_transfer_length == 0, Opcode::ReadyToTransfer, "the Desired Data Transfer Length is 0")?;
         forbid(
             target_transfer_tag == RESERVED_TAG,
             Opcode::ReadyToTransfer,

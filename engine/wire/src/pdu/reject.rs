@@ -84,12 +84,7 @@ impl fmt::Display for Reject {
         write!(
             f,
             "Reject {} stat_sn={} exp_cmd_sn={} max_cmd_sn={} data_sn={} data={}",
-            self.reason,
-            self.stat_sn,
-            self.exp_cmd_sn,
-            self.max_cmd_sn,
-            self.data_sn,
-            self.data_segment_length
+            self.reason, self.stat_sn, self.exp_cmd_sn, self.max_cmd_sn, self.data_sn, self.data_segment_length
         )
     }
 }

@@ -1,4 +1,4 @@
-//! SCSI Command (RFC 7143 11.3, RFC 7144 4.2).
+//! SCSI Command (RFC 7143 11.3, RFC 7144).
 
 use crate::field::*;
 use crate::{BHS_LEN, Opcode, ParseError, RESERVED_TAG};
@@ -37,7 +37,7 @@ pub struct ScsiCommand {
     pub write: bool,
     /// ATTR.
     pub attribute: TaskAttribute,
-    /// PRI, the command priority of RFC 7144 4.2: 0..=15, 0 is "none".
+    /// PRI, the command priority of RFC 7144: 0..=15, 0 is "none".
     pub priority: u8,
     /// In words of four bytes, as on the wire.
     pub total_ahs_length: u8,
@@ -64,16 +64,8 @@ impl ScsiCommand {
         expect(header, Opcode::ScsiCommand)?;
         let flags = header[1];
         let initiator_task_tag = u32_at(header, 16);
-        forbid(
-            flags & (FINAL | WRITE) == 0,
-            Opcode::ScsiCommand,
-            "W and F are both 0",
-        )?;
-        forbid(
-            initiator_task_tag == RESERVED_TAG,
-            Opcode::ScsiCommand,
-            "the Initiator Task Tag is the reserved one",
-        )?;
+        forbid(flags & (FINAL | WRITE) == 0, Opcode::ScsiCommand, "W and F are both 0")?;
+        forbid(initiator_task_tag == RESERVED_TAG, Opcode::ScsiCommand, "the Initiator Task Tag is the reserved one")?;
         let mut cdb = [0; 16];
         cdb.copy_from_slice(&header[32..48]);
         Ok(ScsiCommand {
@@ -120,12 +112,7 @@ impl fmt::Display for ScsiCommand {
         write!(
             f,
             "SCSI Command{} {} lun={} itt={} edtl={} cmd_sn={} exp_stat_sn={} cdb={}",
-            Flags([
-                ("I", self.immediate),
-                ("F", self.final_bit),
-                ("R", self.read),
-                ("W", self.write)
-            ]),
+            Flags([("I", self.immediate), ("F", self.final_bit), ("R", self.read), ("W", self.write)]),
             self.attribute,
             Lun(self.lun),
             Tag(self.initiator_task_tag),

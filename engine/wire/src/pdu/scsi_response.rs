@@ -1,4 +1,4 @@
-//! SCSI Response (RFC 7143 11.4, RFC 7144 4.3).
+//! SCSI Response (RFC 7143 11.4, RFC 7144).
 
 use crate::field::*;
 use crate::{BHS_LEN, Opcode, ParseError};
@@ -36,7 +36,7 @@ pub struct ScsiResponse {
     pub status: u8,
     /// Bytes of sense and response data, SenseLength included.
     pub data_segment_length: u32,
-    /// Status qualifier of RFC 7144 4.3; 0 below iSCSIProtocolLevel 2.
+    /// Status qualifier of RFC 7144; 0 below iSCSIProtocolLevel 2.
     pub status_qualifier: u16,
     /// Initiator Task Tag.
     pub initiator_task_tag: u32,
@@ -159,11 +159,7 @@ impl fmt::Display for ScsiResponse {
         write!(
             f,
             " stat_sn={} exp_cmd_sn={} max_cmd_sn={} exp_data_sn={} data={}",
-            self.stat_sn,
-            self.exp_cmd_sn,
-            self.max_cmd_sn,
-            self.exp_data_sn,
-            self.data_segment_length
+            self.stat_sn, self.exp_cmd_sn, self.max_cmd_sn, self.exp_data_sn, self.data_segment_length
         )
     }
 }

@@ -1,11 +1,11 @@
-//! Task Management Function Request and Response (RFC 7143 11.5 and 11.6, RFC 7144 4.4 and 4.5).
+//! Task Management Function Request and Response (RFC 7143 11.5 and 11.6, RFC 7144).
 
 use crate::field::*;
 use crate::{BHS_LEN, Opcode, ParseError, RESERVED_TAG};
 use core::fmt;
 
 code_enum! {
-    /// Task management functions (RFC 7143 11.5.1; 9 and above RFC 7144 4.4).
+    /// Task management functions (RFC 7143 11.5.1; 9 and above RFC 7144).
     pub enum TaskManagementFunction: u8 {
         /// Aborts the referenced task.
         AbortTask = 1 => "ABORT TASK",
@@ -35,7 +35,7 @@ code_enum! {
 }
 
 code_enum! {
-    /// Task management responses (RFC 7143 11.6.1; 7 RFC 7144 4.5).
+    /// Task management responses (RFC 7143 11.6.1; 7 RFC 7144).
     pub enum TaskManagementResult: u8 {
         /// Function complete.
         Complete = 0 => "function complete",
@@ -148,7 +148,7 @@ pub struct TaskManagementResponse {
     pub response: TaskManagementResult,
     /// 0 by the RFC.
     pub data_segment_length: u32,
-    /// Additional response information of RFC 7144 4.5, 24 bits (QUERY ASYNCHRONOUS EVENT); else 0.
+    /// Additional response information of RFC 7144, 24 bits (QUERY ASYNCHRONOUS EVENT); else 0.
     pub additional_information: u32,
     /// Initiator Task Tag.
     pub initiator_task_tag: u32,

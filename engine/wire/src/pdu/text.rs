@@ -33,16 +33,8 @@ impl TextRequest {
         expect(header, Opcode::TextRequest)?;
         let flags = header[1];
         let initiator_task_tag = u32_at(header, 16);
-        forbid(
-            flags & (FINAL | CONTINUE) == FINAL | CONTINUE,
-            Opcode::TextRequest,
-            "F and C are both set",
-        )?;
-        forbid(
-            initiator_task_tag == RESERVED_TAG,
-            Opcode::TextRequest,
-            "the Initiator Task Tag is the reserved one",
-        )?;
+        forbid(flags & (FINAL | CONTINUE) == FINAL | CONTINUE, Opcode::TextRequest, "F and C are both set")?;
+        forbid(initiator_task_tag == RESERVED_TAG, Opcode::TextRequest, "the Initiator Task Tag is the reserved one")?;
         Ok(TextRequest {
             immediate: header[0] & IMMEDIATE != 0,
             final_bit: flags & FINAL != 0,
@@ -75,11 +67,7 @@ impl fmt::Display for TextRequest {
         write!(
             f,
             "Text Request{} lun={} itt={} ttt={} cmd_sn={} exp_stat_sn={} data={}",
-            Flags([
-                ("I", self.immediate),
-                ("F", self.final_bit),
-                ("C", self.continue_bit)
-            ]),
+            Flags([("I", self.immediate), ("F", self.final_bit), ("C", self.continue_bit)]),
             Lun(self.lun),
             Tag(self.initiator_task_tag),
             Tag(self.target_transfer_tag),
@@ -118,11 +106,7 @@ impl TextResponse {
     pub fn parse(header: &[u8; BHS_LEN]) -> Result<TextResponse, ParseError> {
         expect(header, Opcode::TextResponse)?;
         let flags = header[1];
-        forbid(
-            flags & (FINAL | CONTINUE) == FINAL | CONTINUE,
-            Opcode::TextResponse,
-            "F and C are both set",
-        )?;
+        forbid(flags & (FINAL | CONTINUE) == FINAL | CONTINUE, Opcode::TextResponse, "F and C are both set")?;
         Ok(TextResponse {
             final_bit: flags & FINAL != 0,
             continue_bit: flags & CONTINUE != 0,
