@@ -23,12 +23,8 @@ pub enum HashAlgorithm {
 
 impl HashAlgorithm {
     /// Strongest first.
-    pub const ALL: [HashAlgorithm; 4] = [
-        HashAlgorithm::Sha3_256,
-        HashAlgorithm::Sha256,
-        HashAlgorithm::Sha1,
-        HashAlgorithm::Md5,
-    ];
+    pub const ALL: [HashAlgorithm; 4] =
+        [HashAlgorithm::Sha3_256, HashAlgorithm::Sha256, HashAlgorithm::Sha1, HashAlgorithm::Md5];
 
     /// Its number in CHAP_A.
     pub const fn number(self) -> u8 {
@@ -92,11 +88,7 @@ impl AccessRule {
     /// Whether a peer at `address` is meant. IPv4 addresses mapped into IPv6 count as IPv4.
     pub fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.addresses.is_empty()
-            || self
-                .addresses
-                .iter()
-                .any(|network| network.contains(&address))
+        self.addresses.is_empty() || self.addresses.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -133,10 +125,7 @@ impl FromStr for InitiatorPattern {
             return Err(PatternError::Long);
         }
         // RFC 3722: letters, digits, and of the rest of ASCII only `-`, `.` and `:`.
-        if let Some(wrong) = text
-            .chars()
-            .find(|c| !(c.is_alphanumeric() || "-.:*".contains(*c)))
-        {
+        if let Some(wrong) = text.chars().find(|c| !(c.is_alphanumeric() || "-.:*".contains(*c))) {
             return Err(PatternError::Character(wrong));
         }
         let lower = text.to_lowercase();
@@ -144,10 +133,7 @@ impl FromStr for InitiatorPattern {
         let exact = literal.len() == lower.len();
         let fits = |form: &str| literal.starts_with(form) && lower.len() > form.len();
         let may_fit = |form: &str| !exact && form.starts_with(literal);
-        if !["iqn.", "eui.", "naa."]
-            .into_iter()
-            .any(|form| fits(form) || may_fit(form))
-        {
+        if !["iqn.", "eui.", "naa."].into_iter().any(|form| fits(form) || may_fit(form)) {
             return Err(PatternError::Beginning);
         }
         Ok(InitiatorPattern(lower))
@@ -172,10 +158,7 @@ impl InitiatorPattern {
 
     /// How specific it is: an exact name is more so than any pattern, a pattern more so with every literal character.
     fn rank(&self) -> (bool, usize) {
-        (
-            self.is_exact(),
-            self.0.chars().filter(|c| *c != '*').count(),
-        )
+        (self.is_exact(), self.0.chars().filter(|c| *c != '*').count())
     }
 
     /// Whether the name fits.
@@ -257,11 +240,7 @@ pub(crate) fn decide<'a>(rules: &'a [AccessRule], initiator: &str, address: IpAd
     if rules.is_empty() {
         return Access::Open;
     }
-    let named = || {
-        rules
-            .iter()
-            .filter(|rule| rule.initiator.matches(initiator))
-    };
+    let named = || rules.iter().filter(|rule| rule.initiator.matches(initiator));
     let Some(best) = named().map(|rule| rule.initiator.rank()).max() else {
         return Access::Denied(Denial::Initiator);
     };
@@ -289,27 +268,15 @@ mod tests {
 
     #[test]
     fn no_rule_means_anyone() {
-        assert_eq!(
-            decide(&[], "iqn.2000-01.com.x:a", at("10.0.0.1")),
-            Access::Open
-        );
+        assert_eq!(decide(&[], "iqn.2000-01.com.x:a", at("10.0.0.1")), Access::Open);
     }
 
     #[test]
     fn any_rule_means_only_those_that_it_names() {
         let rules = [rule("iqn.2000-01.com.x:a", &[])];
-        assert_eq!(
-            decide(&rules, "iqn.2000-01.com.x:a", at("10.0.0.1")),
-            Access::Rule(&rules[0])
-        );
-        assert_eq!(
-            decide(&rules, "iqn.2000-01.com.x:ab", at("10.0.0.1")),
-            Access::Denied(Denial::Initiator)
-        );
-        assert_eq!(
-            decide(&rules, "", at("10.0.0.1")),
-            Access::Denied(Denial::Initiator)
-        );
+        assert_eq!(decide(&rules, "iqn.2000-01.com.x:a", at("10.0.0.1")), Access::Rule(&rules[0]));
+        assert_eq!(decide(&rules, "iqn.2000-01.com.x:ab", at("10.0.0.1")), Access::Denied(Denial::Initiator));
+        assert_eq!(decide(&rules, "", at("10.0.0.1")), Access::Denied(Denial::Initiator));
     }
 
     #[test]
@@ -324,14 +291,8 @@ mod tests {
             Access::Rule(rule) => rule.initiator.as_str().to_owned(),
             other => format!("{other:?}"),
         };
-        assert_eq!(
-            pick("iqn.2000-01.com.example.storage:a"),
-            "iqn.2000-01.com.example.storage:a"
-        );
-        assert_eq!(
-            pick("IQN.2000-01.com.Example.storage:B"),
-            "iqn.2000-01.com.example.storage:*"
-        );
+        assert_eq!(pick("iqn.2000-01.com.example.storage:a"), "iqn.2000-01.com.example.storage:a");
+        assert_eq!(pick("IQN.2000-01.com.Example.storage:B"), "iqn.2000-01.com.example.storage:*");
         assert_eq!(pick("iqn.2000-01.com.other:a"), "iqn.2000-01.*");
         assert_eq!(pick("eui.02004567a425678d"), "*");
     }
@@ -345,25 +306,11 @@ mod tests {
         ];
         let a = "iqn.2000-01.com.x:a";
         assert_eq!(decide(&rules, a, at("10.9.9.9")), Access::Rule(&rules[0]));
-        assert_eq!(
-            decide(&rules, a, at("::ffff:10.9.9.9")),
-            Access::Rule(&rules[0]),
-            "mapped into IPv6"
-        );
-        assert_eq!(
-            decide(&rules, a, at("192.168.1.5")),
-            Access::Rule(&rules[1])
-        );
+        assert_eq!(decide(&rules, a, at("::ffff:10.9.9.9")), Access::Rule(&rules[0]), "mapped into IPv6");
+        assert_eq!(decide(&rules, a, at("192.168.1.5")), Access::Rule(&rules[1]));
         assert_eq!(decide(&rules, a, at("fd00::1")), Access::Rule(&rules[1]));
-        assert_eq!(
-            decide(&rules, a, at("11.0.0.1")),
-            Access::Denied(Denial::Address),
-            "the pattern doesn't help"
-        );
-        assert_eq!(
-            decide(&rules, "iqn.2000-01.com.x:b", at("11.0.0.1")),
-            Access::Rule(&rules[2])
-        );
+        assert_eq!(decide(&rules, a, at("11.0.0.1")), Access::Denied(Denial::Address), "the pattern doesn't help");
+        assert_eq!(decide(&rules, "iqn.2000-01.com.x:b", at("11.0.0.1")), Access::Rule(&rules[2]));
     }
 
     #[test]

@@ -8,12 +8,7 @@ impl fmt::Display for Plan {
         self.pool_lines(f)?;
         writeln!(f, "portals")?;
         for portal in &self.portals {
-            writeln!(
-                f,
-                "  {:<28} group {}",
-                portal.address.to_string(),
-                portal.group
-            )?;
+            writeln!(f, "  {:<28} group {}", portal.address.to_string(), portal.group)?;
         }
         writeln!(f, "volumes")?;
         for volume in &self.volumes {
@@ -33,24 +28,12 @@ impl Plan {
         let cores: Vec<String> = self.server.cores.iter().map(usize::to_string).collect();
         writeln!(f, "server")?;
         writeln!(f, "  data cores                   {}", cores.join(", "))?;
-        writeln!(
-            f,
-            "  state folder                 {}",
-            self.server.state_dir.display()
-        )?;
+        writeln!(f, "  state folder                 {}", self.server.state_dir.display())?;
         if !self.server.mask_features.is_empty() {
-            writeln!(
-                f,
-                "  kernel features left unused  {}",
-                self.server.mask_features.join(", ")
-            )?;
+            writeln!(f, "  kernel features left unused  {}", self.server.mask_features.join(", "))?;
         }
         writeln!(f, "limits")?;
-        writeln!(
-            f,
-            "  connections                  {}",
-            limits.max_connections
-        )?;
+        writeln!(f, "  connections                  {}", limits.max_connections)?;
         writeln!(
             f,
             "  half-open logins             {}, {} from one address, {} each",
@@ -59,11 +42,7 @@ impl Plan {
             Time(limits.login_timeout)
         )?;
         writeln!(f, "  commands per session         {}", limits.queue_depth)?;
-        writeln!(
-            f,
-            "  requests per volume and core {}, {} of them may block",
-            limits.store_depth, limits.store_workers
-        )?;
+        writeln!(f, "  requests per volume and core {}", limits.store_depth)?;
         if limits.nop_interval.is_zero() {
             writeln!(f, "  silent connections           are not asked")?;
         } else {
@@ -74,11 +53,7 @@ impl Plan {
                 Time(limits.nop_timeout)
             )?;
         }
-        writeln!(
-            f,
-            "  drain at shutdown            {} at most",
-            Time(limits.drain_timeout)
-        )?;
+        writeln!(f, "  drain at shutdown            {} at most", Time(limits.drain_timeout))?;
         writeln!(f, "  spin before sleep            {}", Time(limits.spin))?;
         match limits.zero_copy_from {
             Some(bytes) => writeln!(f, "  sends without a copy         from {}", Size(bytes)),
@@ -90,17 +65,8 @@ impl Plan {
         let pools = self.pools();
         let cores = self.server.cores.len();
         let kib = |count: u32, payload: u64| Size(u64::from(count) * payload);
-        writeln!(
-            f,
-            "pools of each of {cores} data core{}",
-            if cores == 1 { "" } else { "s" }
-        )?;
-        writeln!(
-            f,
-            "  small buffers, 4 KiB         {:<8} {}",
-            pools.small,
-            kib(pools.small, 4 << 10)
-        )?;
+        writeln!(f, "pools of each of {cores} data core{}", if cores == 1 { "" } else { "s" })?;
+        writeln!(f, "  small buffers, 4 KiB         {:<8} {}", pools.small, kib(pools.small, 4 << 10))?;
         writeln!(
             f,
             "  medium buffers, 64 KiB       {:<8} {}, {} of them to receive into",
@@ -108,51 +74,25 @@ impl Plan {
             kib(pools.medium, 64 << 10),
             pools.receive_buffers
         )?;
-        writeln!(
-            f,
-            "  large buffers, 256 KiB       {:<8} {}",
-            pools.large,
-            kib(pools.large, 256 << 10)
-        )?;
+        writeln!(f, "  large buffers, 256 KiB       {:<8} {}", pools.large, kib(pools.large, 256 << 10))?;
         writeln!(f, "  all of them with headroom    {}", pools.buffer_size())?;
         writeln!(f, "  connections                  {}", pools.connections)?;
         writeln!(f, "  commands                     {}", pools.commands)?;
         writeln!(f, "  ring operations              {}", pools.operations)?;
-        writeln!(
-            f,
-            "  ring entries                 {}, completions {}",
-            pools.ring_entries, pools.completion_entries
-        )?;
+        writeln!(f, "  ring entries                 {}, completions {}", pools.ring_entries, pools.completion_entries)?;
         writeln!(f, "  registered files             {}", pools.files)?;
-        writeln!(
-            f,
-            "  kernel workers               {} at most",
-            pools.kernel_workers
-        )?;
+        writeln!(f, "  kernel workers               {} at most", pools.kernel_workers)?;
         writeln!(f, "memory in all")?;
-        writeln!(
-            f,
-            "  buffers                      {}",
-            Size(pools.buffer_bytes.saturating_mul(cores as u64))
-        )?;
+        writeln!(f, "  buffers                      {}", Size(pools.buffer_bytes.saturating_mul(cores as u64)))?;
         writeln!(f, "  RAM volumes                  {}", self.ram_volumes())?;
         writeln!(f, "  descriptors                  {}", pools.descriptors)
     }
 
     fn target_lines(&self, target: &Target, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "  {}, {} sessions at most",
-            target.name, target.max_sessions
-        )?;
+        writeln!(f, "  {}, {} sessions at most", target.name, target.max_sessions)?;
         for (lun, volume) in &target.luns {
             match self.volumes.get(*volume) {
-                Some(volume) => writeln!(
-                    f,
-                    "    LUN {lun:<5} {:<16} {}",
-                    volume.name,
-                    VolumeLine(volume)
-                )?,
+                Some(volume) => writeln!(f, "    LUN {lun:<5} {:<16} {}", volume.name, VolumeLine(volume))?,
                 None => writeln!(f, "    LUN {lun:<5} (none)")?,
             }
         }
@@ -171,9 +111,7 @@ struct VolumeLine<'a>(&'a Volume);
 
 impl fmt::Display for VolumeLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Volume {
-            store, block_size, ..
-        } = self.0;
+        let Volume { store, block_size, .. } = self.0;
         match store.size() {
             Some(size) => write!(f, "{}, ", Size(size))?,
             None => write!(f, "size of its store, ")?,
@@ -183,19 +121,12 @@ impl fmt::Display for VolumeLine<'_> {
             write!(f, " {}", path.display())?;
         }
         match store {
-            Store::File {
-                direct,
-                preallocate,
-                read_only,
-                ..
-            } => {
+            Store::File { direct, preallocate, read_only, .. } => {
                 flag(f, *direct, "direct")?;
                 flag(f, *preallocate, "preallocated")?;
                 flag(f, *read_only, "read-only")
             }
-            Store::Block {
-                direct, read_only, ..
-            } => {
+            Store::Block { direct, read_only, .. } => {
                 flag(f, *direct, "direct")?;
                 flag(f, *read_only, "read-only")
             }
@@ -213,11 +144,7 @@ struct RuleLine<'a>(&'a AccessRule);
 
 impl fmt::Display for RuleLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AccessRule {
-            initiator,
-            addresses,
-            chap,
-        } = self.0;
+        let AccessRule { initiator, addresses, chap } = self.0;
         write!(f, "{initiator}")?;
         if !addresses.is_empty() {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();

@@ -47,9 +47,7 @@ pub struct System;
 impl Host for System {
     fn allowed_cores(&self) -> Vec<usize> {
         match rustix::thread::sched_getaffinity(None) {
-            Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
-                .filter(|core| set.is_set(*core))
-                .collect(),
+            Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect(),
             Err(_) => Vec::new(),
         }
     }
@@ -57,11 +55,7 @@ impl Host for System {
     fn path_state(&self, path: &Path, read_only: bool) -> PathState {
         match rustix::fs::stat(path) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => open(
-                    path,
-                    read_only,
-                    PathState::File(stat.st_size.unsigned_abs()),
-                ),
+                FileType::RegularFile => open(path, read_only, PathState::File(stat.st_size.unsigned_abs())),
                 FileType::BlockDevice => open(path, read_only, PathState::Device),
                 FileType::Directory => PathState::Folder(writable(path).is_ok()),
                 _ => PathState::Other,
@@ -118,16 +112,8 @@ fn writable(folder: &Path) -> Result<(), Errno> {
 
 /// Opens and closes it: what `access` says differs from what `open` does on read-only mounts and devices.
 fn open(path: &Path, read_only: bool, state: PathState) -> PathState {
-    let mode = if read_only {
-        OFlags::RDONLY
-    } else {
-        OFlags::RDWR
-    };
-    match rustix::fs::open(
-        path,
-        mode | OFlags::CLOEXEC | OFlags::NONBLOCK,
-        Mode::empty(),
-    ) {
+    let mode = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+    match rustix::fs::open(path, mode | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()) {
         Ok(_) => state,
         Err(error) => PathState::Refused(error.into()),
     }
@@ -142,30 +128,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
         std::fs::write(&file, [0; 100]).unwrap();
-        assert!(matches!(
-            System.path_state(&file, false),
-            PathState::File(100)
-        ));
-        assert!(matches!(
-            System.path_state(folder.path(), false),
-            PathState::Folder(true)
-        ));
-        assert!(matches!(
-            System.path_state(&folder.path().join("b"), false),
-            PathState::Creatable
-        ));
-        assert!(matches!(
-            System.path_state(&folder.path().join("b/c"), false),
-            PathState::NoFolder
-        ));
-        assert!(matches!(
-            System.path_state(&file.join("c"), false),
-            PathState::NoFolder
-        ));
-        assert!(matches!(
-            System.path_state(Path::new("/dev/null"), false),
-            PathState::Other
-        ));
+        assert!(matches!(System.path_state(&file, false), PathState::File(100)));
+        assert!(matches!(System.path_state(folder.path(), false), PathState::Folder(true)));
+        assert!(matches!(System.path_state(&folder.path().join("b"), false), PathState::Creatable));
+        assert!(matches!(System.path_state(&folder.path().join("b/c"), false), PathState::NoFolder));
+        assert!(matches!(System.path_state(&file.join("c"), false), PathState::NoFolder));
+        assert!(matches!(System.path_state(Path::new("/dev/null"), false), PathState::Other));
         assert!(!folder.path().join("b").exists(), "nothing is created");
     }
 

@@ -22,17 +22,7 @@ pub(crate) fn hide(text: &str, ranges: &[Range<usize>]) -> String {
     }
     // A range that cuts a character in two leaves bytes that are no text; they are replaced one for one.
     String::from_utf8(bytes).unwrap_or_else(|error| {
-        error
-            .into_bytes()
-            .iter()
-            .map(|byte| {
-                if byte.is_ascii() {
-                    char::from(*byte)
-                } else {
-                    '*'
-                }
-            })
-            .collect()
+        error.into_bytes().iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '*' }).collect()
     })
 }
 
@@ -53,27 +43,18 @@ pub(crate) fn values(table: &DeTable<'_>, text: &str) -> Vec<Range<usize>> {
 }
 
 /// Keys of a `chap` table that hold no secret.
-const OPEN: [&str; 5] = [
-    "user",
-    "mutual_user",
-    "secret_file",
-    "mutual_secret_file",
-    "algorithms",
-];
+const OPEN: [&str; 5] = ["user", "mutual_user", "secret_file", "mutual_secret_file", "algorithms"];
 
 fn walk(table: &DeTable<'_>, in_chap: bool, found: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         let key = key.get_ref().to_lowercase();
-        let telling =
-            (key.contains("secret") || key.contains("password")) && !key.ends_with("_file");
+        let telling = (key.contains("secret") || key.contains("password")) && !key.ends_with("_file");
         let chap = in_chap || key == "chap";
         let open = OPEN.contains(&key.as_str());
         match value.get_ref() {
             _ if telling => found.push(value.span()),
             DeValue::Table(inner) => walk(inner, chap, found),
-            DeValue::Array(items) => items
-                .iter()
-                .for_each(|item| walk_item(item, chap && !open, found)),
+            DeValue::Array(items) => items.iter().for_each(|item| walk_item(item, chap && !open, found)),
             _ if chap && !open => found.push(value.span()),
             _ => {}
         }
@@ -83,9 +64,7 @@ fn walk(table: &DeTable<'_>, in_chap: bool, found: &mut Vec<Range<usize>>) {
 fn walk_item(item: &Spanned<DeValue<'_>>, in_chap: bool, found: &mut Vec<Range<usize>>) {
     match item.get_ref() {
         DeValue::Table(inner) => walk(inner, in_chap, found),
-        DeValue::Array(items) => items
-            .iter()
-            .for_each(|item| walk_item(item, in_chap, found)),
+        DeValue::Array(items) => items.iter().for_each(|item| walk_item(item, in_chap, found)),
         _ if in_chap => found.push(item.span()),
         _ => {}
     }
@@ -94,14 +73,9 @@ fn walk_item(item: &Spanned<DeValue<'_>>, in_chap: bool, found: &mut Vec<Range<u
 /// Where in the text a word for a secret ends, if there is one that doesn't name a file.
 fn speaks(text: &str) -> Option<usize> {
     let lower = text.to_ascii_lowercase();
-    let ends = ["secret", "secert", "password", "chap"]
-        .iter()
-        .flat_map(|word| {
-            lower
-                .match_indices(word)
-                .map(|(at, word)| at + word.len())
-                .filter(|end| !lower[*end..].starts_with("_file"))
-        });
+    let ends = ["secret", "secert", "password", "chap"].iter().flat_map(|word| {
+        lower.match_indices(word).map(|(at, word)| at + word.len()).filter(|end| !lower[*end..].starts_with("_file"))
+    });
     ends.min()
 }
 
@@ -139,11 +113,7 @@ mod tests {
     #[test]
     fn hidden_text_keeps_its_length_and_lines() {
         assert_eq!(hide("a = 'bcd\né'\n", &[4..12]), "a = ****\n***\n");
-        assert_eq!(
-            hide("é", &[0..1]).chars().count(),
-            2,
-            "half a character is no reason to fail"
-        );
+        assert_eq!(hide("é", &[0..1]).chars().count(), 2, "half a character is no reason to fail");
         assert_eq!(hide("ab", &[1..100]), "a*");
     }
 
@@ -180,10 +150,7 @@ mod tests {
             "secret =\n'hush'",
         ] {
             let shown = hide(text, &lexical(text));
-            assert!(
-                !shown.contains("hush") && !shown.contains("sh\""),
-                "{shown}"
-            );
+            assert!(!shown.contains("hush") && !shown.contains("sh\""), "{shown}");
         }
     }
 
@@ -192,11 +159,6 @@ mod tests {
         let text = "name = 'db1'\n[[access]]\nchap = { user = 'alice', secret = 'x', secret_file = '/etc/f' }\n";
         let table = DeTable::parse(text).unwrap();
         let shown = hide(text, &values(table.get_ref(), text));
-        assert!(
-            shown.contains("'alice'")
-                && shown.contains("'/etc/f'")
-                && shown.contains("secret = ***"),
-            "{shown}"
-        );
+        assert!(shown.contains("'alice'") && shown.contains("'/etc/f'") && shown.contains("secret = ***"), "{shown}");
     }
 }

@@ -9,37 +9,18 @@ pub(crate) fn check_short(name: &str, prefix: &str) -> Result<(), (String, Strin
         let legal: String = name
             .to_lowercase()
             .chars()
-            .map(|c| {
-                if c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(c) {
-                    c
-                } else {
-                    '-'
-                }
-            })
+            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(c) { c } else { '-' })
             .collect();
         let legal = legal.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        if legal.is_empty() {
-            "such as `db1`".to_owned()
-        } else {
-            format!("such as `{legal}`")
-        }
+        if legal.is_empty() { "such as `db1`".to_owned() } else { format!("such as `{legal}`") }
     };
     if name.is_empty() {
-        return Err((
-            "the name is empty".to_owned(),
-            "give it a name, such as `db1`".to_owned(),
-        ));
+        return Err(("the name is empty".to_owned(), "give it a name, such as `db1`".to_owned()));
     }
-    if let Some(wrong) = name
-        .chars()
-        .find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(*c)))
-    {
+    if let Some(wrong) = name.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(*c))) {
         return Err((
             format!("the name has a character that iSCSI names don't have: {wrong:?}"),
-            format!(
-                "use lower-case letters, digits, `-`, `.` and `:`, {}",
-                suggestion()
-            ),
+            format!("use lower-case letters, digits, `-`, `.` and `:`, {}", suggestion()),
         ));
     }
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
@@ -51,9 +32,7 @@ pub(crate) fn check_short(name: &str, prefix: &str) -> Result<(), (String, Strin
     let length = prefix.len() + 1 + name.len();
     if length > MAX_NAME {
         return Err((
-            format!(
-                "`iqn_prefix` and this name make {length} bytes, and an iSCSI name has {MAX_NAME} at most"
-            ),
+            format!("`iqn_prefix` and this name make {length} bytes, and an iSCSI name has {MAX_NAME} at most"),
             format!("shorten it by {} bytes", length - MAX_NAME),
         ));
     }
@@ -72,26 +51,16 @@ pub(crate) fn check_prefix(prefix: &str) -> Result<(), String> {
     if !date_is_right {
         return Err(format!("`{date}` is not a year and a month"));
     }
-    let domain = rest[date.len()..]
-        .trim_start_matches('.')
-        .split(':')
-        .next()
-        .unwrap_or_default();
+    let domain = rest[date.len()..].trim_start_matches('.').split(':').next().unwrap_or_default();
     if !domain.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()) {
         return Err("there is no domain after the month".to_owned());
     }
-    if let Some(wrong) = prefix
-        .chars()
-        .find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(*c)))
+    if let Some(wrong) = prefix.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(*c)))
     {
-        return Err(format!(
-            "it has a character that iSCSI names don't have: {wrong:?}"
-        ));
+        return Err(format!("it has a character that iSCSI names don't have: {wrong:?}"));
     }
     if prefix.ends_with([':', '.', '-']) {
-        return Err(
-            "it ends with a separator; the colon before the volume's name is added".to_owned(),
-        );
+        return Err("it ends with a separator; the colon before the volume's name is added".to_owned());
     }
     if prefix.len() > 180 {
         return Err("it is longer than 180 bytes and leaves no room for names".to_owned());
@@ -105,11 +74,7 @@ mod tests {
 
     #[test]
     fn prefixes_are_told_apart() {
-        for good in [
-            "iqn.2026-01.io.ringlun",
-            "iqn.1997-05.com.amazon",
-            "iqn.2001-04.com.example:storage.disk2",
-        ] {
+        for good in ["iqn.2026-01.io.ringlun", "iqn.1997-05.com.amazon", "iqn.2001-04.com.example:storage.disk2"] {
             assert_eq!(check_prefix(good), Ok(()), "{good}");
         }
         for bad in [
@@ -133,10 +98,7 @@ mod tests {
     #[test]
     fn a_wrong_name_gets_a_legal_one_proposed() {
         let (cause, cure) = check_short("My_Disk", "iqn.2026-01.io.ringlun").unwrap_err();
-        assert!(
-            cause.contains("'M'") && cure.contains("`my-disk`"),
-            "{cause} {cure}"
-        );
+        assert!(cause.contains("'M'") && cure.contains("`my-disk`"), "{cause} {cure}");
         assert!(check_short("db1", "iqn.2026-01.io.ringlun").is_ok());
         assert!(check_short("-db1", "iqn.2026-01.io.ringlun").is_err());
         assert!(check_short(&"a".repeat(210), "iqn.2026-01.io.ringlun").is_err());

@@ -8,25 +8,20 @@ use std::{
     time::Duration,
 };
 
-/// Features of the kernel that can be left unused (`mask_features`), by the names that the reactor reports.
-/// `all` leaves every one of them unused.
+/// What `mask_features` may name: features of the kernel, by the names that the reactor reports, and `all` of them. A
+/// kernel release (`5.19`) is possible too: it leaves unused what that release lacks.
 pub const FEATURES: &[&str] = &[
     "all",
-    "buffer_ring",
-    "coop_taskrun",
-    "defer_taskrun",
-    "fixed_buffers",
-    "fixed_files",
-    "huge_pages",
-    "iowq_workers",
-    "msg_ring",
-    "multishot_receive",
-    "receive_bundle",
-    "registered_ring",
-    "send_bundle",
-    "send_zero_copy",
     "single_issuer",
-    "sync_cancel",
+    "defer_taskrun",
+    "coop_taskrun",
+    "no_sqarray",
+    "registered_files",
+    "registered_buffers",
+    "provided_buffers",
+    "msg_ring",
+    "worker_limits",
+    "worker_affinity",
 ];
 
 /// A whole configuration, checked.
@@ -57,7 +52,7 @@ pub struct Server {
     pub state_dir: PathBuf,
     /// What every target's name begins with, up to and without the colon before the volume's name.
     pub iqn_prefix: String,
-    /// Names out of [`FEATURES`].
+    /// Names out of [`FEATURES`], or kernel releases: what `FeatureMask` of the reactor reads.
     pub mask_features: Vec<String>,
 }
 
@@ -78,10 +73,8 @@ pub struct Limits {
     pub queue_depth: u32,
     /// Memory for the buffers of one core, bytes; never below what [`Pools`] needs.
     pub buffer_memory: u64,
-    /// Requests that one volume may have at its store from one core.
+    /// Requests that one volume may have at its store from one core. Each of them may block a kernel worker.
     pub store_depth: u32,
-    /// Operations of one store that may block a kernel worker at the same time, on one core.
-    pub store_workers: u32,
     /// How long a shutdown waits for commands before it closes connections.
     pub drain_timeout: Duration,
     /// A silent connection is asked with a NOP-In after this; zero: never.
@@ -252,8 +245,7 @@ impl Default for Limits {
             sessions_per_target: 256,
             queue_depth: 128,
             buffer_memory: 128 << 20,
-            store_depth: 256,
-            store_workers: 4,
+            store_depth: 128,
             drain_timeout: Duration::from_secs(30),
             nop_interval: Duration::from_secs(15),
             nop_timeout: Duration::from_secs(30),
@@ -271,10 +263,7 @@ impl Plan {
     /// 127.0.0.1:3260, for anyone on this machine, with its state in `./ringlun-state`. `allowed` are the cores that
     /// this process may use ([`crate::Host::allowed_cores`]).
     pub fn demo(allowed: &[usize]) -> Plan {
-        let limits = Limits {
-            max_connections: 256,
-            ..Limits::default()
-        };
+        let limits = Limits { max_connections: 256, ..Limits::default() };
         let full_name = format!("{DEFAULT_PREFIX}:demo");
         Plan {
             server: Server {
@@ -283,10 +272,7 @@ impl Plan {
                 iqn_prefix: DEFAULT_PREFIX.to_owned(),
                 mask_features: Vec::new(),
             },
-            log: LogSettings {
-                level: None,
-                format: None,
-            },
+            log: LogSettings { level: None, format: None },
             portals: vec![Portal {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, crate::DEFAULT_PORT)),
                 group: 1,
@@ -314,9 +300,7 @@ impl Plan {
     /// The target of this full name. Names are compared without regard to ASCII case (RFC 7143 4.2.7.1: names are
     /// lower-case once prepared).
     pub fn target(&self, name: &str) -> Option<&Target> {
-        self.targets
-            .iter()
-            .find(|target| target.name.eq_ignore_ascii_case(name))
+        self.targets.iter().find(|target| target.name.eq_ignore_ascii_case(name))
     }
 
     /// Who `initiator` at `address` is to the target of this name: open, under a rule, or denied and why. A target that
@@ -339,31 +323,25 @@ impl Plan {
     /// Every algorithm that some rule allows: what the login code has to know at all.
     pub fn chap_algorithms(&self) -> Vec<HashAlgorithm> {
         let used = |a: &HashAlgorithm| {
-            self.targets.iter().flat_map(|t| &t.access).any(|rule| {
-                rule.chap
-                    .as_ref()
-                    .is_some_and(|chap| chap.algorithms.contains(a))
-            })
+            self.targets
+                .iter()
+                .flat_map(|t| &t.access)
+                .any(|rule| rule.chap.as_ref().is_some_and(|chap| chap.algorithms.contains(a)))
         };
         HashAlgorithm::ALL.into_iter().filter(used).collect()
     }
 
     /// Whether every portal is reachable from this machine only.
     pub fn loopback_only(&self) -> bool {
-        self.portals
-            .iter()
-            .all(|portal| portal.address.ip().to_canonical().is_loopback())
+        self.portals.iter().all(|portal| portal.address.ip().to_canonical().is_loopback())
     }
 
     /// Memory of all RAM volumes.
     pub fn ram_volumes(&self) -> Size {
-        let sum = self
-            .volumes
-            .iter()
-            .fold(0u64, |sum, volume| match volume.store {
-                Store::Ram { size } => sum.saturating_add(size),
-                _ => sum,
-            });
+        let sum = self.volumes.iter().fold(0u64, |sum, volume| match volume.store {
+            Store::Ram { size } => sum.saturating_add(size),
+            _ => sum,
+        });
         Size(sum)
     }
 }

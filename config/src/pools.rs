@@ -6,20 +6,20 @@
 //! |---|---|---|
 //! | connections | `max_connections` / cores, rounded up | placement spreads sessions over cores |
 //! | commands | connections x (`queue_depth` + 8) | a session's window, and immediate commands beside it |
-//! | receive buffers | connections, 16 to 128, a power of two | one per connection with bytes in one turn; they go back in the same turn |
+//! | receive buffers | connections, 16 to 128, a power of two | one per connection with bytes in one turn; they go back in the same turn. Where the kernel can't pick them (`provided_buffers` masked) every connection holds one |
 //! | small, at least | connections + 2 x volumes + 16 | an INQUIRY or NOP of each connection moves although the store stalls |
-//! | medium, at least | receive buffers + 2 x volumes + 4 | both edges of a read-modify-write of each store |
+//! | medium, at least | receive buffers + 8 x file and block volumes + 4 | bounce buffers of each store's queue |
 //! | large, at least | volumes + 4 | one burst of each volume |
 //! | at most, of each | commands (+ receive buffers) | a command holds one buffer at a time |
 //! | operations | 3 x connections + the buffers + 64 | receive, send, close; a disk operation owns a buffer; timers, wakes, mailboxes, cancels |
 //! | ring entries | operations, 256 to 4096, a power of two | what one turn publishes; more is published in two |
-//! | completion entries | 2 x operations, up to 65536, a power of two | no completion may overflow |
+//! | completion entries | 2 x operations + 64, up to 65536, a power of two | each may be cancelled, which completes too |
 //! | files | connections + volumes + 16 | registered descriptors |
-//! | kernel workers | `store_workers` x file and block volumes | one stalled file must not starve the others |
+//! | kernel workers | `store_depth` x file and block volumes | one stalled file must not starve the others |
 //!
 //! What `buffer_memory` leaves after the least is dealt out as a quarter to small, a quarter to medium and half to large
 //! buffers; what a class can't use goes to the larger ones. Each buffer costs its payload and 4 KiB of headroom.
-use crate::{Plan, Size, Store};
+use crate::{Plan, Size, Store, Volume};
 use serde::Serialize;
 
 /// Immediate commands (NOP-Out, task management) beside a session's window.
@@ -33,9 +33,7 @@ const LARGE: u64 = 262_144;
 
 /// Memory of so many buffers of each class, bytes, headroom included.
 pub const fn buffer_cost(small: u32, medium: u32, large: u32) -> u64 {
-    small as u64 * (SMALL + HEADROOM)
-        + medium as u64 * (MEDIUM + HEADROOM)
-        + large as u64 * (LARGE + HEADROOM)
+    small as u64 * (SMALL + HEADROOM) + medium as u64 * (MEDIUM + HEADROOM) + large as u64 * (LARGE + HEADROOM)
 }
 
 /// Sizes of one core's pools, but for [`Pools::descriptors`], which is the process's.
@@ -73,34 +71,34 @@ pub struct Pools {
 struct Counts {
     connections: u32,
     volumes: u32,
+    /// Of these the ones on files and devices.
+    files: u32,
     receive_buffers: u32,
+    /// Medium buffers that receives hold.
+    receiving: u32,
 }
 
 impl Counts {
     fn of(plan: &Plan) -> Counts {
-        let cores = u32::try_from(plan.server.cores.len())
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let cores = u32::try_from(plan.server.cores.len()).unwrap_or(u32::MAX).max(1);
         let connections = plan.limits.max_connections.div_ceil(cores).max(1);
-        let volumes = u32::try_from(plan.volumes.len())
-            .unwrap_or(u32::MAX)
-            .min(1 << 20);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).min(1 << 16);
+        let on_file = |volume: &&Volume| matches!(volume.store, Store::File { .. } | Store::Block { .. });
+        let receive_buffers = connections.clamp(16, 128).next_power_of_two();
+        let masked = |name: &String| matches!(name.as_str(), "all" | "provided_buffers");
+        let unprovided = plan.server.mask_features.iter().any(masked);
         Counts {
             connections,
-            volumes,
-            receive_buffers: connections.clamp(16, 128).next_power_of_two(),
+            volumes: count(plan.volumes.len()),
+            files: count(plan.volumes.iter().filter(on_file).count()),
+            receive_buffers,
+            receiving: if unprovided { connections.max(receive_buffers) } else { receive_buffers },
         }
     }
 
     /// Buffers of each class without which somebody could wait for ever.
     fn least(&self) -> [u32; 3] {
-        [
-            self.connections
-                .saturating_add(2 * self.volumes)
-                .saturating_add(16),
-            self.receive_buffers + 2 * self.volumes + 4,
-            self.volumes + 4,
-        ]
+        [self.connections + 2 * self.volumes + 16, self.receiving + 8 * self.files + 4, self.volumes + 4]
     }
 }
 
@@ -114,18 +112,10 @@ impl Pools {
     /// Adds up. A `buffer_memory` below the least counts as the least.
     pub(crate) fn of(plan: &Plan) -> Pools {
         let counts = Counts::of(plan);
-        let Counts {
-            connections,
-            volumes,
-            receive_buffers,
-        } = counts;
-        let commands =
-            connections.saturating_mul(plan.limits.queue_depth.saturating_add(IMMEDIATE));
+        let Counts { connections, volumes, receive_buffers, .. } = counts;
+        let commands = connections.saturating_mul(plan.limits.queue_depth.saturating_add(IMMEDIATE));
         let [mut small, mut medium, mut large] = counts.least();
-        let mut rest = plan
-            .limits
-            .buffer_memory
-            .saturating_sub(buffer_cost(small, medium, large));
+        let mut rest = plan.limits.buffer_memory.saturating_sub(buffer_cost(small, medium, large));
         let (for_small, for_medium) = (rest / 4, rest / 4);
         let mut deal = |share: u64, count: &mut u32, most: u32, payload: u64| {
             let cost = payload + HEADROOM;
@@ -135,12 +125,7 @@ impl Pools {
             rest
         };
         deal(for_small, &mut small, commands, SMALL);
-        let left = deal(
-            for_medium,
-            &mut medium,
-            commands.saturating_add(receive_buffers),
-            MEDIUM,
-        );
+        let left = deal(for_medium, &mut medium, commands.saturating_add(counts.receiving), MEDIUM);
         deal(left, &mut large, commands, LARGE);
 
         let operations = connections
@@ -150,12 +135,6 @@ impl Pools {
             .saturating_add(large)
             .saturating_add(64)
             .min(1 << 20);
-        let blocking = plan
-            .volumes
-            .iter()
-            .filter(|v| matches!(v.store, Store::File { .. } | Store::Block { .. }))
-            .count();
-        let blocking = u32::try_from(blocking).unwrap_or(u32::MAX);
         Pools {
             connections,
             commands,
@@ -165,16 +144,9 @@ impl Pools {
             receive_buffers,
             operations,
             ring_entries: operations.clamp(256, 4096).next_power_of_two(),
-            completion_entries: operations
-                .saturating_mul(2)
-                .clamp(512, 65_536)
-                .next_power_of_two(),
+            completion_entries: operations.saturating_mul(2).clamp(512, 65_536).next_power_of_two(),
             files: connections.saturating_add(volumes).saturating_add(16),
-            kernel_workers: plan
-                .limits
-                .store_workers
-                .saturating_mul(blocking)
-                .clamp(2, 1024),
+            kernel_workers: plan.limits.store_depth.saturating_mul(counts.files).clamp(4, 1 << 15),
             buffer_bytes: buffer_cost(small, medium, large),
             descriptors: u64::from(plan.limits.max_connections)
                 + u64::from(plan.limits.max_half_open_logins)
@@ -206,10 +178,7 @@ mod tests {
         for mib in [32u64, 64, 128, 1024, 65536] {
             let pools = demo(|plan| plan.limits.buffer_memory = mib << 20);
             assert!(pools.buffer_bytes <= mib << 20, "{mib} MiB: {pools:?}");
-            assert_eq!(
-                pools.buffer_bytes,
-                buffer_cost(pools.small, pools.medium, pools.large)
-            );
+            assert_eq!(pools.buffer_bytes, buffer_cost(pools.small, pools.medium, pools.large));
         }
     }
 
@@ -234,14 +203,8 @@ mod tests {
     #[test]
     fn the_least_holds_even_if_the_plan_gives_nothing() {
         let pools = demo(|plan| plan.limits.buffer_memory = 0);
-        assert_eq!(
-            (pools.small, pools.medium, pools.large),
-            (256 + 2 + 16, 128 + 2 + 4, 5)
-        );
-        assert_eq!(
-            pools.buffer_bytes,
-            Pools::least_memory(&Plan::demo(&[0, 1]))
-        );
+        assert_eq!((pools.small, pools.medium, pools.large), (256 + 2 + 16, 128 + 4, 5));
+        assert_eq!(pools.buffer_bytes, Pools::least_memory(&Plan::demo(&[0, 1])));
     }
 
     #[test]
@@ -258,11 +221,7 @@ mod tests {
     fn rings_are_powers_of_two_that_the_kernel_takes() {
         for connections in [1, 100, 65_536, 1 << 20] {
             let pools = demo(|plan| plan.limits.max_connections = connections);
-            for entries in [
-                pools.ring_entries,
-                pools.completion_entries,
-                pools.receive_buffers,
-            ] {
+            for entries in [pools.ring_entries, pools.completion_entries, pools.receive_buffers] {
                 assert!(entries.is_power_of_two() && entries <= 65_536, "{pools:?}");
             }
             assert!(pools.ring_entries <= 32_768);

@@ -1,8 +1,7 @@
 //! What is wrong with a configuration: where, what, and what would be right.
 use crate::mask;
 use miette::{
-    Diagnostic, LabeledSpan, MietteError, MietteSpanContents, Severity, SourceCode, SourceSpan,
-    SpanContents,
+    Diagnostic, LabeledSpan, MietteError, MietteSpanContents, Severity, SourceCode, SourceSpan, SpanContents,
 };
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -87,14 +86,7 @@ impl Problem {
 
     /// About a file as a whole.
     pub(crate) fn of_file(file: &str, cause: String, cure: String) -> Problem {
-        Problem {
-            severity: Severity::Error,
-            file: file.to_owned(),
-            place: None,
-            key: String::new(),
-            cause,
-            cure,
-        }
+        Problem { severity: Severity::Error, file: file.to_owned(), place: None, key: String::new(), cause, cure }
     }
 }
 
@@ -126,18 +118,13 @@ impl Diagnostic for Problem {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.place
-            .as_ref()
-            .map(|place| &*place.source as &dyn SourceCode)
+        self.place.as_ref().map(|place| &*place.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let place = self.place.as_ref()?;
         let label = if self.is_warning() { "this" } else { "here" };
-        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(
-            Some(label.to_owned()),
-            place.span.clone(),
-        ))))
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some(label.to_owned()), place.span.clone()))))
     }
 }
 
@@ -150,10 +137,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(file: &str, problems: Vec<Problem>) -> Report {
-        Report {
-            file: file.to_owned(),
-            problems,
-        }
+        Report { file: file.to_owned(), problems }
     }
 
     /// In the order of the file.
@@ -181,11 +165,7 @@ impl std::error::Error for Report {}
 
 impl Diagnostic for Report {
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        Some(Box::new(
-            self.problems
-                .iter()
-                .map(|problem| problem as &dyn Diagnostic),
-        ))
+        Some(Box::new(self.problems.iter().map(|problem| problem as &dyn Diagnostic)))
     }
 }
 
@@ -199,19 +179,11 @@ pub(crate) struct Finding {
 }
 
 /// Gives findings their places in the text, from which the ranges in `secrets` are hidden; in the order of the text.
-pub(crate) fn place(
-    file: &str,
-    text: &str,
-    secrets: &[Range<usize>],
-    mut findings: Vec<Finding>,
-) -> Vec<Problem> {
+pub(crate) fn place(file: &str, text: &str, secrets: &[Range<usize>], mut findings: Vec<Finding>) -> Vec<Problem> {
     if findings.is_empty() {
         return Vec::new();
     }
-    let masked = Arc::new(Masked {
-        file: file.to_owned(),
-        text: mask::hide(text, secrets),
-    });
+    let masked = Arc::new(Masked { file: file.to_owned(), text: mask::hide(text, secrets) });
     findings.sort_by_key(|finding| (finding.span.start, finding.span.end));
     let problem = |finding: Finding| {
         let span = clip(&masked.text, finding.span);

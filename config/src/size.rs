@@ -7,14 +7,8 @@ use std::{fmt, str::FromStr};
 #[serde(transparent)]
 pub struct Size(pub u64);
 
-const UNITS: [(&str, u64); 6] = [
-    ("PiB", 1 << 50),
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const UNITS: [(&str, u64); 6] =
+    [("PiB", 1 << 50), ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl Size {
     /// The number of bytes.
@@ -47,9 +41,7 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Size, SizeError> {
         let text = text.trim();
-        let end = text
-            .find(|c: char| !c.is_ascii_digit() && c != '_')
-            .unwrap_or(text.len());
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
         let (digits, unit) = text.split_at(end);
         let digits: String = digits.chars().filter(|c| *c != '_').collect();
         if digits.is_empty() {
@@ -62,10 +54,7 @@ impl FromStr for Size {
             match UNITS.iter().find(|(name, _)| *name == unit) {
                 Some((_, factor)) => *factor,
                 None => {
-                    return Err(SizeError::Unit {
-                        unit: unit.to_owned(),
-                        nearest: nearest_unit(unit),
-                    });
+                    return Err(SizeError::Unit { unit: unit.to_owned(), nearest: nearest_unit(unit) });
                 }
             }
         };
@@ -92,9 +81,7 @@ fn nearest_unit(unit: &str) -> &'static str {
 impl fmt::Display for Size {
     /// The largest unit that leaves no fraction; sizes above 10 MiB that fit none are shown to a tenth of a MiB.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS
-            .iter()
-            .find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        let exact = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
         let text = match exact {
             Some((unit, factor)) if *factor > 1024 || self.0 < 10 << 20 => {
                 format!("{} {unit}", self.0 / factor)
@@ -126,37 +113,21 @@ mod tests {
 
     #[test]
     fn other_units_are_refused_with_the_one_that_is_meant() {
-        for (text, nearest) in [
-            ("10GB", "GiB"),
-            ("1g", "GiB"),
-            ("5 mb", "MiB"),
-            ("1Tib", "TiB"),
-            ("2kB", "KiB"),
-        ] {
-            assert!(
-                matches!(text.parse::<Size>(), Err(SizeError::Unit { nearest: n, .. }) if n == nearest),
-                "{text}"
-            );
+        for (text, nearest) in [("10GB", "GiB"), ("1g", "GiB"), ("5 mb", "MiB"), ("1Tib", "TiB"), ("2kB", "KiB")] {
+            assert!(matches!(text.parse::<Size>(), Err(SizeError::Unit { nearest: n, .. }) if n == nearest), "{text}");
         }
         assert_eq!("".parse::<Size>(), Err(SizeError::Number));
         assert_eq!("GiB".parse::<Size>(), Err(SizeError::Number));
         assert_eq!("-1".parse::<Size>(), Err(SizeError::Number));
         assert_eq!("99999999TiB".parse::<Size>(), Err(SizeError::TooLarge));
-        assert_eq!(
-            "99999999999999999999".parse::<Size>(),
-            Err(SizeError::TooLarge)
-        );
+        assert_eq!("99999999999999999999".parse::<Size>(), Err(SizeError::TooLarge));
     }
 
     #[test]
     fn sizes_are_shown_in_the_largest_whole_unit() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (512, "512 B"),
-            (10 << 30, "10 GiB"),
-            (65536, "64 KiB"),
-            ((10 << 20) + 4096, "10.0 MiB"),
-        ] {
+        for (bytes, text) in
+            [(0, "0 B"), (512, "512 B"), (10 << 30, "10 GiB"), (65536, "64 KiB"), ((10 << 20) + 4096, "10.0 MiB")]
+        {
             assert_eq!(Size(bytes).to_string(), text);
         }
     }

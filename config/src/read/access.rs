@@ -10,15 +10,8 @@ use std::net::IpAddr;
 use toml::de::DeValue;
 
 pub(super) const ACCESS_KEYS: &[&str] = &["initiator", "addresses", "chap"];
-const CHAP_KEYS: &[&str] = &[
-    "user",
-    "secret",
-    "secret_file",
-    "mutual_user",
-    "mutual_secret",
-    "mutual_secret_file",
-    "algorithms",
-];
+const CHAP_KEYS: &[&str] =
+    &["user", "secret", "secret_file", "mutual_user", "mutual_secret", "mutual_secret_file", "algorithms"];
 
 /// Least length of a secret, bytes (RFC 7143 9.2.1: 96 bits).
 const MIN_SECRET: usize = 12;
@@ -32,31 +25,17 @@ impl Reader<'_> {
             let key = section.full("initiator");
             let initiator = self.initiator(&mut section);
             let addresses = self.addresses(&mut section);
-            let chap = section
-                .take("chap")
-                .and_then(|at| self.chap(at, initiator.as_ref(), target));
+            let chap = section.take("chap").and_then(|at| self.chap(at, initiator.as_ref(), target));
             section.finish(&mut self.out);
             let Some(initiator) = initiator else { continue };
             let hidden = |other: &&AccessRule| {
-                other.initiator == initiator
-                    && (other.addresses.is_empty() || other.addresses == addresses)
+                other.initiator == initiator && (other.addresses.is_empty() || other.addresses == addresses)
             };
             if rules.iter().any(|rule| hidden(&rule)) {
-                let cause = format!(
-                    "an entry above is for `{initiator}` already, and this one would never be used"
-                );
-                self.out.error(
-                    span,
-                    &key,
-                    cause,
-                    "make one entry of them, or give them different `addresses`",
-                );
+                let cause = format!("an entry above is for `{initiator}` already, and this one would never be used");
+                self.out.error(span, &key, cause, "make one entry of them, or give them different `addresses`");
             }
-            rules.push(AccessRule {
-                initiator,
-                addresses,
-                chap,
-            });
+            rules.push(AccessRule { initiator, addresses, chap });
         }
         rules
     }
@@ -85,14 +64,8 @@ impl Reader<'_> {
         let items = section.array("addresses", "addresses = [\"10.0.0.0/8\"]", &mut self.out);
         if given && items.is_empty() && self.out.errors.len() == before {
             // Taken at its word this would admit nobody, and as a default everybody.
-            let cure =
-                "name networks, such as [\"10.0.0.0/8\"], or leave the key out for any address";
-            self.out.error(
-                span,
-                &section.full("addresses"),
-                "the list of addresses is empty",
-                cure,
-            );
+            let cure = "name networks, such as [\"10.0.0.0/8\"], or leave the key out for any address";
+            self.out.error(span, &section.full("addresses"), "the list of addresses is empty", cure);
         }
         for at in items {
             let Some(at) = section::string(at, "\"10.0.0.0/8\"", &mut self.out) else {
@@ -106,67 +79,42 @@ impl Reader<'_> {
         networks
     }
 
-    fn chap(
-        &mut self,
-        at: At<DeValue<'_>>,
-        initiator: Option<&InitiatorPattern>,
-        target: &str,
-    ) -> Option<Chap> {
+    fn chap(&mut self, at: At<DeValue<'_>>, initiator: Option<&InitiatorPattern>, target: &str) -> Option<Chap> {
         let example = "chap = { user = \"alice\", secret_file = \"/etc/ringlun/alice.secret\" }";
         let mut section = Section::of(at, CHAP_KEYS, example, &mut self.out)?;
         let span = section.span.clone();
         let user_span = section.span_of("user");
         let user = self.user(&mut section, "user");
-        let user = user.unwrap_or_else(|| {
-            initiator
-                .filter(|i| i.is_exact())
-                .map(|i| i.as_str().to_owned())
-        });
+        let user = user.unwrap_or_else(|| initiator.filter(|i| i.is_exact()).map(|i| i.as_str().to_owned()));
         if user.is_none() && initiator.is_some() {
             let cause = "a pattern is no user name, and there is no `user`";
-            self.out.error(
-                user_span,
-                &section.full("user"),
-                cause,
-                "add user = \"alice\"",
-            );
+            self.out.error(user_span, &section.full("user"), cause, "add user = \"alice\"");
         }
         let secret_given = section.has("secret") || section.has("secret_file");
         let secret = self.secret(&mut section, "secret", "secret_file");
         if !secret_given {
             let cure = "add secret_file = \"...\" or secret = \"...\" with at least 12 bytes";
-            self.out
-                .error(span, &section.full("secret"), "CHAP has no secret", cure);
+            self.out.error(span, &section.full("secret"), "CHAP has no secret", cure);
         }
-        let (mutual_user_given, mutual_user_span) =
-            (section.has("mutual_user"), section.span_of("mutual_user"));
+        let (mutual_user_given, mutual_user_span) = (section.has("mutual_user"), section.span_of("mutual_user"));
         let mutual_user = self.user(&mut section, "mutual_user");
         let mutual_given = section.has("mutual_secret") || section.has("mutual_secret_file");
         let mutual_secret = self.secret(&mut section, "mutual_secret", "mutual_secret_file");
         if mutual_user_given && !mutual_given {
             let cause = "`mutual_user` is without a `mutual_secret`";
             let cure = "add mutual_secret or mutual_secret_file, or take `mutual_user` away";
-            self.out
-                .error(mutual_user_span, &section.full("mutual_user"), cause, cure);
+            self.out.error(mutual_user_span, &section.full("mutual_user"), cause, cure);
         }
         if let (Some(secret), Some(mutual)) = (&secret, &mutual_secret)
             && secret.value == mutual.value
         {
             let cure = "give the target a secret of its own (RFC 7143 9.2.1)";
-            self.out.error(
-                mutual.span.clone(),
-                &mutual.key,
-                "both secrets are equal",
-                cure,
-            );
+            self.out.error(mutual.span.clone(), &mutual.key, "both secrets are equal", cure);
         }
         let algorithms = self.algorithms(&mut section);
         section.finish(&mut self.out);
         Some(Chap {
-            initiator: Credentials {
-                user: user?,
-                secret: secret?.value,
-            },
+            initiator: Credentials { user: user?, secret: secret?.value },
             target: mutual_secret.map(|secret| Credentials {
                 user: mutual_user.flatten().unwrap_or_else(|| target.to_owned()),
                 secret: secret.value,
@@ -184,47 +132,24 @@ impl Reader<'_> {
             return Some(Some(String::new()));
         };
         if at.value.is_empty() || at.value.len() > 255 || at.value.contains('\0') {
-            self.out.error(
-                at.span,
-                &at.key,
-                "this is no user name",
-                "use 1 to 255 bytes",
-            );
+            self.out.error(at.span, &at.key, "this is no user name", "use 1 to 255 bytes");
         }
         Some(Some(at.value.into_owned()))
     }
 
     /// A secret from the file itself or from a file of its own. Nothing of it gets into a message.
-    fn secret(
-        &mut self,
-        section: &mut Section<'_>,
-        key: &str,
-        file_key: &str,
-    ) -> Option<At<Secret>> {
+    fn secret(&mut self, section: &mut Section<'_>, key: &str, file_key: &str) -> Option<At<Secret>> {
         if section.has(key) && section.has(file_key) {
             let cure = "keep one of them";
             let cause = format!("there are both `{key}` and `{file_key}`");
-            self.out.error(
-                section.span_of(file_key),
-                &section.full(file_key),
-                cause,
-                cure,
-            );
+            self.out.error(section.span_of(file_key), &section.full(file_key), cause, cure);
         }
-        let from_file = section.string(
-            file_key,
-            &format!("{file_key} = \"/etc/ringlun/alice.secret\""),
-            &mut self.out,
-        );
+        let from_file = section.string(file_key, &format!("{file_key} = \"/etc/ringlun/alice.secret\""), &mut self.out);
         let found = match section.string(key, &format!("{key} = \"...\""), &mut self.out) {
             Some(at) => {
                 self.secret_in_file.get_or_insert(at.span.clone());
                 // An owned string has been made by the parser because of an escape: the secret takes it over.
-                Some(At {
-                    value: Secret::new(at.value.into_owned().into_bytes()),
-                    key: at.key,
-                    span: at.span,
-                })
+                Some(At { value: Secret::new(at.value.into_owned().into_bytes()), key: at.key, span: at.span })
             }
             None => from_file.and_then(|at| self.secret_file(at)),
         }?;
@@ -245,29 +170,15 @@ impl Reader<'_> {
             Ok((bytes, readable_by_others)) => {
                 if readable_by_others {
                     let cause = format!("others can read {shown}, and it holds a secret");
-                    self.out.warn(
-                        at.span.clone(),
-                        &at.key,
-                        cause,
-                        format!("chmod o-r {shown}"),
-                    );
+                    self.out.warn(at.span.clone(), &at.key, cause, format!("chmod o-r {shown}"));
                 }
                 let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                Some(At {
-                    value: Secret::new(line.to_vec()),
-                    key: at.key,
-                    span: at.span,
-                })
+                Some(At { value: Secret::new(line.to_vec()), key: at.key, span: at.span })
             }
             Err(error) => {
                 let cure = "name a file that this user may read and that holds the secret and nothing else";
-                self.out.error(
-                    at.span,
-                    &at.key,
-                    format!("{shown} can't be read: {error}"),
-                    cure,
-                );
+                self.out.error(at.span, &at.key, format!("{shown} can't be read: {error}"), cure);
                 None
             }
         }
@@ -278,25 +189,13 @@ impl Reader<'_> {
         let names = HashAlgorithm::ALL.map(HashAlgorithm::name);
         let before = self.out.errors.len();
         let mut algorithms = Vec::new();
-        for at in section.array(
-            "algorithms",
-            "algorithms = [\"SHA3-256\", \"SHA-256\"]",
-            &mut self.out,
-        ) {
+        for at in section.array("algorithms", "algorithms = [\"SHA3-256\", \"SHA-256\"]", &mut self.out) {
             let Some(at) = section::string(at, "\"SHA-256\"", &mut self.out) else {
                 continue;
             };
-            match HashAlgorithm::ALL
-                .into_iter()
-                .find(|known| known.name() == at.value)
-            {
+            match HashAlgorithm::ALL.into_iter().find(|known| known.name() == at.value) {
                 Some(known) if algorithms.contains(&known) => {
-                    self.out.error(
-                        at.span,
-                        &at.key,
-                        format!("`{known}` is named twice"),
-                        "name each algorithm once",
-                    );
+                    self.out.error(at.span, &at.key, format!("`{known}` is named twice"), "name each algorithm once");
                 }
                 Some(known) => algorithms.push(known),
                 None => unknown_word(at, "CHAP algorithm", &names, &mut self.out),
@@ -304,18 +203,9 @@ impl Reader<'_> {
         }
         if given && algorithms.is_empty() && self.out.errors.len() == before {
             let cure = "name at least one, or leave the key out";
-            self.out.error(
-                span,
-                &section.full("algorithms"),
-                "no algorithm is allowed",
-                cure,
-            );
+            self.out.error(span, &section.full("algorithms"), "no algorithm is allowed", cure);
         }
-        if algorithms.is_empty() {
-            HashAlgorithm::ALL.to_vec()
-        } else {
-            algorithms
-        }
+        if algorithms.is_empty() { HashAlgorithm::ALL.to_vec() } else { algorithms }
     }
 }
 
@@ -329,19 +219,12 @@ fn network(text: &str) -> Result<IpNet, (String, String)> {
         Ok(network) if network.network() == network.addr() => Ok(network),
         Ok(network) => Err((
             format!("{network} has bits behind its /{}", network.prefix_len()),
-            format!(
-                "write \"{}\", or \"{}\" for that one address",
-                network.trunc(),
-                network.addr()
-            ),
+            format!("write \"{}\", or \"{}\" for that one address", network.trunc(), network.addr()),
         )),
         Err(_) => match text.split_once('/') {
             Some((address, length)) if address.parse::<IpAddr>().is_ok() => {
                 let most = if address.contains(':') { 128 } else { 32 };
-                Err((
-                    format!("`/{length}` is no prefix length"),
-                    format!("it has to be from /0 to /{most}"),
-                ))
+                Err((format!("`/{length}` is no prefix length"), format!("it has to be from /0 to /{most}")))
             }
             _ => Err((format!("`{text}` is no network"), form)),
         },
@@ -362,18 +245,8 @@ mod tests {
         ] {
             assert_eq!(network(text).unwrap().to_string(), shown);
         }
-        assert!(
-            network("10.0.0.1/8")
-                .unwrap_err()
-                .1
-                .contains("\"10.0.0.0/8\"")
-        );
-        assert!(
-            network("10.0.0.0/40")
-                .unwrap_err()
-                .0
-                .contains("prefix length")
-        );
+        assert!(network("10.0.0.1/8").unwrap_err().1.contains("\"10.0.0.0/8\""));
+        assert!(network("10.0.0.0/40").unwrap_err().0.contains("prefix length"));
         assert!(network("lan").is_err());
     }
 }

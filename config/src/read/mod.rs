@@ -36,34 +36,16 @@ pub struct Loaded {
 /// Reads and checks a file. Relative paths in it are relative to its folder. Err: every mistake in it.
 pub fn load(file: &Path) -> Result<Loaded, Report> {
     let shown = file.display().to_string();
-    let fail = |cause: String, cure: &str| {
-        Report::new(
-            &shown,
-            vec![Problem::of_file(&shown, cause, cure.to_owned())],
-        )
-    };
+    let fail = |cause: String, cure: &str| Report::new(&shown, vec![Problem::of_file(&shown, cause, cure.to_owned())]);
     let (text, mode) = read_text(file).map_err(|error| {
-        fail(
-            format!("the file can't be read: {error}"),
-            "name a TOML file that this user may read",
-        )
+        fail(format!("the file can't be read: {error}"), "name a TOML file that this user may read")
     })?;
     match std::str::from_utf8(&text) {
-        Ok(text) => read(
-            &Source {
-                file,
-                text,
-                readable_by_others: mode & 0o004 != 0,
-            },
-            &System,
-        ),
+        Ok(text) => read(&Source { file, text, readable_by_others: mode & 0o004 != 0 }, &System),
         Err(error) => {
             let before = &text[..error.valid_up_to()];
             let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(fail(
-                format!("line {line} has bytes that are no UTF-8 text"),
-                "save the file as UTF-8",
-            ))
+            Err(fail(format!("line {line} has bytes that are no UTF-8 text"), "save the file as UTF-8"))
         }
     }
 }
@@ -87,14 +69,7 @@ fn read_text(file: &Path) -> std::io::Result<(Zeroizing<Vec<u8>>, u32)> {
 /// wiped afterwards.
 pub fn parse(file: &Path, text: String, host: &dyn Host) -> Result<Loaded, Report> {
     let text = Zeroizing::new(text);
-    read(
-        &Source {
-            file,
-            text: &text,
-            readable_by_others: false,
-        },
-        host,
-    )
+    read(&Source { file, text: &text, readable_by_others: false }, host)
 }
 
 /// What a plan is made from.
@@ -125,9 +100,7 @@ fn read(source: &Source<'_>, host: &dyn Host) -> Result<Loaded, Report> {
     let (table, syntax) = DeTable::parse_recoverable(source.text);
     if !syntax.is_empty() {
         // One mistake of form makes others up: the first is the one to mend.
-        let first = syntax
-            .into_iter()
-            .min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start));
+        let first = syntax.into_iter().min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start));
         let finding = first.map(|error| Finding {
             severity: Severity::Error,
             span: error.span().unwrap_or(source.text.len()..source.text.len()),
@@ -136,60 +109,30 @@ fn read(source: &Source<'_>, host: &dyn Host) -> Result<Loaded, Report> {
             cure: "mend this first; the rest of the file has not been checked".to_owned(),
         });
         let findings = finding.into_iter().collect();
-        return Err(Report::new(
-            &shown,
-            place(&shown, source.text, &mask::lexical(source.text), findings),
-        ));
+        return Err(Report::new(&shown, place(&shown, source.text, &mask::lexical(source.text), findings)));
     }
     let secrets = mask::values(table.get_ref(), source.text);
     let folder = source.file.parent().unwrap_or(Path::new(""));
-    let mut reader = Reader {
-        host,
-        folder,
-        out: Findings::default(),
-        secret_in_file: None,
-    };
+    let mut reader = Reader { host, folder, out: Findings::default(), secret_in_file: None };
     let span = 0..0;
-    let root = Section::new(
-        String::new(),
-        span,
-        table.into_inner(),
-        &["server", "portal", "volume", "target"],
-    );
+    let root = Section::new(String::new(), span, table.into_inner(), &["server", "portal", "volume", "target"]);
     let plan = reader.plan(root);
-    if let Some(span) = reader
-        .secret_in_file
-        .clone()
-        .filter(|_| source.readable_by_others)
-    {
+    if let Some(span) = reader.secret_in_file.clone().filter(|_| source.readable_by_others) {
         let cure = format!("chmod o-r {shown}, or use `secret_file`");
-        reader.out.warn(
-            span,
-            "",
-            "others can read this file, and it holds secrets",
-            cure,
-        );
+        reader.out.warn(span, "", "others can read this file, and it holds secrets", cure);
     }
     let Findings { errors, warnings } = reader.out;
     if errors.is_empty() {
-        Ok(Loaded {
-            plan,
-            warnings: place(&shown, source.text, &secrets, warnings),
-        })
+        Ok(Loaded { plan, warnings: place(&shown, source.text, &secrets, warnings) })
     } else {
-        Err(Report::new(
-            &shown,
-            place(&shown, source.text, &secrets, errors),
-        ))
+        Err(Report::new(&shown, place(&shown, source.text, &secrets, errors)))
     }
 }
 
 impl Reader<'_> {
     /// Goes on after a mistake with a default, so that every mistake is found; the plan is good if none was.
     fn plan(&mut self, mut root: Section<'_>) -> Plan {
-        let general = root
-            .take("server")
-            .and_then(|at| Section::of(at, server::KEYS, "[server]", &mut self.out));
+        let general = root.take("server").and_then(|at| Section::of(at, server::KEYS, "[server]", &mut self.out));
         let mut general = self.server(general);
         let portals = root.tables("portal", server::PORTAL_KEYS, &mut self.out);
         let portals = self.portals(portals);
@@ -249,32 +192,17 @@ impl Reader<'_> {
             );
         }
         if !plan.loopback_only() {
-            for (target, span) in plan
-                .targets
-                .iter()
-                .zip(&spans.targets)
-                .filter(|(target, _)| target.access.is_empty())
+            for (target, span) in plan.targets.iter().zip(&spans.targets).filter(|(target, _)| target.access.is_empty())
             {
-                let cause = format!(
-                    "anyone who reaches a portal can read and write {}",
-                    target.name
-                );
+                let cause = format!("anyone who reaches a portal can read and write {}", target.name);
                 let cure = "add an access entry with `initiator`, `addresses` or `chap`, or listen on 127.0.0.1 only";
                 self.out.warn(span.clone(), "", cause, cure);
             }
         }
         let ram = |(volume, _): &(&crate::Volume, _)| matches!(volume.store, Store::Ram { .. });
         for (volume, span) in plan.volumes.iter().zip(&spans.volumes).filter(ram) {
-            let cause = format!(
-                "volume `{}` is memory: what is written is gone when the process ends",
-                volume.name
-            );
-            self.out.warn(
-                span.clone(),
-                "",
-                cause,
-                "use a store of kind \"file\" or \"block\" for data that matters",
-            );
+            let cause = format!("volume `{}` is memory: what is written is gone when the process ends", volume.name);
+            self.out.warn(span.clone(), "", cause, "use a store of kind \"file\" or \"block\" for data that matters");
         }
         let wanted = plan.ram_volumes().bytes();
         if let (Some(memory), Some(span)) = (self.host.memory(), spans.volumes.first())
@@ -285,8 +213,7 @@ impl Reader<'_> {
                 crate::Size(wanted),
                 crate::Size(memory >> 20 << 20)
             );
-            self.out
-                .warn(span.clone(), "", cause, "make them smaller, or use files");
+            self.out.warn(span.clone(), "", cause, "make them smaller, or use files");
         }
     }
 }

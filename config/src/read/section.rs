@@ -15,37 +15,17 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub fn error(
-        &mut self,
-        span: Range<usize>,
-        key: &str,
-        cause: impl Display,
-        cure: impl Display,
-    ) {
-        self.errors
-            .push(finding(Severity::Error, span, key, cause, cure));
+    pub fn error(&mut self, span: Range<usize>, key: &str, cause: impl Display, cure: impl Display) {
+        self.errors.push(finding(Severity::Error, span, key, cause, cure));
     }
 
     pub fn warn(&mut self, span: Range<usize>, key: &str, cause: impl Display, cure: impl Display) {
-        self.warnings
-            .push(finding(Severity::Warning, span, key, cause, cure));
+        self.warnings.push(finding(Severity::Warning, span, key, cause, cure));
     }
 }
 
-fn finding(
-    severity: Severity,
-    span: Range<usize>,
-    key: &str,
-    cause: impl Display,
-    cure: impl Display,
-) -> Finding {
-    Finding {
-        severity,
-        span,
-        key: key.to_owned(),
-        cause: cause.to_string(),
-        cure: cure.to_string(),
-    }
+fn finding(severity: Severity, span: Range<usize>, key: &str, cause: impl Display, cure: impl Display) -> Finding {
+    Finding { severity, span, key: key.to_owned(), cause: cause.to_string(), cure: cure.to_string() }
 }
 
 /// A value with its key's full name and the place of the value.
@@ -57,11 +37,7 @@ pub(super) struct At<T> {
 
 impl<T> At<T> {
     fn map<U>(self, map: impl FnOnce(T) -> U) -> At<U> {
-        At {
-            value: map(self.value),
-            key: self.key,
-            span: self.span,
-        }
+        At { value: map(self.value), key: self.key, span: self.span }
     }
 }
 
@@ -76,18 +52,8 @@ pub(super) struct Section<'i> {
 }
 
 impl<'i> Section<'i> {
-    pub fn new(
-        name: String,
-        span: Range<usize>,
-        table: DeTable<'i>,
-        known: &'static [&'static str],
-    ) -> Section<'i> {
-        Section {
-            name,
-            span,
-            entries: table.into_iter().collect(),
-            known,
-        }
+    pub fn new(name: String, span: Range<usize>, table: DeTable<'i>, known: &'static [&'static str]) -> Section<'i> {
+        Section { name, span, entries: table.into_iter().collect(), known }
     }
 
     /// Of a value that has to be a table. None: it isn't, and that is reported.
@@ -108,26 +74,15 @@ impl<'i> Section<'i> {
 
     /// The full name of a key.
     pub fn full(&self, key: &str) -> String {
-        if self.name.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.name)
-        }
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
     /// Takes a key's value, whatever it is.
     pub fn take(&mut self, key: &str) -> Option<At<DeValue<'i>>> {
         debug_assert!(self.known.contains(&key), "{key}");
-        let at = self
-            .entries
-            .iter()
-            .position(|(name, _)| name.get_ref() == key)?;
+        let at = self.entries.iter().position(|(name, _)| name.get_ref() == key)?;
         let (_, value) = self.entries.remove(at);
-        Some(At {
-            key: self.full(key),
-            span: value.span(),
-            value: value.into_inner(),
-        })
+        Some(At { key: self.full(key), span: value.span(), value: value.into_inner() })
     }
 
     /// Where the key is, or the table if it isn't there.
@@ -141,12 +96,7 @@ impl<'i> Section<'i> {
         self.entries.iter().any(|(name, _)| name.get_ref() == key)
     }
 
-    pub fn string(
-        &mut self,
-        key: &str,
-        example: &str,
-        out: &mut Findings,
-    ) -> Option<At<Cow<'i, str>>> {
+    pub fn string(&mut self, key: &str, example: &str, out: &mut Findings) -> Option<At<Cow<'i, str>>> {
         let at = self.take(key)?;
         string(at, example, out)
     }
@@ -158,46 +108,24 @@ impl<'i> Section<'i> {
         match at.value {
             DeValue::Boolean(value) => value,
             other => {
-                wrong_type(
-                    &at.key,
-                    at.span,
-                    &other,
-                    "true or false",
-                    &format!("{key} = {}", !default),
-                    out,
-                );
+                wrong_type(&at.key, at.span, &other, "true or false", &format!("{key} = {}", !default), out);
                 default
             }
         }
     }
 
     /// A whole number within bounds.
-    pub fn integer(
-        &mut self,
-        key: &str,
-        bounds: Range<u64>,
-        example: u64,
-        out: &mut Findings,
-    ) -> Option<At<u64>> {
+    pub fn integer(&mut self, key: &str, bounds: Range<u64>, example: u64, out: &mut Findings) -> Option<At<u64>> {
         let at = self.take(key)?;
         let example = format!("{key} = {example}");
         integer(at, bounds, &example, out)
     }
 
     /// A limit: its default if it is absent or wrong. `bounds` are inclusive.
-    pub fn limit(
-        &mut self,
-        key: &str,
-        low: u32,
-        high: u32,
-        default: u32,
-        out: &mut Findings,
-    ) -> u32 {
+    pub fn limit(&mut self, key: &str, low: u32, high: u32, default: u32, out: &mut Findings) -> u32 {
         let bounds = u64::from(low)..u64::from(high) + 1;
         let found = self.integer(key, bounds, u64::from(default), out);
-        found
-            .and_then(|at| u32::try_from(at.value).ok())
-            .unwrap_or(default)
+        found.and_then(|at| u32::try_from(at.value).ok()).unwrap_or(default)
     }
 
     /// A size: text with a unit, or a number of bytes.
@@ -206,21 +134,12 @@ impl<'i> Section<'i> {
         let parsed = match &at.value {
             DeValue::String(text) => text.parse::<Size>(),
             DeValue::Integer(number) if number.as_str().starts_with('-') => Err(SizeError::Number),
-            DeValue::Integer(number) => {
-                match u64::from_str_radix(number.as_str(), number.radix()) {
-                    Ok(bytes) if i64::try_from(bytes).is_ok() => Ok(Size(bytes)),
-                    _ => Err(SizeError::TooLarge),
-                }
-            }
+            DeValue::Integer(number) => match u64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(bytes) if i64::try_from(bytes).is_ok() => Ok(Size(bytes)),
+                _ => Err(SizeError::TooLarge),
+            },
             other => {
-                wrong_type(
-                    &at.key,
-                    at.span,
-                    other,
-                    "a size",
-                    &format!("{key} = \"10GiB\""),
-                    out,
-                );
+                wrong_type(&at.key, at.span, other, "a size", &format!("{key} = \"10GiB\""), out);
                 return None;
             }
         };
@@ -231,16 +150,9 @@ impl<'i> Section<'i> {
                     SizeError::Unit { nearest, .. } => {
                         format!("units are KiB, MiB, GiB and TiB (of 1024); is `{nearest}` meant?")
                     }
-                    _ => format!(
-                        "write a number with KiB, MiB, GiB or TiB, such as {key} = \"10GiB\", or bytes"
-                    ),
+                    _ => format!("write a number with KiB, MiB, GiB or TiB, such as {key} = \"10GiB\", or bytes"),
                 };
-                out.error(
-                    at.span,
-                    &at.key,
-                    format!("the size can't be read: {error}"),
-                    cure,
-                );
+                out.error(at.span, &at.key, format!("the size can't be read: {error}"), cure);
                 None
             }
         }
@@ -268,24 +180,9 @@ impl<'i> Section<'i> {
     }
 
     /// The tables of `[[key]]`.
-    pub fn tables(
-        &mut self,
-        key: &str,
-        known: &'static [&'static str],
-        out: &mut Findings,
-    ) -> Vec<Section<'i>> {
-        let header = format!(
-            "[[{}]]",
-            if self.name.is_empty() {
-                key.to_owned()
-            } else {
-                header(&self.full(key))
-            }
-        );
-        self.array(key, &header, out)
-            .into_iter()
-            .filter_map(|at| Section::of(at, known, &header, out))
-            .collect()
+    pub fn tables(&mut self, key: &str, known: &'static [&'static str], out: &mut Findings) -> Vec<Section<'i>> {
+        let header = format!("[[{}]]", if self.name.is_empty() { key.to_owned() } else { header(&self.full(key)) });
+        self.array(key, &header, out).into_iter().filter_map(|at| Section::of(at, known, &header, out)).collect()
     }
 
     /// Reports every key that was not taken.
@@ -296,12 +193,7 @@ impl<'i> Section<'i> {
                 Some(known) => format!("is `{known}` meant?"),
                 None => format!("the keys here are {}", listed(self.known)),
             };
-            out.error(
-                key.span(),
-                &self.full(name),
-                format!("unknown key `{name}`"),
-                cure,
-            );
+            out.error(key.span(), &self.full(name), format!("unknown key `{name}`"), cure);
         }
     }
 }
@@ -316,17 +208,9 @@ fn header(key: &str) -> String {
     key.chars().filter(keep).collect()
 }
 
-pub(super) fn string<'i>(
-    at: At<DeValue<'i>>,
-    example: &str,
-    out: &mut Findings,
-) -> Option<At<Cow<'i, str>>> {
+pub(super) fn string<'i>(at: At<DeValue<'i>>, example: &str, out: &mut Findings) -> Option<At<Cow<'i, str>>> {
     match at.value {
-        DeValue::String(text) => Some(At {
-            value: text,
-            key: at.key,
-            span: at.span,
-        }),
+        DeValue::String(text) => Some(At { value: text, key: at.key, span: at.span }),
         other => {
             wrong_type(&at.key, at.span, &other, "a string", example, out);
             None
@@ -334,39 +218,18 @@ pub(super) fn string<'i>(
     }
 }
 
-pub(super) fn integer(
-    at: At<DeValue<'_>>,
-    bounds: Range<u64>,
-    example: &str,
-    out: &mut Findings,
-) -> Option<At<u64>> {
+pub(super) fn integer(at: At<DeValue<'_>>, bounds: Range<u64>, example: &str, out: &mut Findings) -> Option<At<u64>> {
     match &at.value {
         DeValue::Integer(number) => match u64::from_str_radix(number.as_str(), number.radix()) {
             Ok(value) if bounds.contains(&value) => Some(at.map(|_| value)),
             _ => {
-                let cure = format!(
-                    "it has to be from {} to {}, such as {example}",
-                    bounds.start,
-                    bounds.end - 1
-                );
-                out.error(
-                    at.span.clone(),
-                    &at.key,
-                    format!("{number} is out of range"),
-                    cure,
-                );
+                let cure = format!("it has to be from {} to {}, such as {example}", bounds.start, bounds.end - 1);
+                out.error(at.span.clone(), &at.key, format!("{number} is out of range"), cure);
                 None
             }
         },
         other => {
-            wrong_type(
-                &at.key,
-                at.span.clone(),
-                other,
-                "a whole number",
-                example,
-                out,
-            );
+            wrong_type(&at.key, at.span.clone(), other, "a whole number", example, out);
             None
         }
     }
@@ -385,12 +248,7 @@ pub(super) fn wrong_type(
         DeValue::Array(_) => "an array".to_owned(),
         other => format!("a {}", other.type_str()),
     };
-    out.error(
-        span,
-        key,
-        format!("this is {found}, and {wanted} is needed"),
-        format!("write {example}"),
-    );
+    out.error(span, key, format!("this is {found}, and {wanted} is needed"), format!("write {example}"));
 }
 
 /// The known word that a wrong one is most like, if it is like one at all.
@@ -405,10 +263,7 @@ pub(super) fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
         let word = word.to_lowercase();
         strsim::jaro_winkler(&wrong, &word).max(strsim::normalized_damerau_levenshtein(&wrong, &word) + 0.1)
     };
-    let best = known
-        .iter()
-        .copied()
-        .max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    let best = known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))?;
     (score(&best) >= 0.75).then_some(best)
 }
 

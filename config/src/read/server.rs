@@ -27,7 +27,6 @@ pub(super) const KEYS: &[&str] = &[
     "queue_depth",
     "buffer_memory",
     "store_depth",
-    "store_workers",
     "drain_timeout_s",
     "nop_interval_s",
     "nop_timeout_s",
@@ -51,9 +50,8 @@ pub(super) struct General {
 
 impl Reader<'_> {
     pub(super) fn server(&mut self, section: Option<Section<'_>>) -> General {
-        let mut section = section.unwrap_or_else(|| {
-            Section::new("server".to_owned(), 0..0, toml::map::Map::new(), KEYS)
-        });
+        let mut section =
+            section.unwrap_or_else(|| Section::new("server".to_owned(), 0..0, toml::map::Map::new(), KEYS));
         let server = Server {
             cores: self.cores(&mut section),
             state_dir: self.state_dir(&mut section),
@@ -63,12 +61,7 @@ impl Reader<'_> {
         let (limits, memory_span) = self.limits(&mut section);
         let log = self.log(&mut section);
         section.finish(&mut self.out);
-        General {
-            server,
-            limits,
-            log,
-            memory_span,
-        }
+        General { server, limits, log, memory_span }
     }
 
     fn cores(&mut self, section: &mut Section<'_>) -> Vec<usize> {
@@ -81,27 +74,15 @@ impl Reader<'_> {
         let before = self.out.errors.len();
         let mut cores: Vec<usize> = Vec::new();
         for at in section.array("cores", "cores = [1]", &mut self.out) {
-            let Some(At { value, key, span }) =
-                section::integer(at, 0..1 << 16, "cores = [1]", &mut self.out)
-            else {
+            let Some(At { value, key, span }) = section::integer(at, 0..1 << 16, "cores = [1]", &mut self.out) else {
                 continue;
             };
             let core = value as usize; // below 65536
             if !allowed.is_empty() && !allowed.contains(&core) {
                 let cause = format!("this process may not use core {core}");
-                self.out.error(
-                    span,
-                    &key,
-                    cause,
-                    format!("the cores that it may use are {}", ranges(&allowed)),
-                );
+                self.out.error(span, &key, cause, format!("the cores that it may use are {}", ranges(&allowed)));
             } else if cores.contains(&core) {
-                self.out.error(
-                    span,
-                    &key,
-                    format!("core {core} is named twice"),
-                    "name each core once",
-                );
+                self.out.error(span, &key, format!("core {core} is named twice"), "name each core once");
             } else {
                 cores.push(core);
             }
@@ -117,11 +98,7 @@ impl Reader<'_> {
     }
 
     fn state_dir(&mut self, section: &mut Section<'_>) -> PathBuf {
-        let found = section.string(
-            "state_dir",
-            "state_dir = \"/var/lib/ringlun\"",
-            &mut self.out,
-        );
+        let found = section.string("state_dir", "state_dir = \"/var/lib/ringlun\"", &mut self.out);
         let (path, given) = match &found {
             Some(at) => (self.resolve(&at.value), true),
             None => (PathBuf::from(DEFAULT_STATE), false),
@@ -129,32 +106,25 @@ impl Reader<'_> {
         let shown = path.display();
         let (cause, cure) = match self.host.path_state(&path, false) {
             PathState::Folder(true) | PathState::Creatable => return path,
-            PathState::Folder(false) => (
-                format!("nothing can be written to {shown}"),
-                "let this user write to it".into(),
-            ),
+            PathState::Folder(false) => {
+                (format!("nothing can be written to {shown}"), "let this user write to it".into())
+            }
             PathState::NoFolder => {
                 let parent = path.parent().unwrap_or(&path).display();
-                (
-                    format!("the folder of {shown} is missing"),
-                    format!("mkdir -p {parent}"),
-                )
+                (format!("the folder of {shown} is missing"), format!("mkdir -p {parent}"))
             }
-            PathState::Refused(error) => (
-                format!("{shown} can't be used: {error}"),
-                "let this user write to it".into(),
-            ),
-            PathState::File(_) | PathState::Device | PathState::Other => (
-                format!("{shown} is not a folder"),
-                "name a folder, or something that doesn't exist yet".to_owned(),
-            ),
+            PathState::Refused(error) => {
+                (format!("{shown} can't be used: {error}"), "let this user write to it".into())
+            }
+            PathState::File(_) | PathState::Device | PathState::Other => {
+                (format!("{shown} is not a folder"), "name a folder, or something that doesn't exist yet".to_owned())
+            }
         };
         match found {
             Some(At { key, span, .. }) => self.out.error(span, &key, cause, cure),
             None if !given => {
                 let cure = format!("set `state_dir` in [server], or {cure}");
-                self.out
-                    .warn(section.span.clone(), "server.state_dir", cause, cure);
+                self.out.warn(section.span.clone(), "server.state_dir", cause, cure);
             }
             None => {}
         }
@@ -167,32 +137,22 @@ impl Reader<'_> {
             return DEFAULT_PREFIX.to_owned();
         };
         if let Err(cause) = names::check_prefix(&at.value) {
-            let cure = format!(
-                "write `iqn.`, year and month, and a domain of yours in reverse: {example}"
-            );
-            self.out.error(
-                at.span,
-                &at.key,
-                format!("this is no prefix of a target name: {cause}"),
-                cure,
-            );
+            let cure = format!("write `iqn.`, year and month, and a domain of yours in reverse: {example}");
+            self.out.error(at.span, &at.key, format!("this is no prefix of a target name: {cause}"), cure);
         }
         at.value.into_owned()
     }
 
     fn mask_features(&mut self, section: &mut Section<'_>) -> Vec<String> {
         let mut features = Vec::new();
-        for at in section.array(
-            "mask_features",
-            "mask_features = [\"send_zero_copy\"]",
-            &mut self.out,
-        ) {
-            let Some(at) = section::string(at, "\"send_zero_copy\"", &mut self.out) else {
+        for at in section.array("mask_features", "mask_features = [\"defer_taskrun\"]", &mut self.out) {
+            let Some(at) = section::string(at, "\"defer_taskrun\"", &mut self.out) else {
                 continue;
             };
-            match FEATURES.iter().find(|known| **known == at.value) {
-                Some(known) => features.push((*known).to_owned()),
-                None => unknown_word(at, "kernel feature", FEATURES, &mut self.out),
+            if FEATURES.contains(&&*at.value) || is_release(&at.value) {
+                features.push(at.value.into_owned());
+            } else {
+                unknown_word(at, "kernel feature", FEATURES, &mut self.out);
             }
         }
         features
@@ -202,38 +162,19 @@ impl Reader<'_> {
         let default = Limits::default();
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let out = &mut self.out;
-        let max_half_open_logins = section.limit(
-            "max_half_open_logins",
-            1,
-            65_536,
-            default.max_half_open_logins,
-            out,
-        );
+        let max_half_open_logins = section.limit("max_half_open_logins", 1, 65_536, default.max_half_open_logins, out);
         let memory = section.size("buffer_memory", out);
         let zero_copy = section.size("zero_copy_from", out);
-        let mut time =
-            |section: &mut Section<'_>, key: &str, low: u32, high: u32, default: Duration| {
-                Duration::from_secs(u64::from(section.limit(
-                    key,
-                    low,
-                    high,
-                    seconds(default),
-                    out,
-                )))
-            };
+        let mut time = |section: &mut Section<'_>, key: &str, low: u32, high: u32, default: Duration| {
+            Duration::from_secs(u64::from(section.limit(key, low, high, seconds(default), out)))
+        };
         let login_timeout = time(section, "login_timeout_s", 1, 600, default.login_timeout);
         let drain_timeout = time(section, "drain_timeout_s", 0, 3600, default.drain_timeout);
         let nop_interval = time(section, "nop_interval_s", 0, 3600, default.nop_interval);
         let nop_timeout = time(section, "nop_timeout_s", 1, 3600, default.nop_timeout);
         let spin_us = section.limit("spin_us", 0, 10_000, 20, out);
         let limits = Limits {
-            max_connections: section.limit(
-                "max_connections",
-                1,
-                65_536,
-                default.max_connections,
-                out,
-            ),
+            max_connections: section.limit("max_connections", 1, 65_536, default.max_connections, out),
             max_half_open_logins,
             half_open_per_address: section.limit(
                 "half_open_per_address",
@@ -243,17 +184,10 @@ impl Reader<'_> {
                 out,
             ),
             login_timeout,
-            sessions_per_target: section.limit(
-                "sessions_per_target",
-                1,
-                65_536,
-                default.sessions_per_target,
-                out,
-            ),
+            sessions_per_target: section.limit("sessions_per_target", 1, 65_536, default.sessions_per_target, out),
             queue_depth: section.limit("queue_depth", 1, 4096, default.queue_depth, out),
             buffer_memory: memory.as_ref().map_or(default.buffer_memory, |at| at.value),
             store_depth: section.limit("store_depth", 1, 4096, default.store_depth, out),
-            store_workers: section.limit("store_workers", 1, 256, default.store_workers, out),
             drain_timeout,
             nop_interval,
             nop_timeout,
@@ -264,9 +198,7 @@ impl Reader<'_> {
     }
 
     fn log(&mut self, section: &mut Section<'_>) -> LogSettings {
-        let level = section
-            .string("log", "log = \"info\"", &mut self.out)
-            .map(|at| at.value.into_owned());
+        let level = section.string("log", "log = \"info\"", &mut self.out).map(|at| at.value.into_owned());
         let format = section.string("log_format", "log_format = \"text\"", &mut self.out);
         let format = format.and_then(|at| match &*at.value {
             "text" => Some(LogFormat::Text),
@@ -281,15 +213,8 @@ impl Reader<'_> {
 
     pub(super) fn portals(&mut self, sections: Vec<Section<'_>>) -> Vec<Portal> {
         if sections.is_empty() {
-            let any = [
-                IpAddr::from(Ipv4Addr::UNSPECIFIED),
-                IpAddr::from(Ipv6Addr::UNSPECIFIED),
-            ];
-            let portal = |ip| Portal {
-                address: SocketAddr::new(ip, DEFAULT_PORT),
-                group: 1,
-                required: false,
-            };
+            let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+            let portal = |ip| Portal { address: SocketAddr::new(ip, DEFAULT_PORT), group: 1, required: false };
             return any.map(portal).to_vec();
         }
         let mut portals: Vec<Portal> = Vec::new();
@@ -312,10 +237,7 @@ impl Reader<'_> {
             let Some(address) = address else { continue };
             if let Some(other) = portals.iter().find(|other| collide(other.address, address)) {
                 let (cause, cure) = if other.address == address {
-                    (
-                        format!("portal {address} is named twice"),
-                        "name each portal once",
-                    )
+                    (format!("portal {address} is named twice"), "name each portal once")
                 } else {
                     (
                         format!("{address} and {} take the same port", other.address),
@@ -324,11 +246,7 @@ impl Reader<'_> {
                 };
                 self.out.error(span, &key, cause, cure);
             }
-            portals.push(Portal {
-                address,
-                group,
-                required: true,
-            });
+            portals.push(Portal { address, group, required: true });
         }
         portals
     }
@@ -347,39 +265,29 @@ fn address(text: &str) -> Result<SocketAddr, (String, String)> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);
     }
-    if let Ok(ip) = text
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>()
-    {
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, DEFAULT_PORT));
     }
-    let form =
-        "write an IP address and a port, such as \"0.0.0.0:3260\" or \"[::]:3260\"".to_owned();
+    let form = "write an IP address and a port, such as \"0.0.0.0:3260\" or \"[::]:3260\"".to_owned();
     if let Some((host, port)) = text.rsplit_once(':') {
-        let is_ip =
-            host.parse::<Ipv4Addr>().is_ok() || (host.starts_with('[') && host.ends_with(']'));
-        if is_ip
-            && !port.is_empty()
-            && port.bytes().all(|c| c.is_ascii_digit())
-            && port.parse::<u16>().is_err()
-        {
-            return Err((
-                format!("port {port} is above 65535"),
-                "a port is from 0 (any free one) to 65535".to_owned(),
-            ));
+        let is_ip = host.parse::<Ipv4Addr>().is_ok() || (host.starts_with('[') && host.ends_with(']'));
+        if is_ip && !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_err() {
+            return Err((format!("port {port} is above 65535"), "a port is from 0 (any free one) to 65535".to_owned()));
         }
         if is_ip {
             return Err((format!("`{port}` is no port"), form));
         }
         if host.chars().any(char::is_alphabetic) && !host.contains(':') {
-            return Err((
-                format!("`{host}` is a name, and portals are addresses"),
-                form,
-            ));
+            return Err((format!("`{host}` is a name, and portals are addresses"), form));
         }
     }
     Err((format!("`{text}` is no address"), form))
+}
+
+/// A kernel release, `5.19`.
+fn is_release(text: &str) -> bool {
+    let digits = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|c| c.is_ascii_digit());
+    text.split_once('.').is_some_and(|(major, minor)| digits(major) && digits(minor))
 }
 
 /// `0-3, 8`
@@ -392,32 +300,18 @@ fn ranges(cores: &[usize]) -> String {
         }
     }
     let text = |(first, last): &(usize, usize)| {
-        if first == last {
-            format!("{first}")
-        } else {
-            format!("{first}-{last}")
-        }
+        if first == last { format!("{first}") } else { format!("{first}-{last}") }
     };
     parts.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// A word out of a list that isn't in it.
-pub(super) fn unknown_word(
-    at: At<std::borrow::Cow<'_, str>>,
-    what: &str,
-    known: &[&str],
-    out: &mut Findings,
-) {
+pub(super) fn unknown_word(at: At<std::borrow::Cow<'_, str>>, what: &str, known: &[&str], out: &mut Findings) {
     let cure = match nearest(&at.value, known) {
         Some(near) => format!("is \"{near}\" meant? There are {}", listed(known)),
         None => format!("there are {}", listed(known)),
     };
-    out.error(
-        at.span,
-        &at.key,
-        format!("unknown {what} `{}`", at.value),
-        cure,
-    );
+    out.error(at.span, &at.key, format!("unknown {what} `{}`", at.value), cure);
 }
 
 #[cfg(test)]
@@ -435,12 +329,7 @@ mod tests {
         ] {
             assert_eq!(address(text), Ok(address_text.parse().unwrap()), "{text}");
         }
-        assert!(
-            address("0.0.0.0:70000")
-                .unwrap_err()
-                .0
-                .contains("above 65535")
-        );
+        assert!(address("0.0.0.0:70000").unwrap_err().0.contains("above 65535"));
         assert!(address("[::]:70000").unwrap_err().0.contains("above 65535"));
         assert!(address("storage:3260").unwrap_err().0.contains("is a name"));
         for bad in ["", ":", "1.2.3:1", "1.2.3.4:", "1.2.3.4:x", "[::1"] {

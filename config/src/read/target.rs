@@ -35,43 +35,23 @@ pub(super) struct Spans {
 }
 
 impl Reader<'_> {
-    pub(super) fn groups<'i>(
-        &mut self,
-        sections: Vec<Section<'i>>,
-        prefix: &str,
-    ) -> Vec<Group<'i>> {
+    pub(super) fn groups<'i>(&mut self, sections: Vec<Section<'i>>, prefix: &str) -> Vec<Group<'i>> {
         let mut names = HashMap::new();
         let mut groups = Vec::new();
         for mut section in sections {
             let name = self.name(&mut section, prefix, &mut names, "target", "group");
-            let span = name
-                .as_ref()
-                .map_or(section.span.clone(), |at| at.span.clone());
+            let span = name.as_ref().map_or(section.span.clone(), |at| at.span.clone());
             let luns = self.luns(&mut section);
             if luns.is_empty() {
                 let cure = "add luns = [{ lun = 0, volume = \"db1\" }]";
-                self.out.warn(
-                    span.clone(),
-                    &section.full("luns"),
-                    "the target has no LUN",
-                    cure,
-                );
+                self.out.warn(span.clone(), &section.full("luns"), "the target has no LUN", cure);
             }
-            let max_sessions = section
-                .integer("max_sessions", 1..65_537, 1, &mut self.out)
-                .map(|at| at.value as u32);
+            let max_sessions = section.integer("max_sessions", 1..65_537, 1, &mut self.out).map(|at| at.value as u32);
             let access = section.tables("access", ACCESS_KEYS, &mut self.out);
             section.finish(&mut self.out);
             let name = name.map(|at| at.value);
             let full_name = format!("{prefix}:{}", name.as_deref().unwrap_or_default());
-            groups.push(Group {
-                name,
-                full_name,
-                span,
-                luns,
-                max_sessions,
-                access,
-            });
+            groups.push(Group { name, full_name, span, luns, max_sessions, access });
         }
         groups
     }
@@ -79,34 +59,19 @@ impl Reader<'_> {
     fn luns(&mut self, section: &mut Section<'_>) -> Vec<(u16, At<String>)> {
         let example = "luns = [{ lun = 0, volume = \"db1\" }]";
         let mut luns: Vec<(u16, At<String>)> = Vec::new();
-        for (position, at) in section
-            .array("luns", example, &mut self.out)
-            .into_iter()
-            .enumerate()
-        {
-            let Some(mut item) =
-                Section::of(at, LUN_KEYS, "{ lun = 0, volume = \"db1\" }", &mut self.out)
-            else {
+        for (position, at) in section.array("luns", example, &mut self.out).into_iter().enumerate() {
+            let Some(mut item) = Section::of(at, LUN_KEYS, "{ lun = 0, volume = \"db1\" }", &mut self.out) else {
                 continue;
             };
             let (span, key) = (item.span_of("lun"), item.full("lun"));
             let given = item.has("lun");
-            let lun = item
-                .integer("lun", 0..MAX_LUN + 1, 0, &mut self.out)
-                .map(|at| at.value);
-            let lun = lun
-                .or_else(|| (!given).then_some(position as u64))
-                .filter(|lun| *lun <= MAX_LUN);
+            let lun = item.integer("lun", 0..MAX_LUN + 1, 0, &mut self.out).map(|at| at.value);
+            let lun = lun.or_else(|| (!given).then_some(position as u64)).filter(|lun| *lun <= MAX_LUN);
             let volume = if item.has("volume") {
                 item.string("volume", "volume = \"db1\"", &mut self.out)
             } else {
                 let cause = "the LUN has no `volume`";
-                self.out.error(
-                    item.span.clone(),
-                    &item.full("volume"),
-                    cause,
-                    "add volume = \"db1\"",
-                );
+                self.out.error(item.span.clone(), &item.full("volume"), cause, "add volume = \"db1\"");
                 None
             };
             item.finish(&mut self.out);
@@ -115,22 +80,10 @@ impl Reader<'_> {
             };
             let lun = lun as u16; // at most 16383
             if luns.iter().any(|(other, _)| *other == lun) {
-                self.out.error(
-                    span,
-                    &key,
-                    format!("LUN {lun} is given twice"),
-                    "give each LUN of a target once",
-                );
+                self.out.error(span, &key, format!("LUN {lun} is given twice"), "give each LUN of a target once");
                 continue;
             }
-            luns.push((
-                lun,
-                At {
-                    value: volume.value.into_owned(),
-                    key: volume.key,
-                    span: volume.span,
-                },
-            ));
+            luns.push((lun, At { value: volume.value.into_owned(), key: volume.key, span: volume.span }));
         }
         luns
     }
@@ -142,15 +95,9 @@ impl Reader<'_> {
         groups: Vec<Group<'_>>,
         default_sessions: u32,
     ) -> (Vec<Volume>, Vec<Target>, Spans) {
-        let index: HashMap<String, usize> = drafts
-            .iter()
-            .enumerate()
-            .filter_map(|(at, draft)| Some((draft.name.clone()?, at)))
-            .collect();
-        let known: Vec<&str> = drafts
-            .iter()
-            .filter_map(|draft| draft.name.as_deref())
-            .collect();
+        let index: HashMap<String, usize> =
+            drafts.iter().enumerate().filter_map(|(at, draft)| Some((draft.name.clone()?, at))).collect();
+        let known: Vec<&str> = drafts.iter().filter_map(|draft| draft.name.as_deref()).collect();
         let mut named = vec![false; drafts.len()];
         let mut resolved = Vec::new();
         for group in &groups {
@@ -166,12 +113,7 @@ impl Reader<'_> {
                             Some(near) => format!("is `{near}` meant?"),
                             None => "name a [[volume]] of this file".to_owned(),
                         };
-                        self.out.error(
-                            at.span.clone(),
-                            &at.key,
-                            format!("there is no volume `{}`", at.value),
-                            cure,
-                        );
+                        self.out.error(at.span.clone(), &at.key, format!("there is no volume `{}`", at.value), cure);
                     }
                 }
             }
@@ -179,29 +121,19 @@ impl Reader<'_> {
         }
 
         let (mut volumes, mut targets) = (Vec::new(), Vec::new());
-        let mut spans = Spans {
-            volumes: Vec::new(),
-            targets: Vec::new(),
-        };
+        let mut spans = Spans { volumes: Vec::new(), targets: Vec::new() };
         for (at, draft) in drafts.into_iter().enumerate() {
             let exported = draft.export.unwrap_or(!named[at]);
             if exported {
                 let access = self.rules(draft.access, &draft.full_name);
                 let max_sessions = draft.max_sessions.unwrap_or(default_sessions);
                 let luns = BTreeMap::from([(0, at)]);
-                targets.push(Target {
-                    name: draft.full_name.clone(),
-                    luns,
-                    access,
-                    max_sessions,
-                });
+                targets.push(Target { name: draft.full_name.clone(), luns, access, max_sessions });
                 spans.targets.push(draft.span.clone());
             } else {
                 let name = draft.name.as_deref().unwrap_or_default();
                 if let Some(entry) = draft.access.first() {
-                    let cause = format!(
-                        "volume `{name}` has no target of its own, so this entry would guard nothing"
-                    );
+                    let cause = format!("volume `{name}` has no target of its own, so this entry would guard nothing");
                     let cure = "move it to [[target.access]] of the target that names the volume, or add export = true";
                     self.out.error(entry.span.clone(), &entry.name, cause, cure);
                 }
@@ -229,25 +161,15 @@ impl Reader<'_> {
         }
         for (group, luns) in groups.into_iter().zip(resolved) {
             if group.name.is_some()
-                && let Some(volume) = volumes
-                    .iter()
-                    .find(|v| v.exported && v.full_name == group.full_name)
+                && let Some(volume) = volumes.iter().find(|v| v.exported && v.full_name == group.full_name)
             {
-                let cause = format!(
-                    "volume `{}` has a target of this name already: {}",
-                    volume.name, volume.full_name
-                );
+                let cause = format!("volume `{}` has a target of this name already: {}", volume.name, volume.full_name);
                 let cure = "name the target differently, or give the volume export = false";
                 self.out.error(group.span.clone(), "", cause, cure);
             }
             let access = self.rules(group.access, &group.full_name);
             let max_sessions = group.max_sessions.unwrap_or(default_sessions);
-            targets.push(Target {
-                name: group.full_name,
-                luns,
-                access,
-                max_sessions,
-            });
+            targets.push(Target { name: group.full_name, luns, access, max_sessions });
             spans.targets.push(group.span);
         }
         (volumes, targets, spans)

@@ -9,15 +9,7 @@ use crate::{IdentityOverride, PathState, Size, Store, names};
 use std::{collections::HashMap, ops::Range, path::Path};
 use toml::de::DeValue;
 
-pub(super) const KEYS: &[&str] = &[
-    "name",
-    "store",
-    "block_size",
-    "export",
-    "identity",
-    "max_sessions",
-    "access",
-];
+pub(super) const KEYS: &[&str] = &["name", "store", "block_size", "export", "identity", "max_sessions", "access"];
 const IDENTITY_KEYS: &[&str] = &["vendor", "product", "revision", "serial"];
 const KINDS: &[&str] = &["file", "block", "ram", "null"];
 /// Every key of any kind of store.
@@ -39,56 +31,34 @@ pub(super) struct Draft<'i> {
 }
 
 impl Reader<'_> {
-    pub(super) fn volumes<'i>(
-        &mut self,
-        sections: Vec<Section<'i>>,
-        prefix: &str,
-    ) -> Vec<Draft<'i>> {
+    pub(super) fn volumes<'i>(&mut self, sections: Vec<Section<'i>>, prefix: &str) -> Vec<Draft<'i>> {
         let mut names: HashMap<String, String> = HashMap::new();
         let mut paths: HashMap<std::path::PathBuf, String> = HashMap::new();
         let mut drafts = Vec::new();
         for mut section in sections {
             let section_name = section.name.clone();
             let name = self.name(&mut section, prefix, &mut names, "volume", "db1");
-            let span = name
-                .as_ref()
-                .map_or(section.span.clone(), |at| at.span.clone());
+            let span = name.as_ref().map_or(section.span.clone(), |at| at.span.clone());
             let block_size = self.block_size(&mut section);
             let store_span = section.span_of("store");
             let store = match section.take("store") {
                 Some(at) => self.store(at, block_size),
                 None => {
                     let cure = "add store = { kind = \"file\", path = \"/srv/db1.img\", size = \"10GiB\" }";
-                    self.out.error(
-                        section.span.clone(),
-                        &section.full("store"),
-                        "the volume has no `store`",
-                        cure,
-                    );
+                    self.out.error(section.span.clone(), &section.full("store"), "the volume has no `store`", cure);
                     None
                 }
             };
             if let Some(path) = store.as_ref().and_then(Store::path) {
-                let shown = name
-                    .as_ref()
-                    .map_or(section_name.clone(), |at| format!("volume `{}`", at.value));
+                let shown = name.as_ref().map_or(section_name.clone(), |at| format!("volume `{}`", at.value));
                 if let Some(other) = paths.insert(path.to_owned(), shown) {
                     let cause = format!("{} is the store of {other} already", path.display());
-                    self.out.error(
-                        store_span,
-                        &section.full("store"),
-                        cause,
-                        "give each volume its own file",
-                    );
+                    self.out.error(store_span, &section.full("store"), cause, "give each volume its own file");
                 }
             }
             let identity = self.identity(&mut section);
-            let export = section
-                .has("export")
-                .then(|| section.boolean("export", true, &mut self.out));
-            let max_sessions = section
-                .integer("max_sessions", 1..65_537, 1, &mut self.out)
-                .map(|at| at.value as u32);
+            let export = section.has("export").then(|| section.boolean("export", true, &mut self.out));
+            let max_sessions = section.integer("max_sessions", 1..65_537, 1, &mut self.out).map(|at| at.value as u32);
             let access = section.tables("access", ACCESS_KEYS, &mut self.out);
             section.finish(&mut self.out);
             let name = name.map(|at| at.value);
@@ -118,35 +88,20 @@ impl Reader<'_> {
     ) -> Option<At<String>> {
         if !section.has("name") {
             let cure = format!("add name = \"{example}\"");
-            self.out.error(
-                section.span.clone(),
-                &section.full("name"),
-                format!("the {what} has no `name`"),
-                cure,
-            );
+            self.out.error(section.span.clone(), &section.full("name"), format!("the {what} has no `name`"), cure);
             return None;
         }
-        let At { value, key, span } =
-            section.string("name", &format!("name = \"{example}\""), &mut self.out)?;
+        let At { value, key, span } = section.string("name", &format!("name = \"{example}\""), &mut self.out)?;
         if let Err((cause, cure)) = names::check_short(&value, prefix) {
             self.out.error(span, &key, cause, cure);
             return None;
         }
         if let Some(other) = names.insert(value.to_string(), section.name.clone()) {
             let cause = format!("there is a {what} `{value}` already, {other}");
-            self.out.error(
-                span,
-                &key,
-                cause,
-                format!("give each {what} a name of its own"),
-            );
+            self.out.error(span, &key, cause, format!("give each {what} a name of its own"));
             return None;
         }
-        Some(At {
-            value: value.into_owned(),
-            key,
-            span,
-        })
+        Some(At { value: value.into_owned(), key, span })
     }
 
     fn block_size(&mut self, section: &mut Section<'_>) -> u32 {
@@ -158,12 +113,7 @@ impl Reader<'_> {
             4096 => 4096,
             other => {
                 let cure = "write block_size = 512 or block_size = 4096";
-                self.out.error(
-                    at.span,
-                    &at.key,
-                    format!("a block size of {other} is not possible"),
-                    cure,
-                );
+                self.out.error(at.span, &at.key, format!("a block size of {other} is not possible"), cure);
                 512
             }
         }
@@ -182,22 +132,12 @@ impl Reader<'_> {
             let at = section.string(key, &format!("{key} = \"A\""), out)?;
             if let Some(wrong) = at.value.chars().find(|c| !(' '..='~').contains(c)) {
                 let cause = format!("INQUIRY fields are printable ASCII, and this has {wrong:?}");
-                out.error(
-                    at.span,
-                    &at.key,
-                    cause,
-                    "use letters, digits and punctuation of ASCII",
-                );
+                out.error(at.span, &at.key, cause, "use letters, digits and punctuation of ASCII");
                 return None;
             }
             if at.value.len() > most || at.value.is_empty() {
                 let cause = format!("`{key}` has {} characters", at.value.len());
-                out.error(
-                    at.span,
-                    &at.key,
-                    cause,
-                    format!("use 1 to {most} characters"),
-                );
+                out.error(at.span, &at.key, cause, format!("use 1 to {most} characters"));
                 return None;
             }
             Some(at.value.into_owned())
@@ -217,22 +157,16 @@ impl Reader<'_> {
         let span = at.span.clone();
         let mut section = Section::of(at, STORE_KEYS, example, &mut self.out)?;
         if !section.has("kind") {
-            let cure =
-                format!("add kind = \"file\", \"block\", \"ram\" or \"null\", such as {example}");
-            self.out
-                .error(span, &section.full("kind"), "the store has no `kind`", cure);
+            let cure = format!("add kind = \"file\", \"block\", \"ram\" or \"null\", such as {example}");
+            self.out.error(span, &section.full("kind"), "the store has no `kind`", cure);
             return None;
         }
         let kind = section.string("kind", "kind = \"file\"", &mut self.out)?;
         let store = match &*kind.value {
             "file" => self.file(&mut section, block_size),
             "block" => self.device(&mut section),
-            "ram" => self
-                .sized(&mut section, block_size)
-                .map(|size| Store::Ram { size }),
-            "null" => self
-                .sized(&mut section, block_size)
-                .map(|size| Store::Null { size }),
+            "ram" => self.sized(&mut section, block_size).map(|size| Store::Ram { size }),
+            "null" => self.sized(&mut section, block_size).map(|size| Store::Null { size }),
             _ => {
                 unknown_word(kind, "store kind", KINDS, &mut self.out);
                 return None;
@@ -243,11 +177,7 @@ impl Reader<'_> {
         store
     }
 
-    fn path<'i>(
-        &mut self,
-        section: &mut Section<'i>,
-        example: &str,
-    ) -> Option<At<std::borrow::Cow<'i, str>>> {
+    fn path<'i>(&mut self, section: &mut Section<'i>, example: &str) -> Option<At<std::borrow::Cow<'i, str>>> {
         if !section.has("path") {
             self.out.error(
                 section.span.clone(),
@@ -259,12 +189,7 @@ impl Reader<'_> {
         }
         let at = section.string("path", example, &mut self.out)?;
         if at.value.is_empty() || at.value.contains('\0') {
-            self.out.error(
-                at.span,
-                &at.key,
-                "this is no path",
-                format!("write {example}"),
-            );
+            self.out.error(at.span, &at.key, "this is no path", format!("write {example}"));
             return None;
         }
         Some(at)
@@ -275,23 +200,12 @@ impl Reader<'_> {
         let At { value, key, span } = section.size("size", &mut self.out)?;
         let block = u64::from(block_size);
         if value == 0 {
-            self.out.error(
-                span,
-                &key,
-                "the size is zero",
-                "give it one, such as size = \"10GiB\"",
-            );
+            self.out.error(span, &key, "the size is zero", "give it one, such as size = \"10GiB\"");
             None
         } else if value % block != 0 {
-            let (below, above) = (
-                value / block * block,
-                (value / block).saturating_add(1).saturating_mul(block),
-            );
-            let cure = if below == 0 {
-                format!("write size = {above}")
-            } else {
-                format!("write size = {below} or {above}")
-            };
+            let (below, above) = (value / block * block, (value / block).saturating_add(1).saturating_mul(block));
+            let cure =
+                if below == 0 { format!("write size = {above}") } else { format!("write size = {below} or {above}") };
             let cause = format!("{value} bytes are no multiple of the block size of {block_size}");
             self.out.error(span, &key, cause, cure);
             None
@@ -303,12 +217,7 @@ impl Reader<'_> {
     fn sized(&mut self, section: &mut Section<'_>, block_size: u32) -> Option<u64> {
         if !section.has("size") {
             let cure = "add size = \"1GiB\"";
-            self.out.error(
-                section.span.clone(),
-                &section.full("size"),
-                "the store has no `size`",
-                cure,
-            );
+            self.out.error(section.span.clone(), &section.full("size"), "the store has no `size`", cure);
             return None;
         }
         self.checked_size(section, block_size).map(|at| at.value)
@@ -328,11 +237,7 @@ impl Reader<'_> {
         let problem = match found {
             _ if size_is_bad && matches!(found, PathState::File(_) | PathState::Creatable) => None,
             PathState::File(0) | PathState::Creatable if size.is_none() => {
-                let state = if matches!(found, PathState::Creatable) {
-                    "does not exist"
-                } else {
-                    "is empty"
-                };
+                let state = if matches!(found, PathState::Creatable) { "does not exist" } else { "is empty" };
                 Some((
                     format!("{shown} {state}, and no `size` is given"),
                     "add size = \"10GiB\" to make it so large".into(),
@@ -345,50 +250,27 @@ impl Reader<'_> {
             PathState::File(0) | PathState::Creatable => None,
             PathState::File(length) => match &size {
                 None if length % u64::from(block_size) != 0 => Some((
-                    format!(
-                        "{shown} has {length} bytes, no multiple of the block size of {block_size}"
-                    ),
+                    format!("{shown} has {length} bytes, no multiple of the block size of {block_size}"),
                     format!("give a `size`, or truncate -s %{block_size} {shown}"),
                 )),
                 Some(size) if length < size.value => Some((
                     format!("{shown} has {length} bytes and is smaller than `size`"),
-                    format!(
-                        "leave `size` out, or make the file larger: truncate -s {} {shown}",
-                        size.value
-                    ),
+                    format!("leave `size` out, or make the file larger: truncate -s {} {shown}", size.value),
                 )),
                 Some(size) if length > size.value => {
-                    let cause = format!(
-                        "{shown} has {}, and only {} are served",
-                        Size(length),
-                        Size(size.value)
-                    );
-                    self.out.warn(
-                        size.span.clone(),
-                        &size.key,
-                        cause,
-                        "leave `size` out to serve all of it",
-                    );
+                    let cause = format!("{shown} has {}, and only {} are served", Size(length), Size(size.value));
+                    self.out.warn(size.span.clone(), &size.key, cause, "leave `size` out to serve all of it");
                     None
                 }
                 _ => None,
             },
-            PathState::Device => Some((
-                format!("{shown} is a block device"),
-                "write kind = \"block\"".to_owned(),
-            )),
+            PathState::Device => Some((format!("{shown} is a block device"), "write kind = \"block\"".to_owned())),
             other => Some(trouble(&path, other)),
         };
         if let Some((cause, cure)) = problem {
             self.out.error(at.span, &at.key, cause, cure);
         }
-        Some(Store::File {
-            path,
-            size: size.map(|size| size.value),
-            direct,
-            preallocate,
-            read_only,
-        })
+        Some(Store::File { path, size: size.map(|size| size.value), direct, preallocate, read_only })
     }
 
     fn device(&mut self, section: &mut Section<'_>) -> Option<Store> {
@@ -398,24 +280,16 @@ impl Reader<'_> {
         let path = self.resolve(&at.value);
         let problem = match self.host.path_state(&path, read_only) {
             PathState::Device => None,
-            PathState::File(_) => Some((
-                format!("{} is a file", path.display()),
-                "write kind = \"file\"".to_owned(),
-            )),
-            PathState::Creatable => Some((
-                format!("{} does not exist", path.display()),
-                "name a block device; see lsblk".to_owned(),
-            )),
+            PathState::File(_) => Some((format!("{} is a file", path.display()), "write kind = \"file\"".to_owned())),
+            PathState::Creatable => {
+                Some((format!("{} does not exist", path.display()), "name a block device; see lsblk".to_owned()))
+            }
             other => Some(trouble(&path, other)),
         };
         if let Some((cause, cure)) = problem {
             self.out.error(at.span, &at.key, cause, cure);
         }
-        Some(Store::Block {
-            path,
-            direct,
-            read_only,
-        })
+        Some(Store::Block { path, direct, read_only })
     }
 }
 
@@ -425,23 +299,13 @@ fn trouble(path: &Path, state: PathState) -> (String, String) {
     match state {
         PathState::NoFolder => {
             let folder = path.parent().unwrap_or(path).display();
-            (
-                format!("the folder of {shown} is missing"),
-                format!("mkdir -p {folder}, or mend the path"),
-            )
+            (format!("the folder of {shown} is missing"), format!("mkdir -p {folder}, or mend the path"))
         }
-        PathState::Folder(_) => (
-            format!("{shown} is a folder"),
-            "name a file in it".to_owned(),
-        ),
-        PathState::Refused(error) => (
-            format!("{shown} can't be opened: {error}"),
-            "let this user read and write it, or name another".to_owned(),
-        ),
-        _ => (
-            format!("{shown} is neither a file nor a block device"),
-            "name a file or a device".to_owned(),
-        ),
+        PathState::Folder(_) => (format!("{shown} is a folder"), "name a file in it".to_owned()),
+        PathState::Refused(error) => {
+            (format!("{shown} can't be opened: {error}"), "let this user read and write it, or name another".to_owned())
+        }
+        _ => (format!("{shown} is neither a file nor a block device"), "name a file or a device".to_owned()),
     }
 }
 
@@ -455,12 +319,7 @@ fn misplaced(section: &mut Section<'_>, kind: &str, out: &mut Findings) {
     for key in STORE_KEYS.iter().filter(|key| !own.contains(key)) {
         if let Some(at) = section.take(key) {
             let cause = format!("a store of kind \"{kind}\" has no `{key}`");
-            out.error(
-                at.span,
-                &at.key,
-                cause,
-                format!("take it away; it has {}", listed(own)),
-            );
+            out.error(at.span, &at.key, cause, format!("take it away; it has {}", listed(own)));
         }
     }
 }
