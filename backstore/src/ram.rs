@@ -89,7 +89,7 @@ impl Shared {
             let same = (if mapped { bits } else { !bits }) >> (granule % 64);
             let run = u64::from(same.trailing_ones());
             granule += run;
-            if granule % 64 != 0 || run == 0 {
+            if !granule.is_multiple_of(64) || run == 0 {
                 break;
             }
         }

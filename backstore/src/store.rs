@@ -149,7 +149,7 @@ pub(crate) fn check_size(place: &str, bytes: u64, block_size: u32) -> Result<(),
         let cure = "give a `size` of at least one block";
         return Err(OpenError::new(place, format!("a size of {bytes} bytes can't be served"), cure));
     }
-    if bytes % block != 0 {
+    if !bytes.is_multiple_of(block) {
         let cause = format!("its size of {bytes} bytes is not a multiple of the block size {block}");
         let cure = format!(
             "make it {} or {} bytes, or set `block_size = 512`",

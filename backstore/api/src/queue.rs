@@ -111,10 +111,7 @@ mod tests {
 
     #[test]
     fn span_of_a_hostile_length_saturates() {
-        let request = Request::Discard {
-            offset: u64::MAX - 5,
-            length: 100,
-        };
+        let request = Request::Discard { offset: u64::MAX - 5, length: 100 };
         assert_eq!(request.span(), Some(u64::MAX - 5..u64::MAX));
         assert_eq!(Request::Flush.span(), None);
     }

@@ -115,25 +115,14 @@ impl Request {
 
     /// Changes what the medium holds (a Discard too).
     pub fn is_write(&self) -> bool {
-        matches!(
-            self,
-            Request::Write { .. }
-                | Request::Discard { .. }
-                | Request::Zero { .. }
-                | Request::Fill { .. }
-        )
+        matches!(self, Request::Write { .. } | Request::Discard { .. } | Request::Zero { .. } | Request::Fill { .. })
     }
 
     /// Gives the buffer back, of a request that will not be made.
     pub fn into_buffer(self) -> Option<Buffer> {
         match self {
-            Request::Read { buffer, .. }
-            | Request::Write { buffer, .. }
-            | Request::Fill { buffer, .. } => Some(buffer),
-            Request::Flush
-            | Request::Discard { .. }
-            | Request::Zero { .. }
-            | Request::Status { .. } => None,
+            Request::Read { buffer, .. } | Request::Write { buffer, .. } | Request::Fill { buffer, .. } => Some(buffer),
+            Request::Flush | Request::Discard { .. } | Request::Zero { .. } | Request::Status { .. } => None,
         }
     }
 }
@@ -146,26 +135,12 @@ impl fmt::Debug for Request {
             Request::Write { durable, .. } => ("Write", *durable),
             Request::Flush => return f.write_str("Flush"),
             Request::Discard { .. } => ("Discard", false),
-            Request::Zero {
-                unmap: false,
-                durable,
-                ..
-            } => ("Zero", *durable),
-            Request::Zero {
-                unmap: true,
-                durable,
-                ..
-            } => ("Zero+unmap", *durable),
+            Request::Zero { unmap: false, durable, .. } => ("Zero", *durable),
+            Request::Zero { unmap: true, durable, .. } => ("Zero+unmap", *durable),
             Request::Fill { durable, .. } => ("Fill", *durable),
             Request::Status { .. } => ("Status", false),
         };
-        write!(
-            f,
-            "{name}{} {:#x}..{:#x}",
-            if durable { "+durable" } else { "" },
-            span.start,
-            span.end
-        )
+        write!(f, "{name}{} {:#x}..{:#x}", if durable { "+durable" } else { "" }, span.start, span.end)
     }
 }
 

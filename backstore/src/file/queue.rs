@@ -252,10 +252,10 @@ impl FileQueue {
             return None;
         }
         // What the kernel told another core of lost data holds for this one too.
-        if op.walk.durable || op.walk.task == Task::Flush {
-            if let Err(error) = self.shared.state() {
-                return Some(Err(error));
-            }
+        if (op.walk.durable || op.walk.task == Task::Flush)
+            && let Err(error) = self.shared.state()
+        {
+            return Some(Err(error));
         }
         Some(Ok(match &op.walk.task {
             Task::Read(range) => Answer::Data(range.clone()),

@@ -144,12 +144,12 @@ impl Walk {
         let punch = matches!(self.task, Task::Zero { unmap: true }) && !missing.punch;
         if matches!(self.task, Task::Zero { .. }) && (punch || !missing.zero) {
             let unit = limits.allocate.max(a);
-            if self.at % unit == 0 && end - self.at >= unit {
+            if self.at.is_multiple_of(unit) && end - self.at >= unit {
                 return Piece::Allocate { length: (end - self.at) / unit * unit, punch };
             }
             end = end.min((self.at / unit + 1) * unit);
         }
-        if self.at % a != 0 || end - self.at < a {
+        if !self.at.is_multiple_of(a) || end - self.at < a {
             return Piece::Edge { block: self.at / a * a };
         }
         let whole = (end - self.at) / a * a;

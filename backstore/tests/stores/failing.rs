@@ -205,7 +205,7 @@ fn requests_outside_the_medium_or_the_buffer_are_refused() {
         for (offset, length) in [(1 << 20, 512), ((1 << 20) - 512, 1024), (u64::MAX - 100, 512)] {
             let buffer = core.buffer(4096);
             let read = core.run(Request::Read { offset, buffer, range: 0..length as u32 });
-            assert_eq!(read.result, invalid.clone().map(|()| Answer::Done));
+            assert_eq!(read.result, invalid.map(|()| Answer::Done));
             assert!(read.buffer.is_some(), "the buffer comes back");
             assert_eq!(core.simple(Request::Discard { offset, length }), invalid);
             let zero = Request::Zero { offset, length, unmap: true, durable: true };

@@ -1,9 +1,11 @@
 //! The stores through their public interface.
 
+mod device;
 mod failing;
 mod filters;
 mod harness;
 mod memory_disks;
 mod model;
+mod on_ring;
 mod opening;
 mod plain;
