@@ -29,29 +29,17 @@ fn blocks_6(opcode: u8, lba: u32, blocks: u8) -> Cdb {
 
 /// `opcode` with a 32-bit address and a 16-bit count.
 fn blocks_10(opcode: u8, lba: u32, blocks: u16) -> Cdb {
-    build(&[
-        (0, &[opcode]),
-        (2, &lba.to_be_bytes()),
-        (7, &blocks.to_be_bytes()),
-    ])
+    build(&[(0, &[opcode]), (2, &lba.to_be_bytes()), (7, &blocks.to_be_bytes())])
 }
 
 /// `opcode` with a 32-bit address and a 32-bit count.
 fn blocks_12(opcode: u8, lba: u32, blocks: u32) -> Cdb {
-    build(&[
-        (0, &[opcode]),
-        (2, &lba.to_be_bytes()),
-        (6, &blocks.to_be_bytes()),
-    ])
+    build(&[(0, &[opcode]), (2, &lba.to_be_bytes()), (6, &blocks.to_be_bytes())])
 }
 
 /// `opcode` with a 64-bit address and a 32-bit count.
 fn blocks_16(opcode: u8, lba: u64, blocks: u32) -> Cdb {
-    build(&[
-        (0, &[opcode]),
-        (2, &lba.to_be_bytes()),
-        (10, &blocks.to_be_bytes()),
-    ])
+    build(&[(0, &[opcode]), (2, &lba.to_be_bytes()), (10, &blocks.to_be_bytes())])
 }
 
 /// Sets FUA (byte 1 bit 3) of a READ, WRITE or COMPARE AND WRITE of 10 bytes and more (SBC-4 5.11).
@@ -108,10 +96,7 @@ pub fn test_unit_ready() -> Cdb {
 
 /// REQUEST SENSE (SPC-4 6.39); `descriptor` asks for descriptor format.
 pub fn request_sense(descriptor: bool, allocation_length: u8) -> Cdb {
-    build(&[
-        (0, &[0x03, u8::from(descriptor)]),
-        (4, &[allocation_length]),
-    ])
+    build(&[(0, &[0x03, u8::from(descriptor)]), (4, &[allocation_length])])
 }
 
 /// INQUIRY of the standard data (SPC-4 6.6).
@@ -121,53 +106,22 @@ pub fn inquiry(allocation_length: u16) -> Cdb {
 
 /// INQUIRY of a vital product data page (SPC-4 6.6, EVPD 1).
 pub fn inquiry_vpd(page_code: u8, allocation_length: u16) -> Cdb {
-    build(&[
-        (0, &[0x12, 0x01, page_code]),
-        (3, &allocation_length.to_be_bytes()),
-    ])
+    build(&[(0, &[0x12, 0x01, page_code]), (3, &allocation_length.to_be_bytes())])
 }
 
 /// REPORT LUNS (SPC-4 6.33).
 pub fn report_luns(select_report: u8, allocation_length: u32) -> Cdb {
-    build(&[
-        (0, &[0xa0, 0, select_report]),
-        (6, &allocation_length.to_be_bytes()),
-    ])
+    build(&[(0, &[0xa0, 0, select_report]), (6, &allocation_length.to_be_bytes())])
 }
 
 /// MODE SENSE(6) (SPC-4 6.13). `page_control`: 0 current, 1 changeable, 2 default, 3 saved. DBD stays 0.
-pub fn mode_sense_6(
-    page_control: u8,
-    page_code: u8,
-    subpage_code: u8,
-    allocation_length: u8,
-) -> Cdb {
-    build(&[(
-        0,
-        &[
-            0x1a,
-            0,
-            page_control << 6 | page_code & 0x3f,
-            subpage_code,
-            allocation_length,
-        ],
-    )])
+pub fn mode_sense_6(page_control: u8, page_code: u8, subpage_code: u8, allocation_length: u8) -> Cdb {
+    build(&[(0, &[0x1a, 0, page_control << 6 | page_code & 0x3f, subpage_code, allocation_length])])
 }
 
 /// MODE SENSE(10) (SPC-4 6.14), see [`mode_sense_6`].
-pub fn mode_sense_10(
-    page_control: u8,
-    page_code: u8,
-    subpage_code: u8,
-    allocation_length: u16,
-) -> Cdb {
-    build(&[
-        (
-            0,
-            &[0x5a, 0, page_control << 6 | page_code & 0x3f, subpage_code],
-        ),
-        (7, &allocation_length.to_be_bytes()),
-    ])
+pub fn mode_sense_10(page_control: u8, page_code: u8, subpage_code: u8, allocation_length: u16) -> Cdb {
+    build(&[(0, &[0x5a, 0, page_control << 6 | page_code & 0x3f, subpage_code]), (7, &allocation_length.to_be_bytes())])
 }
 
 /// Sets DBD (byte 1 bit 3) of MODE SENSE: no block descriptors.
@@ -179,38 +133,22 @@ pub fn with_dbd(mut cdb: Cdb) -> Cdb {
 
 /// MODE SELECT(6) with PF 1 (SPC-4 6.11); `save` sets SP.
 pub fn mode_select_6(save: bool, parameter_list_length: u8) -> Cdb {
-    build(&[
-        (0, &[0x15, 0x10 | u8::from(save)]),
-        (4, &[parameter_list_length]),
-    ])
+    build(&[(0, &[0x15, 0x10 | u8::from(save)]), (4, &[parameter_list_length])])
 }
 
 /// MODE SELECT(10) with PF 1 (SPC-4 6.12); `save` sets SP.
 pub fn mode_select_10(save: bool, parameter_list_length: u16) -> Cdb {
-    build(&[
-        (0, &[0x55, 0x10 | u8::from(save)]),
-        (7, &parameter_list_length.to_be_bytes()),
-    ])
+    build(&[(0, &[0x55, 0x10 | u8::from(save)]), (7, &parameter_list_length.to_be_bytes())])
 }
 
 /// PERSISTENT RESERVE IN (SPC-4 6.15).
 pub fn persistent_reserve_in(service_action: u8, allocation_length: u16) -> Cdb {
-    build(&[
-        (0, &[0x5e, service_action & 0x1f]),
-        (7, &allocation_length.to_be_bytes()),
-    ])
+    build(&[(0, &[0x5e, service_action & 0x1f]), (7, &allocation_length.to_be_bytes())])
 }
 
 /// PERSISTENT RESERVE OUT (SPC-4 6.16). `scope_type`: SCOPE in the high, TYPE in the low four bits.
-pub fn persistent_reserve_out(
-    service_action: u8,
-    scope_type: u8,
-    parameter_list_length: u32,
-) -> Cdb {
-    build(&[
-        (0, &[0x5f, service_action & 0x1f, scope_type]),
-        (5, &parameter_list_length.to_be_bytes()),
-    ])
+pub fn persistent_reserve_out(service_action: u8, scope_type: u8, parameter_list_length: u32) -> Cdb {
+    build(&[(0, &[0x5f, service_action & 0x1f, scope_type]), (5, &parameter_list_length.to_be_bytes())])
 }
 
 /// RESERVE(6) (SPC-2 7.21).
@@ -233,15 +171,7 @@ pub fn report_supported_operation_codes(
     allocation_length: u32,
 ) -> Cdb {
     build(&[
-        (
-            0,
-            &[
-                0xa3,
-                0x0c,
-                u8::from(timeouts) << 7 | reporting_options & 0x07,
-                operation_code,
-            ],
-        ),
+        (0, &[0xa3, 0x0c, u8::from(timeouts) << 7 | reporting_options & 0x07, operation_code]),
         (4, &service_action.to_be_bytes()),
         (6, &allocation_length.to_be_bytes()),
     ])
@@ -249,10 +179,7 @@ pub fn report_supported_operation_codes(
 
 /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.36); `extended` sets REPD.
 pub fn report_supported_task_management_functions(extended: bool, allocation_length: u32) -> Cdb {
-    build(&[
-        (0, &[0xa3, 0x0d, u8::from(extended) << 7]),
-        (6, &allocation_length.to_be_bytes()),
-    ])
+    build(&[(0, &[0xa3, 0x0d, u8::from(extended) << 7]), (6, &allocation_length.to_be_bytes())])
 }
 
 /// REPORT TARGET PORT GROUPS (SPC-4 6.37).
@@ -279,11 +206,7 @@ pub fn read_capacity_16(allocation_length: u32) -> Cdb {
 
 /// GET LBA STATUS(16) (SBC-4 5.6).
 pub fn get_lba_status(lba: u64, allocation_length: u32) -> Cdb {
-    build(&[
-        (0, &[0x9e, 0x12]),
-        (2, &lba.to_be_bytes()),
-        (10, &allocation_length.to_be_bytes()),
-    ])
+    build(&[(0, &[0x9e, 0x12]), (2, &lba.to_be_bytes()), (10, &allocation_length.to_be_bytes())])
 }
 
 /// READ(6) (SBC-3 5.12): 21-bit address; 0 blocks stands for 256.
@@ -414,10 +337,7 @@ pub fn write_same_16(lba: u64, blocks: u32, options: WriteSame) -> Cdb {
 
 /// UNMAP (SBC-4 5.34); the parameter list is made by [`unmap_parameters`].
 pub fn unmap(anchor: bool, parameter_list_length: u16) -> Cdb {
-    build(&[
-        (0, &[0x42, u8::from(anchor)]),
-        (7, &parameter_list_length.to_be_bytes()),
-    ])
+    build(&[(0, &[0x42, u8::from(anchor)]), (7, &parameter_list_length.to_be_bytes())])
 }
 
 /// The parameter list of UNMAP for (address, blocks) pairs (SBC-4 5.34.2). Lengths are cut to 16 bits.
@@ -447,11 +367,7 @@ pub fn orwrite_16(lba: u64, blocks: u32) -> Cdb {
 
 /// WRITE ATOMIC(16) (SBC-4 5.47) without a boundary.
 pub fn write_atomic_16(lba: u64, blocks: u16) -> Cdb {
-    build(&[
-        (0, &[0x9c]),
-        (2, &lba.to_be_bytes()),
-        (12, &blocks.to_be_bytes()),
-    ])
+    build(&[(0, &[0x9c]), (2, &lba.to_be_bytes()), (12, &blocks.to_be_bytes())])
 }
 
 /// START STOP UNIT (SBC-4 5.27).
@@ -472,40 +388,18 @@ mod tests {
     #[test]
     fn fields_are_where_the_standards_put_them() {
         assert_eq!(read_6(0x3f_ffff, 8)[..6], [0x08, 0x1f, 0xff, 0xff, 8, 0]);
-        assert_eq!(
-            read_10(0x0102_0304, 0x0506)[..10],
-            [0x28, 0, 1, 2, 3, 4, 0, 5, 6, 0]
-        );
-        assert_eq!(
-            write_12(0x0102_0304, 0x0506_0708)[..12],
-            [0xaa, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0]
-        );
+        assert_eq!(read_10(0x0102_0304, 0x0506)[..10], [0x28, 0, 1, 2, 3, 4, 0, 5, 6, 0]);
+        assert_eq!(write_12(0x0102_0304, 0x0506_0708)[..12], [0xaa, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0]);
         assert_eq!(
             with_fua(write_16(0x0102_0304_0506_0708, 0x090a_0b0c)),
             [0x8a, 0x08, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0]
         );
         assert_eq!(inquiry_vpd(0x83, 0x0102)[..6], [0x12, 1, 0x83, 1, 2, 0]);
-        assert_eq!(
-            mode_sense_10(2, 0x08, 0xff, 0x0102)[..10],
-            [0x5a, 0, 0x88, 0xff, 0, 0, 0, 1, 2, 0]
-        );
-        assert_eq!(
-            report_luns(2, 0x0102_0304)[..12],
-            [0xa0, 0, 2, 0, 0, 0, 1, 2, 3, 4, 0, 0]
-        );
-        assert_eq!(
-            read_capacity_16(32)[..14],
-            [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32]
-        );
-        assert_eq!(
-            compare_and_write(1, 2)[..14],
-            [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]
-        );
-        let same = WriteSame {
-            unmap: true,
-            anchor: false,
-            no_data_out: true,
-        };
+        assert_eq!(mode_sense_10(2, 0x08, 0xff, 0x0102)[..10], [0x5a, 0, 0x88, 0xff, 0, 0, 0, 1, 2, 0]);
+        assert_eq!(report_luns(2, 0x0102_0304)[..12], [0xa0, 0, 2, 0, 0, 0, 1, 2, 3, 4, 0, 0]);
+        assert_eq!(read_capacity_16(32)[..14], [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32]);
+        assert_eq!(compare_and_write(1, 2)[..14], [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]);
+        let same = WriteSame { unmap: true, anchor: false, no_data_out: true };
         assert_eq!(write_same_16(0, 1, same)[1], 0x09);
         assert_eq!(verify_10(0, 1, 3)[1], 0x06);
         assert_eq!(with_protect(read_16(0, 1), 3)[1], 0x60);

@@ -263,15 +263,7 @@ impl<T> Connection<T> {
     {
         match self.next_step(input, out) {
             Ok(Step::Idle) => Advance::Idle,
-            Ok(Step::Payload {
-                tag,
-                offset,
-                length,
-            }) => Advance::Payload {
-                task: Handle(tag),
-                offset,
-                length,
-            },
+            Ok(Step::Payload { tag, offset, length }) => Advance::Payload { task: Handle(tag), offset, length },
             Ok(Step::Event(event, range)) => Advance::Event(self.said(event, range)),
             Err(reason) => Advance::Close(reason),
         }
@@ -279,19 +271,14 @@ impl<T> Connection<T> {
 
     /// The next step; once closed it stays so.
     #[inline]
-    pub(crate) fn next_step(
-        &mut self,
-        input: &mut &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Step<T>, CloseReason>
+    pub(crate) fn next_step(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Step<T>, CloseReason>
     where
         T: crate::DataOut,
     {
         if let Some(reason) = self.closed {
             return Err(reason);
         }
-        self.step(input, out)
-            .inspect_err(|reason| self.closed = Some(*reason))
+        self.step(input, out).inspect_err(|reason| self.closed = Some(*reason))
     }
 
     /// Puts the borrowed bytes into an event.
@@ -306,9 +293,7 @@ impl<T> Connection<T> {
     #[inline]
     pub fn payload(&mut self, bytes: &[u8]) {
         match &mut self.phase {
-            Phase::DataIn {
-                offset, segment, ..
-            } => {
+            Phase::DataIn { offset, segment, .. } => {
                 segment.payload(bytes);
                 *offset += bytes.len() as u32;
             }
@@ -322,9 +307,7 @@ impl<T> Connection<T> {
     /// When more is reported than announced, or with [`data_digest`](Self::data_digest).
     pub fn payload_unseen(&mut self, length: u32) {
         match &mut self.phase {
-            Phase::DataIn {
-                offset, segment, ..
-            } => {
+            Phase::DataIn { offset, segment, .. } => {
                 segment.unseen(length);
                 *offset += length;
             }
@@ -347,11 +330,7 @@ impl<T> Connection<T> {
 
     /// Liveness: after [`Limits::ping_interval`] of silence sends a ping, and gives up [`Limits::ping_timeout`] after
     /// that. Gives the time at which to call again.
-    pub fn tick(
-        &mut self,
-        now: Duration,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Duration>, CloseReason> {
+    pub fn tick(&mut self, now: Duration, out: &mut Vec<u8>) -> Result<Option<Duration>, CloseReason> {
         if let Some(reason) = self.closed {
             return Err(reason);
         }

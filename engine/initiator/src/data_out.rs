@@ -64,16 +64,15 @@ impl<T: DataOut> Connection<T> {
     /// does so after emptying an output that was full.
     pub fn pump(&mut self, out: &mut Vec<u8>) -> bool {
         while let Some(burst) = self.bursts.front_mut() {
-            if out.len() >= self.limits.output_length {
-                return false;
-            }
             // The command may have ended meanwhile: then nobody wants its data any more.
             let Some(Pending::Command(task)) = self.tags.get_mut(burst.tag) else {
                 self.bursts.pop_front();
                 continue;
             };
-            let length =
-                (burst.end - burst.offset).min(self.parameters.peer_max_recv_data_segment_length);
+            if out.len() >= self.limits.output_length {
+                return false;
+            }
+            let length = (burst.end - burst.offset).min(self.parameters.peer_max_recv_data_segment_length);
             let last = burst.offset + length == burst.end;
             let mut header = [0; wire::BHS_LEN];
             wire::DataOut {

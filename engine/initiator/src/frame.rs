@@ -15,20 +15,13 @@ pub struct Headers {
 
 impl Headers {
     pub fn new() -> Headers {
-        Headers {
-            partial: Box::new([0; MAX_HEADER]),
-            have: 0,
-        }
+        Headers { partial: Box::new([0; MAX_HEADER]), have: 0 }
     }
 
     /// Takes the next basic header out of `input`, with its AHS (which no target sends: it is dropped) and its digest.
     /// `None`: all input is used up.
     #[inline]
-    pub fn next(
-        &mut self,
-        input: &mut &[u8],
-        digest: bool,
-    ) -> Result<Option<[u8; BHS]>, CloseReason> {
+    pub fn next(&mut self, input: &mut &[u8], digest: bool) -> Result<Option<[u8; BHS]>, CloseReason> {
         if self.have == 0
             && let Some(header) = input.first_chunk::<BHS>()
         {
@@ -45,11 +38,7 @@ impl Headers {
     }
 
     #[cold]
-    fn next_in_pieces(
-        &mut self,
-        input: &mut &[u8],
-        digest: bool,
-    ) -> Result<Option<[u8; BHS]>, CloseReason> {
+    fn next_in_pieces(&mut self, input: &mut &[u8], digest: bool) -> Result<Option<[u8; BHS]>, CloseReason> {
         if !self.fill(input, BHS) {
             return Ok(None);
         }
@@ -84,11 +73,7 @@ fn check(whole: &[u8], digest: bool) -> Result<(), CloseReason> {
         return Ok(());
     }
     let (header, sum) = whole.split_at(whole.len() - 4);
-    if to_wire(crc32c(header)) == *sum {
-        Ok(())
-    } else {
-        Err(CloseReason::HeaderDigest)
-    }
+    if to_wire(crc32c(header)) == *sum { Ok(()) } else { Err(CloseReason::HeaderDigest) }
 }
 
 /// A data segment on its way in: payload, pad, digest.
@@ -117,10 +102,7 @@ impl Segment {
     /// Accounts for payload.
     #[inline]
     pub fn payload(&mut self, bytes: &[u8]) {
-        assert!(
-            bytes.len() <= self.remaining as usize,
-            "more payload reported than announced"
-        );
+        assert!(bytes.len() <= self.remaining as usize, "more payload reported than announced");
         self.remaining -= bytes.len() as u32;
         if let Some(sum) = &mut self.sum {
             sum.update(bytes);
@@ -130,10 +112,7 @@ impl Segment {
     /// Accounts for payload that nobody has read. Only without a data digest.
     pub fn unseen(&mut self, length: u32) {
         assert!(self.sum.is_none(), "a data digest needs every byte");
-        assert!(
-            length <= self.remaining,
-            "more payload reported than announced"
-        );
+        assert!(length <= self.remaining, "more payload reported than announced");
         self.remaining -= length;
     }
 
@@ -162,23 +141,14 @@ impl Segment {
             self.trailer -= 1;
         }
         match self.sum.take() {
-            Some(sum) if sum.finish() != from_wire(self.received_sum) => {
-                Err(CloseReason::DataDigest)
-            }
+            Some(sum) if sum.finish() != from_wire(self.received_sum) => Err(CloseReason::DataDigest),
             _ => Ok(true),
         }
     }
 }
 
 /// Appends a PDU: header (lengths as they stand in it), AHS, data, pad and digests.
-pub fn append(
-    out: &mut Vec<u8>,
-    header: &[u8; BHS],
-    ahs: &[u8],
-    data: &[u8],
-    header_digest: bool,
-    data_digest: bool,
-) {
+pub fn append(out: &mut Vec<u8>, header: &[u8; BHS], ahs: &[u8], data: &[u8], header_digest: bool, data_digest: bool) {
     append_header(out, header, ahs, header_digest);
     if !data.is_empty() {
         let start = out.len();

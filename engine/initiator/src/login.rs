@@ -59,10 +59,7 @@ pub fn random_isid(rng: &mut (impl CryptoRng + ?Sized)) -> Isid {
 
 impl LoginOptions {
     /// A normal session with a target, without authentication, with the default offers.
-    pub fn normal(
-        initiator_name: impl Into<String>,
-        target_name: impl Into<String>,
-    ) -> LoginOptions {
+    pub fn normal(initiator_name: impl Into<String>, target_name: impl Into<String>) -> LoginOptions {
         LoginOptions {
             initiator_name: initiator_name.into(),
             initiator_alias: None,
@@ -249,10 +246,7 @@ impl Login {
             writer.pair("TargetName", name)?;
         }
         let discovery = self.options.session_type == SessionType::Discovery;
-        writer.pair(
-            "SessionType",
-            if discovery { "Discovery" } else { "Normal" },
-        )?;
+        writer.pair("SessionType", if discovery { "Discovery" } else { "Normal" })?;
         if self.options.chap.is_some() || self.options.security_stage {
             let methods = match (&self.options.chap, self.options.allow_no_authentication) {
                 (Some(_), false) => "CHAP",
@@ -291,11 +285,7 @@ impl Login {
     ) -> Result<Option<LoggedIn>, LoginError> {
         loop {
             if matches!(self.state, State::New | State::Ended) {
-                return if input.is_empty() {
-                    Ok(None)
-                } else {
-                    broken("input outside of a login")
-                };
+                return if input.is_empty() { Ok(None) } else { broken("input outside of a login") };
             }
             let Some((header, segment)) = &mut self.current else {
                 // No digests before the full feature phase (RFC 7143 13.1).
@@ -369,10 +359,7 @@ impl Login {
         if pdu.isid != self.options.isid {
             return broken("a Login Response with another ISID");
         }
-        if self
-            .exp_stat_sn
-            .is_some_and(|expected| expected != pdu.stat_sn)
-        {
+        if self.exp_stat_sn.is_some_and(|expected| expected != pdu.stat_sn) {
             return broken("StatSN out of order in the login phase");
         }
         self.exp_stat_sn = Some(pdu.stat_sn.wrapping_add(1));
@@ -465,10 +452,9 @@ impl Login {
     ) -> Result<(), LoginError> {
         let mut text = batch.answers;
         let (next, transit) = match (security, &self.options.chap) {
-            (Security::Offered, Some(credentials)) if batch.method == Some("CHAP") => (
-                Security::ChapOffered(InitiatorChap::offer(credentials, &mut text)),
-                false,
-            ),
+            (Security::Offered, Some(credentials)) if batch.method == Some("CHAP") => {
+                (Security::ChapOffered(InitiatorChap::offer(credentials, &mut text)), false)
+            }
             (Security::Offered, chap) => {
                 let may_be_none = chap.is_none() || self.options.allow_no_authentication;
                 // A target may leave out the answer to the only choice.
@@ -477,10 +463,9 @@ impl Login {
                 }
                 (Security::Proven, true)
             }
-            (Security::ChapOffered(chap), Some(credentials)) => (
-                Security::ChapResponded(chap.respond(credentials, &batch.chap, rng, &mut text)?),
-                true,
-            ),
+            (Security::ChapOffered(chap), Some(credentials)) => {
+                (Security::ChapResponded(chap.respond(credentials, &batch.chap, rng, &mut text)?), true)
+            }
             (Security::ChapResponded(responded), Some(credentials)) => {
                 responded.verify(credentials, &batch.chap)?;
                 (Security::Proven, true)
@@ -555,11 +540,7 @@ impl Login {
             transit,
             continue_bit: !last,
             current_stage: self.stage,
-            next_stage: if transit {
-                self.next_stage()
-            } else {
-                Stage::SecurityNegotiation
-            },
+            next_stage: if transit { self.next_stage() } else { Stage::SecurityNegotiation },
             version_max: 0,
             version_min: 0,
             total_ahs_length: 0,

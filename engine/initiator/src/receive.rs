@@ -7,9 +7,9 @@ use crate::event::{Asynchronous, CloseReason, Event, Residual, Response};
 use crate::frame::Segment;
 use std::ops::Range;
 use wire::{
-    AsyncEvent, AsyncMessage, BHS_LEN, Bhs, DataIn, LogoutReason, LogoutResponse, LogoutResult,
-    NopIn, Opcode, ParseError, RESERVED_TAG, ReadyToTransfer, Reject, ScsiResponse,
-    ScsiResponseCode, TaskManagementResponse, TextResponse,
+    AsyncEvent, AsyncMessage, BHS_LEN, Bhs, DataIn, LogoutReason, LogoutResponse, LogoutResult, NopIn, Opcode,
+    ParseError, RESERVED_TAG, ReadyToTransfer, Reject, ScsiResponse, ScsiResponseCode, TaskManagementResponse,
+    TextResponse,
 };
 
 type Header = [u8; BHS_LEN];
@@ -22,36 +22,21 @@ fn broken<V>(rule: &'static str) -> Result<V, CloseReason> {
 fn malformed(error: ParseError) -> CloseReason {
     CloseReason::Protocol(match error {
         ParseError::Forbidden { rule, .. } => rule,
-        ParseError::WrongOpcode { .. } | ParseError::UnknownOpcode(_) => {
-            "no such PDU from a target"
-        }
+        ParseError::WrongOpcode { .. } | ParseError::UnknownOpcode(_) => "no such PDU from a target",
     })
 }
 
 impl<T: DataOut> Connection<T> {
-    pub(crate) fn step(
-        &mut self,
-        input: &mut &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Step<T>, CloseReason> {
+    pub(crate) fn step(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Step<T>, CloseReason> {
         loop {
             match &mut self.phase {
                 Phase::Header => match self.headers.next(input, self.parameters.header_digest)? {
                     Some(header) => self.begin(&header)?,
                     None => return Ok(Step::Idle),
                 },
-                Phase::DataIn {
-                    tag,
-                    offset,
-                    segment,
-                    end,
-                } => {
+                Phase::DataIn { tag, offset, segment, end } => {
                     if segment.remaining != 0 {
-                        return Ok(Step::Payload {
-                            tag: *tag,
-                            offset: *offset,
-                            length: segment.remaining,
-                        });
+                        return Ok(Step::Payload { tag: *tag, offset: *offset, length: segment.remaining });
                     }
                     if !segment.trailer(input)? {
                         return Ok(Step::Idle);
@@ -99,20 +84,12 @@ impl<T: DataOut> Connection<T> {
                     self.window.check_stat_sn(pdu.stat_sn)?;
                 }
                 self.window.update(pdu.exp_cmd_sn, pdu.max_cmd_sn);
-                self.phase = Phase::DataIn {
-                    tag: pdu.initiator_task_tag,
-                    offset: pdu.buffer_offset,
-                    segment,
-                    end,
-                };
+                self.phase = Phase::DataIn { tag: pdu.initiator_task_tag, offset: pdu.buffer_offset, segment, end };
                 return Ok(());
             }
         }
         self.gathered.clear();
-        self.phase = Phase::Gather {
-            header: *header,
-            segment,
-        };
+        self.phase = Phase::Gather { header: *header, segment };
         Ok(())
     }
 
@@ -169,13 +146,7 @@ impl<T: DataOut> Connection<T> {
                     return self.stray(header);
                 };
                 self.tags.remove(tag);
-                Ok(Some((
-                    Event::TaskManagement {
-                        task: Handle(tag),
-                        response: pdu.response,
-                    },
-                    0..0,
-                )))
+                Ok(Some((Event::TaskManagement { task: Handle(tag), response: pdu.response }, 0..0)))
             }
             Opcode::TextResponse => self.text_response(header, out),
             Opcode::LogoutResponse => self.logout_response(header),
@@ -184,13 +155,7 @@ impl<T: DataOut> Connection<T> {
                 let pdu = Reject::parse(header).map_err(malformed)?;
                 self.numbers(pdu.stat_sn, pdu.exp_cmd_sn, pdu.max_cmd_sn)?;
                 let header = self.gathered.first_chunk::<BHS_LEN>().copied();
-                Ok(Some((
-                    Event::Reject {
-                        reason: pdu.reason,
-                        header,
-                    },
-                    0..0,
-                )))
+                Ok(Some((Event::Reject { reason: pdu.reason, header }, 0..0)))
             }
             Opcode::LoginResponse => broken("a Login Response in full feature phase"),
             _ => broken("no such PDU from a target"),
@@ -198,25 +163,14 @@ impl<T: DataOut> Connection<T> {
     }
 
     /// StatSN and the command window of a PDU that carries status.
-    fn numbers(
-        &mut self,
-        stat_sn: u32,
-        exp_cmd_sn: u32,
-        max_cmd_sn: u32,
-    ) -> Result<(), CloseReason> {
+    fn numbers(&mut self, stat_sn: u32, exp_cmd_sn: u32, max_cmd_sn: u32) -> Result<(), CloseReason> {
         self.window.take_stat_sn(stat_sn)?;
         self.window.update(exp_cmd_sn, max_cmd_sn);
         Ok(())
     }
 
     fn stray(&mut self, header: &Header) -> Said<T> {
-        Ok(Some((
-            Event::Stray {
-                header: *header,
-                data: &[],
-            },
-            0..self.gathered.len(),
-        )))
+        Ok(Some((Event::Stray { header: *header, data: &[] }, 0..self.gathered.len())))
     }
 
     fn scsi_response(&mut self, header: &Header) -> Said<T> {
@@ -228,15 +182,9 @@ impl<T: DataOut> Connection<T> {
         };
         if pdu.response == ScsiResponseCode::CommandCompleted && !self.limits.lenient {
             // Whether R2Ts count where there was no Data-In is read both ways (RFC 7143 11.4.8).
-            let expected = if task.read_length == 0 {
-                pdu.exp_data_sn.min(task.data_sn)
-            } else {
-                task.data_sn
-            };
+            let expected = if task.read_length == 0 { pdu.exp_data_sn.min(task.data_sn) } else { task.data_sn };
             if pdu.exp_data_sn != expected {
-                return broken(
-                    "ExpDataSN of a SCSI Response is not the number of its Data-In PDUs",
-                );
+                return broken("ExpDataSN of a SCSI Response is not the number of its Data-In PDUs");
             }
         }
         let sense = match self.gathered.first_chunk::<2>() {
@@ -258,11 +206,7 @@ impl<T: DataOut> Connection<T> {
             user: task.user,
             response: pdu.response,
             status: pdu.status,
-            residual: Residual::from_flags(
-                pdu.residual_overflow,
-                pdu.residual_underflow,
-                pdu.residual_count,
-            ),
+            residual: Residual::from_flags(pdu.residual_overflow, pdu.residual_underflow, pdu.residual_count),
             bidirectional_residual: Residual::from_flags(
                 pdu.bidi_read_overflow,
                 pdu.bidi_read_underflow,
@@ -300,9 +244,7 @@ impl<T: DataOut> Connection<T> {
             return broken("more R2Ts than MaxOutstandingR2T");
         }
         // Nothing is asked for twice at error recovery level 0.
-        if length > task.write_length - task.solicited
-            || length > task.write_length.saturating_sub(pdu.buffer_offset)
-        {
+        if length > task.write_length - task.solicited || length > task.write_length.saturating_sub(pdu.buffer_offset) {
             return broken("an R2T for more than the command's data");
         }
         if in_order && pdu.buffer_offset != task.solicited {
@@ -344,13 +286,7 @@ impl<T: DataOut> Connection<T> {
             self.own_ping = None;
             return Ok(None);
         }
-        Ok(Some((
-            Event::Pong {
-                task: Handle(tag),
-                data: &[],
-            },
-            0..self.gathered.len(),
-        )))
+        Ok(Some((Event::Pong { task: Handle(tag), data: &[] }, 0..self.gathered.len())))
     }
 
     fn text_response(&mut self, header: &Header, out: &mut Vec<u8>) -> Said<T> {
@@ -382,13 +318,7 @@ impl<T: DataOut> Connection<T> {
         self.text_tag = None;
         std::mem::swap(&mut self.text, &mut self.gathered);
         self.text.clear();
-        Ok(Some((
-            Event::Text {
-                task: Handle(tag),
-                text: &[],
-            },
-            0..self.gathered.len(),
-        )))
+        Ok(Some((Event::Text { task: Handle(tag), text: &[] }, 0..self.gathered.len())))
     }
 
     fn logout_response(&mut self, header: &Header) -> Said<T> {
@@ -414,8 +344,7 @@ impl<T: DataOut> Connection<T> {
     fn async_message(&mut self, header: &Header) -> Said<T> {
         let pdu = AsyncMessage::parse(header).map_err(malformed)?;
         self.numbers(pdu.stat_sn, pdu.exp_cmd_sn, pdu.max_cmd_sn)?;
-        let ours =
-            pdu.async_event == AsyncEvent::ConnectionDrop && pdu.parameter1 == self.connection_id;
+        let ours = pdu.async_event == AsyncEvent::ConnectionDrop && pdu.parameter1 == self.connection_id;
         if ours || pdu.async_event == AsyncEvent::SessionDrop {
             self.closed = Some(CloseReason::Dropped);
         }
@@ -451,15 +380,10 @@ fn data_in<T>(
     if pdu.data_sn != task.data_sn {
         return broken("DataSN out of order");
     }
-    if length > task.read_length - task.received
-        || length > task.read_length.saturating_sub(pdu.buffer_offset)
-    {
+    if length > task.read_length - task.received || length > task.read_length.saturating_sub(pdu.buffer_offset) {
         return broken("more Data-In than the command expects");
     }
-    if pdu.buffer_offset != task.received
-        && parameters.data_pdu_in_order
-        && parameters.data_sequence_in_order
-    {
+    if pdu.buffer_offset != task.received && parameters.data_pdu_in_order && parameters.data_sequence_in_order {
         return broken("Data-In out of order");
     }
     if length > parameters.max_burst_length - task.sequence {
@@ -470,26 +394,15 @@ fn data_in<T>(
     }
     task.data_sn = task.data_sn.wrapping_add(1);
     task.received += length;
-    task.sequence = if pdu.final_bit {
-        0
-    } else {
-        task.sequence + length
-    };
+    task.sequence = if pdu.final_bit { 0 } else { task.sequence + length };
     if !pdu.status_present {
         return Ok(None);
     }
     if pdu.status == CHECK_CONDITION {
         return broken("Data-In with CHECK CONDITION");
     }
-    let residual = Residual::from_flags(
-        pdu.residual_overflow,
-        pdu.residual_underflow,
-        pdu.residual_count,
-    );
-    Ok(Some(End {
-        status: pdu.status,
-        residual,
-    }))
+    let residual = Residual::from_flags(pdu.residual_overflow, pdu.residual_underflow, pdu.residual_count);
+    Ok(Some(End { status: pdu.status, residual }))
 }
 
 /// Comes with sense data, hence in a SCSI Response (RFC 7143 11.7.3).

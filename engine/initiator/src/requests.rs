@@ -4,8 +4,8 @@ use crate::connection::{Connection, Handle, Pending};
 use crate::frame::append;
 use crate::submit::SubmitError;
 use wire::{
-    BHS_LEN, LogoutReason, LogoutRequest, NopOut, RESERVED_TAG, TaskManagementFunction,
-    TaskManagementRequest, TextRequest,
+    BHS_LEN, LogoutReason, LogoutRequest, NopOut, RESERVED_TAG, TaskManagementFunction, TaskManagementRequest,
+    TextRequest,
 };
 
 impl<T> Connection<T> {
@@ -17,14 +17,7 @@ impl<T> Connection<T> {
 
     /// Appends a PDU with the agreed digests.
     pub(crate) fn send(&self, header: &[u8; BHS_LEN], data: &[u8], out: &mut Vec<u8>) {
-        append(
-            out,
-            header,
-            &[],
-            data,
-            self.parameters.header_digest,
-            self.parameters.data_digest,
-        );
+        append(out, header, &[], data, self.parameters.header_digest, self.parameters.data_digest);
     }
 
     fn fits(&self, data: &[u8]) -> Result<u32, SubmitError> {
@@ -44,12 +37,7 @@ impl<T> Connection<T> {
         self.nop_out(false, data, out)
     }
 
-    fn nop_out(
-        &mut self,
-        immediate: bool,
-        data: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Handle, SubmitError> {
+    fn nop_out(&mut self, immediate: bool, data: &[u8], out: &mut Vec<u8>) -> Result<Handle, SubmitError> {
         let data_segment_length = self.fits(data)?;
         let (tag, cmd_sn) = self.request(immediate, Pending::Ping)?;
         let mut header = [0; BHS_LEN];
@@ -92,9 +80,7 @@ impl<T> Connection<T> {
         referenced: Option<Handle>,
         out: &mut Vec<u8>,
     ) -> Result<Handle, SubmitError> {
-        let ref_cmd_sn = referenced
-            .and_then(|task| self.cmd_sn_of(task))
-            .unwrap_or(self.window.cmd_sn);
+        let ref_cmd_sn = referenced.and_then(|task| self.cmd_sn_of(task)).unwrap_or(self.window.cmd_sn);
         let (tag, cmd_sn) = self.request(true, Pending::TaskManagement)?;
         let mut header = [0; BHS_LEN];
         TaskManagementRequest {
@@ -149,13 +135,7 @@ impl<T> Connection<T> {
 
     /// Asks for the rest of a long text answer with an empty request. When the window is closed it goes as an immediate
     /// one: the target waits for it.
-    pub(crate) fn continue_text(
-        &mut self,
-        tag: u32,
-        lun: u64,
-        target_transfer_tag: u32,
-        out: &mut Vec<u8>,
-    ) {
+    pub(crate) fn continue_text(&mut self, tag: u32, lun: u64, target_transfer_tag: u32, out: &mut Vec<u8>) {
         let immediate = !self.window.is_open();
         let cmd_sn = self.window.take(immediate);
         let mut header = [0; BHS_LEN];
@@ -175,11 +155,7 @@ impl<T> Connection<T> {
     }
 
     /// Sends an immediate logout for this connection or its session.
-    pub fn logout(
-        &mut self,
-        reason: LogoutReason,
-        out: &mut Vec<u8>,
-    ) -> Result<Handle, SubmitError> {
+    pub fn logout(&mut self, reason: LogoutReason, out: &mut Vec<u8>) -> Result<Handle, SubmitError> {
         let (tag, cmd_sn) = self.request(true, Pending::Logout { reason })?;
         let mut header = [0; BHS_LEN];
         LogoutRequest {
@@ -200,13 +176,6 @@ impl<T> Connection<T> {
     /// TotalAHSLength are the header's own. Pad and the agreed digests are added. Answers with a tag that is unknown
     /// here come as [`Event::Stray`](crate::Event::Stray).
     pub fn raw(&self, header: &[u8; BHS_LEN], ahs: &[u8], data: &[u8], out: &mut Vec<u8>) {
-        append(
-            out,
-            header,
-            ahs,
-            data,
-            self.parameters.header_digest,
-            self.parameters.data_digest,
-        );
+        append(out, header, ahs, data, self.parameters.header_digest, self.parameters.data_digest);
     }
 }

@@ -32,11 +32,7 @@ pub struct Command<'a> {
 
 /// The LUN field for a logical unit number below 16384 (SAM-5 4.7.7): peripheral addressing up to 255, then flat.
 pub fn lun(number: u16) -> u64 {
-    if number < 256 {
-        u64::from(number) << 48
-    } else {
-        u64::from(number & 0x3fff | 0x4000) << 48
-    }
+    if number < 256 { u64::from(number) << 48 } else { u64::from(number & 0x3fff | 0x4000) << 48 }
 }
 
 impl<'a> Command<'a> {
@@ -57,18 +53,12 @@ impl<'a> Command<'a> {
 
     /// A command that expects `length` bytes.
     pub fn read(cdb: Cdb, length: u32) -> Command<'a> {
-        Command {
-            read_length: length,
-            ..Command::none(cdb)
-        }
+        Command { read_length: length, ..Command::none(cdb) }
     }
 
     /// A command that sends `length` bytes.
     pub fn write(cdb: Cdb, length: u32) -> Command<'a> {
-        Command {
-            write_length: length,
-            ..Command::none(cdb)
-        }
+        Command { write_length: length, ..Command::none(cdb) }
     }
 
     /// The same for another logical unit (see [`lun`]).
@@ -106,9 +96,7 @@ pub struct Refused<T> {
 
 impl<T> std::fmt::Debug for Refused<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Refused")
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
+        f.debug_struct("Refused").field("reason", &self.reason).finish_non_exhaustive()
     }
 }
 
@@ -130,26 +118,15 @@ impl<T> Connection<T> {
 impl<T: DataOut> Connection<T> {
     /// Sends a command with its immediate and unsolicited data, appended to `out`. Its end is an
     /// [`Event::Response`](crate::Event::Response), which gives `user` back.
-    pub fn submit(
-        &mut self,
-        command: &Command<'_>,
-        user: T,
-        out: &mut Vec<u8>,
-    ) -> Result<Handle, Refused<T>> {
+    pub fn submit(&mut self, command: &Command<'_>, user: T, out: &mut Vec<u8>) -> Result<Handle, Refused<T>> {
         if let Err(reason) = self.check(command.immediate) {
             return Err(Refused { reason, user });
         }
         if self.commands >= self.limits.tasks {
-            return Err(Refused {
-                reason: SubmitError::NoTag,
-                user,
-            });
+            return Err(Refused { reason: SubmitError::NoTag, user });
         }
         let Ok(ahs) = additional_segments(command) else {
-            return Err(Refused {
-                reason: SubmitError::TooLong,
-                user,
-            });
+            return Err(Refused { reason: SubmitError::TooLong, user });
         };
         let (immediate_data, unsolicited) = self.unsolicited(command);
         let cmd_sn = self.window.cmd_sn;
@@ -185,22 +162,13 @@ impl<T: DataOut> Connection<T> {
             data_segment_length: immediate_data,
             lun: command.lun,
             initiator_task_tag: tag,
-            expected_data_transfer_length: if write {
-                command.write_length
-            } else {
-                command.read_length
-            },
+            expected_data_transfer_length: if write { command.write_length } else { command.read_length },
             cmd_sn,
             exp_stat_sn: self.window.exp_stat_sn,
             cdb: command.cdb,
         }
         .emit(&mut header);
-        append_header(
-            out,
-            &header,
-            ahs.as_ref().map_or(&[], ahs::Builder::bytes),
-            self.parameters.header_digest,
-        );
+        append_header(out, &header, ahs.as_ref().map_or(&[], ahs::Builder::bytes), self.parameters.header_digest);
         if write {
             self.send_unsolicited(tag, immediate_data, unsolicited, out);
         }
@@ -210,34 +178,17 @@ impl<T: DataOut> Connection<T> {
     /// Bytes of immediate data, and of all unsolicited data (RFC 7143 13.10, 13.11, 13.14).
     fn unsolicited(&self, command: &Command<'_>) -> (u32, u32) {
         let parameters = &self.parameters;
-        let first = command
-            .write_length
-            .min(parameters.first_burst_length)
-            .min(command.unsolicited_data.unwrap_or(u32::MAX));
+        let first =
+            command.write_length.min(parameters.first_burst_length).min(command.unsolicited_data.unwrap_or(u32::MAX));
         let immediate = if parameters.immediate_data {
-            first
-                .min(parameters.peer_max_recv_data_segment_length)
-                .min(command.immediate_data.unwrap_or(u32::MAX))
+            first.min(parameters.peer_max_recv_data_segment_length).min(command.immediate_data.unwrap_or(u32::MAX))
         } else {
             0
         };
-        (
-            immediate,
-            if parameters.initial_r2t {
-                immediate
-            } else {
-                first
-            },
-        )
+        (immediate, if parameters.initial_r2t { immediate } else { first })
     }
 
-    fn send_unsolicited(
-        &mut self,
-        tag: u32,
-        immediate_data: u32,
-        unsolicited: u32,
-        out: &mut Vec<u8>,
-    ) {
+    fn send_unsolicited(&mut self, tag: u32, immediate_data: u32, unsolicited: u32, out: &mut Vec<u8>) {
         if immediate_data != 0
             && let Some(Pending::Command(task)) = self.tags.get(tag)
         {

@@ -22,12 +22,7 @@ impl<E> Tags<E> {
     pub fn new(capacity: usize) -> Tags<E> {
         let capacity = capacity.min(MAX_ENTRIES);
         Tags {
-            slots: (0..capacity)
-                .map(|_| Slot {
-                    generation: 0,
-                    entry: None,
-                })
-                .collect(),
+            slots: (0..capacity).map(|_| Slot { generation: 0, entry: None }).collect(),
             free: (0..capacity as u16).rev().collect(),
         }
     }
@@ -46,15 +41,11 @@ impl<E> Tags<E> {
     }
 
     fn slot(&self, tag: u32) -> Option<&Slot<E>> {
-        self.slots
-            .get((tag & 0xffff) as usize)
-            .filter(|slot| u32::from(slot.generation) == tag >> 16)
+        self.slots.get((tag & 0xffff) as usize).filter(|slot| u32::from(slot.generation) == tag >> 16)
     }
 
     fn slot_mut(&mut self, tag: u32) -> Option<&mut Slot<E>> {
-        self.slots
-            .get_mut((tag & 0xffff) as usize)
-            .filter(|slot| u32::from(slot.generation) == tag >> 16)
+        self.slots.get_mut((tag & 0xffff) as usize).filter(|slot| u32::from(slot.generation) == tag >> 16)
     }
 
     /// The entry of a tag.
@@ -78,11 +69,10 @@ impl<E> Tags<E> {
 
     /// All tags with their entries.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &E)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            slot.entry
-                .as_ref()
-                .map(|entry| (tag(index as u16, slot.generation), entry))
-        })
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| slot.entry.as_ref().map(|entry| (tag(index as u16, slot.generation), entry)))
     }
 }
 

@@ -54,47 +54,28 @@ impl Address {
             Some(port) => parse_number(port)?,
             None => 3260,
         };
-        (!host.is_empty()).then(|| Address {
-            host: host.to_owned(),
-            port,
-            portal_group_tag,
-        })
+        (!host.is_empty()).then(|| Address { host: host.to_owned(), port, portal_group_tag })
     }
 }
 
 /// Digits alone: `u16::from_str` would take a sign.
 fn parse_number(text: &str) -> Option<u16> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Reads the text of a SendTargets answer. Keys other than TargetName and TargetAddress are passed over.
 pub fn parse_targets(text: &[u8]) -> Result<Vec<Target>, TargetsError> {
     let mut targets: Vec<Target> = Vec::new();
-    for pair in text
-        .split(|byte| *byte == 0)
-        .filter(|pair| !pair.is_empty())
-    {
-        let error = |reason| TargetsError {
-            reason,
-            text: String::from_utf8_lossy(pair).into_owned(),
-        };
+    for pair in text.split(|byte| *byte == 0).filter(|pair| !pair.is_empty()) {
+        let error = |reason| TargetsError { reason, text: String::from_utf8_lossy(pair).into_owned() };
         let pair = std::str::from_utf8(pair).map_err(|_| error("not UTF-8"))?;
         let (key, value) = pair.split_once('=').ok_or_else(|| error("no `=`"))?;
         match key {
             "TargetName" if value.is_empty() => return Err(error("empty name")),
-            "TargetName" => targets.push(Target {
-                name: value.to_owned(),
-                addresses: Vec::new(),
-            }),
+            "TargetName" => targets.push(Target { name: value.to_owned(), addresses: Vec::new() }),
             "TargetAddress" => {
-                let target = targets
-                    .last_mut()
-                    .ok_or_else(|| error("address before any name"))?;
-                target
-                    .addresses
-                    .push(Address::parse(value).ok_or_else(|| error("not an address"))?);
+                let target = targets.last_mut().ok_or_else(|| error("address before any name"))?;
+                target.addresses.push(Address::parse(value).ok_or_else(|| error("not an address"))?);
             }
             _ => {}
         }
@@ -108,27 +89,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn address(host: &str, port: u16, tag: Option<u16>) -> Address {
-        Address {
-            host: host.to_owned(),
-            port,
-            portal_group_tag: tag,
-        }
+        Address { host: host.to_owned(), port, portal_group_tag: tag }
     }
 
     #[test]
     fn targets_keep_their_addresses_apart() {
-        let text =
-            b"TargetName=iqn.a\0TargetAddress=10.0.0.1:3260,1\0TargetAddress=[fe80::1]:99,2\0\
+        let text = b"TargetName=iqn.a\0TargetAddress=10.0.0.1:3260,1\0TargetAddress=[fe80::1]:99,2\0\
             TargetName=iqn.b\0TargetName=iqn.c\0TargetAddress=host,7\0";
         let targets = parse_targets(text).unwrap();
         assert_eq!(targets.len(), 3);
-        assert_eq!(
-            targets[0].addresses,
-            [
-                address("10.0.0.1", 3260, Some(1)),
-                address("fe80::1", 99, Some(2))
-            ]
-        );
+        assert_eq!(targets[0].addresses, [address("10.0.0.1", 3260, Some(1)), address("fe80::1", 99, Some(2))]);
         assert!(targets[1].addresses.is_empty());
         assert_eq!(targets[2].addresses, [address("host", 3260, Some(7))]);
     }
@@ -141,9 +111,7 @@ mod tests {
 
     #[test]
     fn malformed_addresses_are_refused() {
-        for text in [
-            "", ":1", "[::1", "[::1]x", "a:+1", "a:65536", "a,", "a,x", "a,1,2", ":,",
-        ] {
+        for text in ["", ":1", "[::1", "[::1]x", "a:+1", "a:65536", "a,", "a,x", "a,1,2", ":,"] {
             assert_eq!(Address::parse(text), None, "{text}");
         }
         assert!(parse_targets(b"TargetAddress=a\0").is_err());

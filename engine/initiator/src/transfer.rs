@@ -16,10 +16,7 @@ pub struct Transfer {
 impl Transfer {
     /// Data to send.
     pub fn sending(data_out: Vec<u8>) -> Transfer {
-        Transfer {
-            data_out,
-            data_in: Vec::new(),
-        }
+        Transfer { data_out, data_in: Vec::new() }
     }
 
     fn put(&mut self, offset: u32, bytes: &[u8]) {

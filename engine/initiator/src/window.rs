@@ -25,11 +25,7 @@ impl Window {
 
     /// Commands that may be sent now.
     pub fn room(&self) -> u32 {
-        if self.is_open() {
-            self.max_cmd_sn.wrapping_sub(self.cmd_sn).wrapping_add(1)
-        } else {
-            0
-        }
+        if self.is_open() { self.max_cmd_sn.wrapping_sub(self.cmd_sn).wrapping_add(1) } else { 0 }
     }
 
     /// Takes ExpCmdSN and MaxCmdSN of a target's PDU: both are left alone when MaxCmdSN is below ExpCmdSN - 1, and
@@ -50,11 +46,7 @@ impl Window {
     /// Checks the StatSN of a PDU: at error recovery level 0 none may be missing.
     #[inline]
     pub fn check_stat_sn(&self, stat_sn: u32) -> Result<(), CloseReason> {
-        if stat_sn == self.exp_stat_sn {
-            Ok(())
-        } else {
-            Err(CloseReason::Protocol("StatSN out of order"))
-        }
+        if stat_sn == self.exp_stat_sn { Ok(()) } else { Err(CloseReason::Protocol("StatSN out of order")) }
     }
 
     /// The same for a PDU that uses it up.
@@ -80,12 +72,7 @@ mod tests {
     use super::*;
 
     fn window() -> Window {
-        Window {
-            cmd_sn: 0xffff_fffe,
-            exp_cmd_sn: 0xffff_fffe,
-            max_cmd_sn: 1,
-            exp_stat_sn: 0,
-        }
+        Window { cmd_sn: 0xffff_fffe, exp_cmd_sn: 0xffff_fffe, max_cmd_sn: 1, exp_stat_sn: 0 }
     }
 
     #[test]
