@@ -113,15 +113,7 @@ const COUNTED: RangeInclusive<u32> = 1..=65_535;
 const SECONDS: RangeInclusive<u32> = 0..=3600;
 
 const fn row(key: Key, name: &'static str, function: Function, phases: Use) -> Row {
-    Row {
-        key,
-        name,
-        function,
-        senders: Senders::Both,
-        phases,
-        session_wide: true,
-        irrelevant_in_discovery: false,
-    }
+    Row { key, name, function, senders: Senders::Both, phases, session_wide: true, irrelevant_in_discovery: false }
 }
 impl Row {
     const fn from(mut self, senders: Senders) -> Row {
@@ -146,113 +138,33 @@ static TABLE: [Row; COUNT] = [
     row(Key::AuthMethod, "AuthMethod", List, InitializeOnly).of_connection(),
     row(Key::HeaderDigest, "HeaderDigest", List, InitializeOnly).of_connection(),
     row(Key::DataDigest, "DataDigest", List, InitializeOnly).of_connection(),
-    row(
-        Key::MaxConnections,
-        "MaxConnections",
-        Minimum(COUNTED),
-        LoginOnly,
-    )
-    .not_in_discovery(),
-    row(
-        Key::SendTargets,
-        "SendTargets",
-        Declared,
-        FullFeaturePhaseOnly,
-    )
-    .from(Senders::Initiator),
+    row(Key::MaxConnections, "MaxConnections", Minimum(COUNTED), LoginOnly).not_in_discovery(),
+    row(Key::SendTargets, "SendTargets", Declared, FullFeaturePhaseOnly).from(Senders::Initiator),
     row(Key::TargetName, "TargetName", Declared, InitializeOnly),
-    row(
-        Key::InitiatorName,
-        "InitiatorName",
-        Declared,
-        InitializeOnly,
-    )
-    .from(Senders::Initiator),
+    row(Key::InitiatorName, "InitiatorName", Declared, InitializeOnly).from(Senders::Initiator),
     row(Key::TargetAlias, "TargetAlias", Declared, All).from(Senders::Target),
     row(Key::InitiatorAlias, "InitiatorAlias", Declared, All).from(Senders::Initiator),
     row(Key::TargetAddress, "TargetAddress", Declared, All).from(Senders::Target),
-    row(
-        Key::TargetPortalGroupTag,
-        "TargetPortalGroupTag",
-        Declared,
-        InitializeOnly,
-    )
-    .from(Senders::Target),
+    row(Key::TargetPortalGroupTag, "TargetPortalGroupTag", Declared, InitializeOnly).from(Senders::Target),
     row(Key::InitialR2T, "InitialR2T", Or, LoginOnly).not_in_discovery(),
     row(Key::ImmediateData, "ImmediateData", And, LoginOnly).not_in_discovery(),
-    row(
-        Key::MaxRecvDataSegmentLength,
-        "MaxRecvDataSegmentLength",
-        DeclaredNumber(LENGTH),
-        All,
-    )
-    .of_connection(),
-    row(
-        Key::MaxBurstLength,
-        "MaxBurstLength",
-        Minimum(LENGTH),
-        LoginOnly,
-    )
-    .not_in_discovery(),
-    row(
-        Key::FirstBurstLength,
-        "FirstBurstLength",
-        Minimum(LENGTH),
-        LoginOnly,
-    )
-    .not_in_discovery(),
-    row(
-        Key::DefaultTime2Wait,
-        "DefaultTime2Wait",
-        Maximum(SECONDS),
-        LoginOnly,
-    ),
-    row(
-        Key::DefaultTime2Retain,
-        "DefaultTime2Retain",
-        Minimum(SECONDS),
-        LoginOnly,
-    ),
-    row(
-        Key::MaxOutstandingR2T,
-        "MaxOutstandingR2T",
-        Minimum(COUNTED),
-        LoginOnly,
-    )
-    .not_in_discovery(),
+    row(Key::MaxRecvDataSegmentLength, "MaxRecvDataSegmentLength", DeclaredNumber(LENGTH), All).of_connection(),
+    row(Key::MaxBurstLength, "MaxBurstLength", Minimum(LENGTH), LoginOnly).not_in_discovery(),
+    row(Key::FirstBurstLength, "FirstBurstLength", Minimum(LENGTH), LoginOnly).not_in_discovery(),
+    row(Key::DefaultTime2Wait, "DefaultTime2Wait", Maximum(SECONDS), LoginOnly),
+    row(Key::DefaultTime2Retain, "DefaultTime2Retain", Minimum(SECONDS), LoginOnly),
+    row(Key::MaxOutstandingR2T, "MaxOutstandingR2T", Minimum(COUNTED), LoginOnly).not_in_discovery(),
     row(Key::DataPDUInOrder, "DataPDUInOrder", Or, LoginOnly).not_in_discovery(),
-    row(
-        Key::DataSequenceInOrder,
-        "DataSequenceInOrder",
-        Or,
-        LoginOnly,
-    )
-    .not_in_discovery(),
-    row(
-        Key::ErrorRecoveryLevel,
-        "ErrorRecoveryLevel",
-        Minimum(0..=2),
-        LoginOnly,
-    ),
+    row(Key::DataSequenceInOrder, "DataSequenceInOrder", Or, LoginOnly).not_in_discovery(),
+    row(Key::ErrorRecoveryLevel, "ErrorRecoveryLevel", Minimum(0..=2), LoginOnly),
     row(Key::SessionType, "SessionType", Declared, LoginOnly).from(Senders::Initiator),
     row(Key::TaskReporting, "TaskReporting", List, LoginOnly).not_in_discovery(),
-    row(
-        Key::ISCSIProtocolLevel,
-        "iSCSIProtocolLevel",
-        Minimum(0..=31),
-        LoginOnly,
-    )
-    .not_in_discovery(),
+    row(Key::ISCSIProtocolLevel, "iSCSIProtocolLevel", Minimum(0..=31), LoginOnly).not_in_discovery(),
     row(Key::IFMarker, "IFMarker", ObsoleteMarker, LoginOnly).of_connection(),
     row(Key::OFMarker, "OFMarker", ObsoleteMarker, LoginOnly).of_connection(),
     row(Key::IFMarkInt, "IFMarkInt", ObsoleteInterval, LoginOnly).of_connection(),
     row(Key::OFMarkInt, "OFMarkInt", ObsoleteInterval, LoginOnly).of_connection(),
-    row(
-        Key::NodeArchitecture,
-        "X#NodeArchitecture",
-        Declared,
-        LoginOnly,
-    ),
+    row(Key::NodeArchitecture, "X#NodeArchitecture", Declared, LoginOnly),
 ];
 
 impl Key {

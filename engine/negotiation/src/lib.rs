@@ -17,8 +17,6 @@ pub mod value;
 
 pub use error::NegotiationError;
 pub use keys::Key;
-pub use negotiator::{
-    MAX_UNKNOWN_KEYS, Negotiator, Role, SessionType, receive_in_full_feature_phase,
-};
+pub use negotiator::{MAX_UNKNOWN_KEYS, Negotiator, Role, SessionType, receive_in_full_feature_phase};
 pub use parameters::{Parameters, TaskReporting};
 pub use settings::{DigestChoice, Settings};

@@ -68,12 +68,7 @@ impl Negotiator {
     /// Takes one key that the peer sent in the login phase, as an offer, an answer or a declaration, and appends the
     /// answer if there is one. `Some(key)`: a security key or a textual declaration, whose value is the caller's
     /// business; here it was only checked that it may come, and that it comes once.
-    pub fn receive(
-        &mut self,
-        name: &str,
-        text: &str,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Key>, NegotiationError> {
+    pub fn receive(&mut self, name: &str, text: &str, out: &mut Vec<u8>) -> Result<Option<Key>, NegotiationError> {
         let Some(key) = Key::named(name) else {
             return self.unknown(name, text, out);
         };
@@ -84,11 +79,7 @@ impl Negotiator {
         };
         if stranger {
             // A peer may shrug off our declaration.
-            return if value::is_refusal(text) {
-                Ok(None)
-            } else {
-                Err(NegotiationError::WrongSender(key))
-            };
+            return if value::is_refusal(text) { Ok(None) } else { Err(NegotiationError::WrongSender(key)) };
         }
         if row.phases == Use::FullFeaturePhaseOnly {
             return Err(NegotiationError::WrongPhase(key));
@@ -100,8 +91,7 @@ impl Negotiator {
             Function::Declared => Ok(Some(key)),
             Function::List if key == Key::AuthMethod => Ok(Some(key)),
             Function::DeclaredNumber(_) => {
-                let declared =
-                    result::parse(key, text).ok_or(NegotiationError::BadDeclaration(key))?;
+                let declared = result::parse(key, text).ok_or(NegotiationError::BadDeclaration(key))?;
                 self.parameters.peer_max_recv_data_segment_length = declared;
                 Ok(None)
             }
@@ -121,12 +111,7 @@ impl Negotiator {
         }
     }
 
-    fn unknown(
-        &mut self,
-        name: &str,
-        text: &str,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Key>, NegotiationError> {
+    fn unknown(&mut self, name: &str, text: &str, out: &mut Vec<u8>) -> Result<Option<Key>, NegotiationError> {
         self.unknown += 1;
         if self.unknown > MAX_UNKNOWN_KEYS {
             return Err(NegotiationError::TooManyUnknownKeys);
@@ -201,9 +186,7 @@ impl Negotiator {
             let mine = self.first_offer(key);
             let default = result::get(&Parameters::default(), key);
             let newer = matches!(key, Key::TaskReporting | Key::ISCSIProtocolLevel);
-            let pointless = key == Key::FirstBurstLength
-                && self.settings.initial_r2t
-                && !self.settings.immediate_data;
+            let pointless = key == Key::FirstBurstLength && self.settings.initial_r2t && !self.settings.immediate_data;
             if !pointless && !(newer && mine == default) {
                 self.offer(key, mine, out);
             }
@@ -286,9 +269,7 @@ impl Negotiator {
             }
         }
         let mut parameters = self.parameters;
-        parameters.first_burst_length = parameters
-            .first_burst_length
-            .min(parameters.max_burst_length);
+        parameters.first_burst_length = parameters.first_burst_length.min(parameters.max_burst_length);
         Ok(parameters)
     }
 }

@@ -7,11 +7,7 @@ use crate::keys::{Function, Key};
 use crate::value;
 use crate::{DigestChoice, Parameters, Settings, TaskReporting};
 
-const REPORTING: [TaskReporting; 3] = [
-    TaskReporting::Rfc3720,
-    TaskReporting::ResponseFence,
-    TaskReporting::FastAbort,
-];
+const REPORTING: [TaskReporting; 3] = [TaskReporting::Rfc3720, TaskReporting::ResponseFence, TaskReporting::FastAbort];
 
 fn reporting(level: u32) -> TaskReporting {
     REPORTING.get(level as usize).copied().unwrap_or_default()
@@ -91,11 +87,7 @@ pub(crate) fn ours(settings: &Settings, key: Key) -> u32 {
 }
 
 fn digest_choice(settings: &Settings, key: Key) -> DigestChoice {
-    if key == Key::DataDigest {
-        settings.data_digest
-    } else {
-        settings.header_digest
-    }
+    if key == Key::DataDigest { settings.data_digest } else { settings.header_digest }
 }
 
 /// True when our settings can live with this value. It is also what an answer to our offer must fulfil: a responder
@@ -132,10 +124,7 @@ fn list_item(key: Key, item: &str) -> Option<u32> {
     match (key, item) {
         (Key::HeaderDigest | Key::DataDigest, "None") => Some(0),
         (Key::HeaderDigest | Key::DataDigest, "CRC32C") => Some(1),
-        (Key::TaskReporting, _) => REPORTING
-            .iter()
-            .find(|level| level.as_str() == item)
-            .map(|&level| level as u32),
+        (Key::TaskReporting, _) => REPORTING.iter().find(|level| level.as_str() == item).map(|&level| level as u32),
         _ => None,
     }
 }
@@ -155,12 +144,8 @@ pub(crate) fn parse(key: Key, text: &str) -> Option<u32> {
 /// Appends `key=value` with a single value.
 pub(crate) fn put(out: &mut Vec<u8>, key: Key, number: u32) {
     match key.row().function {
-        Function::And | Function::Or => {
-            value::put(out, key.name(), wire::value::from_boolean(number != 0))
-        }
-        Function::List if key == Key::TaskReporting => {
-            value::put(out, key.name(), reporting(number).as_str())
-        }
+        Function::And | Function::Or => value::put(out, key.name(), wire::value::from_boolean(number != 0)),
+        Function::List if key == Key::TaskReporting => value::put(out, key.name(), reporting(number).as_str()),
         Function::List => value::put(out, key.name(), if number != 0 { "CRC32C" } else { "None" }),
         _ => value::put(out, key.name(), &number.to_string()),
     }
@@ -169,14 +154,9 @@ pub(crate) fn put(out: &mut Vec<u8>, key: Key, number: u32) {
 /// Appends our offer: a list where the key is one, `mine` otherwise.
 pub(crate) fn put_offer(out: &mut Vec<u8>, settings: &Settings, key: Key, mine: u32) {
     match key {
-        Key::HeaderDigest | Key::DataDigest => {
-            value::put(out, key.name(), digest_choice(settings, key).offer())
-        }
+        Key::HeaderDigest | Key::DataDigest => value::put(out, key.name(), digest_choice(settings, key).offer()),
         Key::TaskReporting => {
-            let list: Vec<&str> = (0..=mine)
-                .rev()
-                .map(|level| reporting(level).as_str())
-                .collect();
+            let list: Vec<&str> = (0..=mine).rev().map(|level| reporting(level).as_str()).collect();
             value::put(out, key.name(), &list.join(","));
         }
         _ => put(out, key, mine),

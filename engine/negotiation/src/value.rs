@@ -15,9 +15,7 @@ pub fn is_refusal(value: &str) -> bool {
 
 /// A numerical value of at most 32 bits.
 pub(crate) fn number(value: &str) -> Option<u32> {
-    wire::value::number(value)
-        .ok()
-        .and_then(|number| u32::try_from(number).ok())
+    wire::value::number(value).ok().and_then(|number| u32::try_from(number).ok())
 }
 
 /// Appends `key=value` and its NUL. Both are ours or were read as text: neither has a NUL.

@@ -23,18 +23,11 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All, the strongest first: the order in which an initiator offers them.
-    pub const ALL: [Algorithm; 4] = [
-        Algorithm::Sha3_256,
-        Algorithm::Sha256,
-        Algorithm::Sha1,
-        Algorithm::Md5,
-    ];
+    pub const ALL: [Algorithm; 4] = [Algorithm::Sha3_256, Algorithm::Sha256, Algorithm::Sha1, Algorithm::Md5];
 
     /// The algorithm of this number in CHAP_A.
     pub fn from_number(number: u32) -> Option<Algorithm> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| *algorithm as u32 == number)
+        Self::ALL.into_iter().find(|algorithm| *algorithm as u32 == number)
     }
 
     /// Bytes of a response. Our challenges are as long: a shorter one would be the weakest link.
@@ -81,15 +74,8 @@ impl Response {
 }
 
 fn hash<D: Digest>(identifier: u8, secret: &Secret, challenge: &[u8]) -> Response {
-    let digest = D::new()
-        .chain_update([identifier])
-        .chain_update(secret.as_bytes())
-        .chain_update(challenge)
-        .finalize();
-    let mut response = Response {
-        bytes: [0; 32],
-        length: digest.len(),
-    };
+    let digest = D::new().chain_update([identifier]).chain_update(secret.as_bytes()).chain_update(challenge).finalize();
+    let mut response = Response { bytes: [0; 32], length: digest.len() };
     response.bytes[..digest.len()].copy_from_slice(&digest);
     response
 }
@@ -108,23 +94,10 @@ mod tests {
     fn responses_are_the_published_digests_of_the_joined_message() {
         let message = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
         let secret = Secret::new(message[1..20].to_vec());
-        let of = |algorithm: Algorithm| {
-            hex(algorithm
-                .response(message[0], &secret, &message[20..])
-                .as_bytes())
-        };
-        assert_eq!(
-            of(Algorithm::Sha1),
-            "84983e441c3bd26ebaae4aa1f95129e5e54670f1"
-        );
-        assert_eq!(
-            of(Algorithm::Sha256),
-            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
-        );
-        assert_eq!(
-            of(Algorithm::Sha3_256),
-            "41c0dba2a9d6240849100376a8235e2c82e1b9998a999e21db32dd97496d3376"
-        );
+        let of = |algorithm: Algorithm| hex(algorithm.response(message[0], &secret, &message[20..]).as_bytes());
+        assert_eq!(of(Algorithm::Sha1), "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
+        assert_eq!(of(Algorithm::Sha256), "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+        assert_eq!(of(Algorithm::Sha3_256), "41c0dba2a9d6240849100376a8235e2c82e1b9998a999e21db32dd97496d3376");
         // RFC 1321 A.5.
         let secret = Secret::new(b"essage".to_vec());
         let md5 = Algorithm::Md5.response(b'm', &secret, b" digest");
@@ -135,10 +108,7 @@ mod tests {
     fn a_response_is_as_long_as_the_algorithm_says() {
         let secret = Secret::new(b"secret".to_vec());
         for algorithm in Algorithm::ALL {
-            assert_eq!(
-                algorithm.response(1, &secret, b"c").as_bytes().len(),
-                algorithm.length()
-            );
+            assert_eq!(algorithm.response(1, &secret, b"c").as_bytes().len(), algorithm.length());
             assert_eq!(Algorithm::from_number(algorithm as u32), Some(algorithm));
         }
         assert_eq!(Algorithm::from_number(4), None);

@@ -34,21 +34,13 @@ impl Credentials {
         algorithms: impl Into<Vec<Algorithm>>,
     ) -> Result<Credentials, ChapError> {
         let algorithms = algorithms.into();
-        if mutual
-            .as_ref()
-            .is_some_and(|mutual| mutual.secret == secret)
-        {
+        if mutual.as_ref().is_some_and(|mutual| mutual.secret == secret) {
             return Err(ChapError::EqualSecrets);
         }
         if algorithms.is_empty() {
             return Err(ChapError::NoCommonAlgorithm);
         }
-        Ok(Credentials {
-            user: user.into(),
-            secret,
-            mutual,
-            algorithms,
-        })
+        Ok(Credentials { user: user.into(), secret, mutual, algorithms })
     }
 
     /// CHAP_N of the initiator.

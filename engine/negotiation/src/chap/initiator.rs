@@ -20,11 +20,7 @@ pub struct InitiatorResponded {
 impl InitiatorChap {
     /// Appends CHAP_A with the algorithms of the credentials, in their order.
     pub fn offer(credentials: &Credentials, out: &mut Vec<u8>) -> InitiatorChap {
-        let numbers: Vec<String> = credentials
-            .algorithms()
-            .iter()
-            .map(|&a| (a as u8).to_string())
-            .collect();
+        let numbers: Vec<String> = credentials.algorithms().iter().map(|&a| (a as u8).to_string()).collect();
         value::put(out, A, &numbers.join(","));
         InitiatorChap(())
     }
@@ -66,9 +62,7 @@ impl InitiatorResponded {
     /// Takes the target's CHAP_N and CHAP_R where we asked for them. To be called with the keys of the response that
     /// follows ours, before anything else of the target's is believed.
     pub fn verify(self, credentials: &Credentials, keys: &Keys<'_>) -> Result<(), ChapError> {
-        let (Some((algorithm, identifier, challenge)), Some(mutual)) =
-            (self.asked, credentials.mutual())
-        else {
+        let (Some((algorithm, identifier, challenge)), Some(mutual)) = (self.asked, credentials.mutual()) else {
             return keys.only(&[]);
         };
         keys.only(&[N, R])?;

@@ -41,60 +41,38 @@ impl<'a> Keys<'a> {
 
     /// True when no key of CHAP came.
     pub fn is_empty(&self) -> bool {
-        [self.a, self.i, self.c, self.n, self.r]
-            .iter()
-            .all(Option::is_none)
+        [self.a, self.i, self.c, self.n, self.r].iter().all(Option::is_none)
     }
 
     /// Refuses the keys of other steps.
     pub(super) fn only(&self, expected: &[&str]) -> Result<(), ChapError> {
-        let all = [
-            (A, self.a),
-            (I, self.i),
-            (C, self.c),
-            (N, self.n),
-            (R, self.r),
-        ];
-        match all
-            .iter()
-            .find(|(name, text)| text.is_some() && !expected.contains(name))
-        {
+        let all = [(A, self.a), (I, self.i), (C, self.c), (N, self.n), (R, self.r)];
+        match all.iter().find(|(name, text)| text.is_some() && !expected.contains(name)) {
             None => Ok(()),
             Some((name, _)) => Err(ChapError::Unexpected(name)),
         }
     }
 
     /// The algorithms of CHAP_A that we know, in the peer's order.
-    pub(super) fn algorithms(
-        &self,
-    ) -> Result<impl Iterator<Item = Algorithm> + use<'a>, ChapError> {
+    pub(super) fn algorithms(&self) -> Result<impl Iterator<Item = Algorithm> + use<'a>, ChapError> {
         let text = self.a.ok_or(ChapError::Missing(A))?;
-        Ok(wire::value::list(text)
-            .filter_map(value::number)
-            .filter_map(Algorithm::from_number))
+        Ok(wire::value::list(text).filter_map(value::number).filter_map(Algorithm::from_number))
     }
 
     /// The one algorithm of an answer.
     pub(super) fn algorithm(&self) -> Result<Algorithm, ChapError> {
         let text = self.a.ok_or(ChapError::Missing(A))?;
-        value::number(text)
-            .and_then(Algorithm::from_number)
-            .ok_or(ChapError::NoCommonAlgorithm)
+        value::number(text).and_then(Algorithm::from_number).ok_or(ChapError::NoCommonAlgorithm)
     }
 
     pub(super) fn identifier(&self) -> Result<u8, ChapError> {
         let text = self.i.ok_or(ChapError::Missing(I))?;
-        value::number(text)
-            .and_then(|number| u8::try_from(number).ok())
-            .ok_or(ChapError::Malformed(I))
+        value::number(text).and_then(|number| u8::try_from(number).ok()).ok_or(ChapError::Malformed(I))
     }
 
     pub(super) fn challenge(&self) -> Result<Vec<u8>, ChapError> {
         let text = self.c.ok_or(ChapError::Missing(C))?;
-        wire::value::binary(text, MAX_CHALLENGE)
-            .ok()
-            .filter(|bytes| !bytes.is_empty())
-            .ok_or(ChapError::Malformed(C))
+        wire::value::binary(text, MAX_CHALLENGE).ok().filter(|bytes| !bytes.is_empty()).ok_or(ChapError::Malformed(C))
     }
 
     pub(super) fn name(&self) -> Result<&'a str, ChapError> {
@@ -103,14 +81,8 @@ impl<'a> Keys<'a> {
 
     pub(super) fn response(&self, algorithm: Algorithm) -> Result<Vec<u8>, ChapError> {
         let text = self.r.ok_or(ChapError::Missing(R))?;
-        let bytes = wire::value::binary(text, MAX_CHALLENGE)
-            .ok()
-            .ok_or(ChapError::Malformed(R))?;
-        if bytes.len() == algorithm.length() {
-            Ok(bytes)
-        } else {
-            Err(ChapError::ResponseLength)
-        }
+        let bytes = wire::value::binary(text, MAX_CHALLENGE).ok().ok_or(ChapError::Malformed(R))?;
+        if bytes.len() == algorithm.length() { Ok(bytes) } else { Err(ChapError::ResponseLength) }
     }
 
     /// True when the peer asks for a proof itself.

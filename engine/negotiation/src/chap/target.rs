@@ -38,11 +38,7 @@ impl TargetChap {
         value::put(out, A, &(algorithm as u8).to_string());
         value::put(out, I, &identifier.to_string());
         value::put(out, C, &wire::value::to_hex(&challenge));
-        Ok(TargetChap {
-            algorithm,
-            identifier,
-            challenge,
-        })
+        Ok(TargetChap { algorithm, identifier, challenge })
     }
 
     /// The algorithm in use.
@@ -65,15 +61,10 @@ impl TargetChap {
             true => Some((keys.identifier()?, keys.challenge()?)),
             false => None,
         };
-        if asked
-            .as_ref()
-            .is_some_and(|(_, challenge)| *challenge == self.challenge)
-        {
+        if asked.as_ref().is_some_and(|(_, challenge)| *challenge == self.challenge) {
             return Err(ChapError::Reflected);
         }
-        let expected =
-            self.algorithm
-                .response(self.identifier, credentials.secret(), &self.challenge);
+        let expected = self.algorithm.response(self.identifier, credentials.secret(), &self.challenge);
         // Both are looked at in any case: the time says nothing of which was wrong.
         let right_name = name.as_bytes().ct_eq(credentials.user().as_bytes());
         let right_response = response.ct_eq(expected.as_bytes());
@@ -87,9 +78,7 @@ impl TargetChap {
             return Ok(Authenticated { mutual: false });
         };
         let mutual = credentials.mutual().ok_or(ChapError::NoMutualCredentials)?;
-        let proof = self
-            .algorithm
-            .response(identifier, &mutual.secret, &challenge);
+        let proof = self.algorithm.response(identifier, &mutual.secret, &challenge);
         value::put(out, N, &mutual.user);
         value::put(out, R, &wire::value::to_hex(proof.as_bytes()));
         Ok(Authenticated { mutual: true })
