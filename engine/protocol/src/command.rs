@@ -108,12 +108,7 @@ impl Connection {
 
     /// Why a command gets a Reject and no task.
     #[inline]
-    fn refusal<T>(
-        &self,
-        session: &Session,
-        tasks: &Tasks<T>,
-        command: &ScsiCommand,
-    ) -> Option<RejectReason> {
+    fn refusal<T>(&self, session: &Session, tasks: &Tasks<T>, command: &ScsiCommand) -> Option<RejectReason> {
         if let Some(key) = session.find(tasks, command.initiator_task_tag)
             && tasks.get(key).is_some_and(|task| !task.finished)
         {
@@ -141,10 +136,7 @@ impl Connection {
         write_length: u32,
         sink: &mut impl Sink,
     ) {
-        let finish = Finish {
-            status: TASK_SET_FULL,
-            transfer: 0,
-        };
+        let finish = Finish { status: TASK_SET_FULL, transfer: 0 };
         let mut response = ScsiResponse {
             bidi_read_overflow: false,
             bidi_read_underflow: false,
@@ -178,11 +170,7 @@ fn unsolicited_failure(session: &Session, command: &ScsiCommand) -> Option<(u8, 
     if (length != 0 && !session.immediate_data) || (!command.final_bit && session.initial_r2t) {
         return Some(UNEXPECTED_DATA);
     }
-    if length
-        > session
-            .first_burst_length
-            .min(command.expected_data_transfer_length)
-    {
+    if length > session.first_burst_length.min(command.expected_data_transfer_length) {
         return Some(INCORRECT_AMOUNT);
     }
     None
@@ -217,9 +205,7 @@ fn is_well_formed(ahs: &[u8]) -> bool {
 
 /// The CDB's bytes beyond the 16th; the segment starts with a reserved byte.
 pub(crate) fn extended_cdb(ahs: &[u8]) -> &[u8] {
-    find(ahs, EXTENDED_CDB)
-        .and_then(|segment| segment.get(1..))
-        .unwrap_or(&[])
+    find(ahs, EXTENDED_CDB).and_then(|segment| segment.get(1..)).unwrap_or(&[])
 }
 
 /// Expected read length of a bidirectional command.
@@ -229,8 +215,5 @@ fn bidirectional_length(ahs: &[u8]) -> Option<u32> {
 }
 
 fn find(ahs: &[u8], kind: u8) -> Option<&[u8]> {
-    segments(ahs)
-        .map_while(Result::ok)
-        .find(|segment| segment.0 == kind)
-        .map(|segment| segment.1)
+    segments(ahs).map_while(Result::ok).find(|segment| segment.0 == kind).map(|segment| segment.1)
 }

@@ -70,10 +70,7 @@ impl Connection {
             ahs: 0,
             segment: Segment::new(),
             collected: Vec::new(),
-            unsolicited: TaskKey {
-                index: crate::task::NONE,
-                generation: 0,
-            },
+            unsolicited: TaskKey { index: crate::task::NONE, generation: 0 },
             text: None,
             management: Management::default(),
             logout: None,
@@ -150,14 +147,9 @@ impl Connection {
                         return Advance::Idle;
                     } else {
                         let segment = &self.segment;
-                        let task = (segment.accept && tasks.get(segment.task).is_some())
-                            .then_some(segment.task);
+                        let task = (segment.accept && tasks.get(segment.task).is_some()).then_some(segment.task);
                         let offset = segment.offset.wrapping_add(segment.done);
-                        return Advance::Payload {
-                            task,
-                            offset,
-                            length: left,
-                        };
+                        return Advance::Payload { task, offset, length: left };
                     }
                 }
                 Stage::Tail => {
@@ -198,17 +190,9 @@ impl Connection {
         input: &mut &[u8],
         sink: &mut impl Sink,
     ) -> Option<Advance> {
-        if let Some(held) = session.release(tasks) {
-            return match held {
-                Held::Task(task) => Some(Advance::Event(Event::Released { task })),
-                Held::Pdu(pdu) => self.perform(session, tasks, &pdu.0, pdu.1, sink),
-                Held::Gone => None,
-            };
-        }
-        if self.management.waits()
-            && let Some(event) = self.management.due(session)
-        {
-            return Some(Advance::Event(event));
+        if self.closed.is_some() {
+            *input = &[];
+            return self.closed.clone().map(Advance::Close);
         }
         if let Some(logout) = &self.logout {
             *input = &[];
@@ -217,9 +201,20 @@ impl Connection {
             }
             return Some(Advance::Idle);
         }
-        if self.closed.is_some() {
-            *input = &[];
-            return self.closed.clone().map(Advance::Close);
+        while let Some(held) = session.release(tasks) {
+            let step = match held {
+                Held::Task(task) => Some(Advance::Event(Event::Released { task })),
+                Held::Pdu(pdu) => self.perform(session, tasks, &pdu.0, pdu.1, sink),
+                Held::Gone => None,
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+        if self.management.waits()
+            && let Some(event) = self.management.due(session)
+        {
+            return Some(Advance::Event(event));
         }
         None
     }
@@ -262,17 +257,10 @@ impl Connection {
         }
         let ahs = usize::from(self.partial[4]) * 4;
         if ahs > MAX_AHS {
-            return Some(Err(CloseReason::Protocol(
-                "too many additional header segments",
-            )));
+            return Some(Err(CloseReason::Protocol("too many additional header segments")));
         }
         let covered = BHS_LEN + ahs;
-        let length = covered
-            + if self.parameters.header_digest {
-                DIGEST_LEN
-            } else {
-                0
-            };
+        let length = covered + if self.parameters.header_digest { DIGEST_LEN } else { 0 };
         if !self.fill(length, input) {
             return None;
         }
@@ -313,9 +301,7 @@ impl Connection {
     ) -> Option<Advance> {
         let bhs = Bhs::new(header);
         if bhs.data_segment_length() > self.parameters.max_recv_data_segment_length {
-            return Some(self.close(CloseReason::Protocol(
-                "a data segment is longer than MaxRecvDataSegmentLength",
-            )));
+            return Some(self.close(CloseReason::Protocol("a data segment is longer than MaxRecvDataSegmentLength")));
         }
         let opcode = bhs.opcode();
         self.note_exp_stat_sn(header);
@@ -324,12 +310,10 @@ impl Connection {
             Opcode::DataOut => self.data_out(session, tasks, header, sink),
             Opcode::NopOut => self.request(session, header, Part::Ping, sink),
             Opcode::TextRequest => self.request(session, header, Part::Text, sink),
-            Opcode::TaskManagementRequest | Opcode::LogoutRequest => {
-                self.request(session, header, Part::Bare, sink)
+            Opcode::TaskManagementRequest | Opcode::LogoutRequest => self.request(session, header, Part::Bare, sink),
+            Opcode::LoginRequest => {
+                Some(self.close(CloseReason::Protocol("a Login Request came in full feature phase")))
             }
-            Opcode::LoginRequest => Some(self.close(CloseReason::Protocol(
-                "a Login Request came in full feature phase",
-            ))),
             Opcode::Snack => self.refuse(session, header, RejectReason::SnackReject, sink),
             _ => self.refuse(session, header, RejectReason::CommandNotSupported, sink),
         }
@@ -339,8 +323,7 @@ impl Connection {
     #[inline]
     fn note_exp_stat_sn(&mut self, header: &[u8; BHS_LEN]) {
         let exp_stat_sn = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
-        if exp_stat_sn.wrapping_sub(self.exp_stat_sn) <= self.stat_sn.wrapping_sub(self.exp_stat_sn)
-        {
+        if exp_stat_sn.wrapping_sub(self.exp_stat_sn) <= self.stat_sn.wrapping_sub(self.exp_stat_sn) {
             self.exp_stat_sn = exp_stat_sn;
         }
     }

@@ -4,9 +4,7 @@ use crate::connection::Connection;
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::task::{Task, TaskKey, Tasks};
-use wire::{
-    BHS_LEN, Crc32c, DIGEST_LEN, RESERVED_TAG, ScsiResponse, ScsiResponseCode, digest, padding,
-};
+use wire::{BHS_LEN, Crc32c, DIGEST_LEN, RESERVED_TAG, ScsiResponse, ScsiResponseCode, digest, padding};
 
 /// SCSI status GOOD.
 const GOOD: u8 = 0;
@@ -53,15 +51,9 @@ impl Connection {
         let room = task.read_length.saturating_sub(task.read_offset);
         let usable = available.min(room);
         let burst = session.max_burst_length.saturating_sub(task.sequence);
-        let payload = usable
-            .min(self.parameters.peer_max_recv_data_segment_length)
-            .min(burst);
+        let payload = usable.min(self.parameters.peer_max_recv_data_segment_length).min(burst);
         if payload == 0 || task.finished {
-            return DataIn {
-                header: 0,
-                payload: 0,
-                finished: false,
-            };
+            return DataIn { header: 0, payload: 0, finished: false };
         }
         let all = payload == usable && (finish.is_some() || payload == room);
         let sequence_end = all || payload == burst;
@@ -96,11 +88,7 @@ impl Connection {
         data_in.max_cmd_sn = session.max_cmd_sn();
         task.data_sn = task.data_sn.wrapping_add(1);
         task.read_offset += payload;
-        task.sequence = if sequence_end {
-            0
-        } else {
-            task.sequence + payload
-        };
+        task.sequence = if sequence_end { 0 } else { task.sequence + payload };
         let [header @ .., c0, c1, c2, c3] = out;
         data_in.emit(header);
         let mut length = BHS_LEN;
@@ -108,11 +96,7 @@ impl Connection {
             [*c0, *c1, *c2, *c3] = digest::to_wire(digest::crc32c(header));
             length += DIGEST_LEN;
         }
-        DataIn {
-            header: length,
-            payload,
-            finished: status.is_some(),
-        }
+        DataIn { header: length, payload, finished: status.is_some() }
     }
 
     /// Padding and data digest that follow the payload of one PDU (0 to 7 bytes): how many of `out`.
@@ -157,17 +141,10 @@ impl Connection {
             return;
         }
         session.settle(task);
-        let most = self
-            .parameters
-            .peer_max_recv_data_segment_length
-            .min(u32::from(u16::MAX)) as usize;
+        let most = self.parameters.peer_max_recv_data_segment_length.min(u32::from(u16::MAX)) as usize;
         let sense = &sense[..sense.len().min(most.saturating_sub(2))];
         // DataSN and R2TSN of a bidirectional command are counted together.
-        let exp_data_sn = if task.data_sn == 0 {
-            0
-        } else {
-            task.data_sn.wrapping_add(task.r2t_sn)
-        };
+        let exp_data_sn = if task.data_sn == 0 { 0 } else { task.data_sn.wrapping_add(task.r2t_sn) };
         let mut response = ScsiResponse {
             bidi_read_overflow: false,
             bidi_read_underflow: false,
@@ -175,11 +152,7 @@ impl Connection {
             residual_underflow: false,
             response: ScsiResponseCode::CommandCompleted,
             status: finish.status,
-            data_segment_length: if sense.is_empty() {
-                0
-            } else {
-                sense.len() as u32 + 2
-            },
+            data_segment_length: if sense.is_empty() { 0 } else { sense.len() as u32 + 2 },
             status_qualifier: 0,
             initiator_task_tag: task.initiator_task_tag,
             snack_tag: 0,
@@ -190,12 +163,7 @@ impl Connection {
             bidi_read_residual_count: 0,
             residual_count: 0,
         };
-        residual(
-            &mut response,
-            task.read_length,
-            task.write_length,
-            finish.transfer,
-        );
+        residual(&mut response, task.read_length, task.write_length, finish.transfer);
         self.put_header(sink, |space| response.emit(space));
         if !sense.is_empty() {
             self.put_data(sink, &(sense.len() as u16).to_be_bytes(), sense);
@@ -204,29 +172,15 @@ impl Connection {
 
     /// Forgets the task and opens the window: the server calls it after the response, or when the task was aborted.
     /// `None`: the key is stale, or the task belongs to another session.
-    pub fn retire<T>(
-        &mut self,
-        session: &mut Session,
-        tasks: &mut Tasks<T>,
-        task: TaskKey,
-    ) -> Option<T> {
+    pub fn retire<T>(&mut self, session: &mut Session, tasks: &mut Tasks<T>, task: TaskKey) -> Option<T> {
         session.retire(tasks, task)
     }
 }
 
 /// Fills in over- or underflow (RFC 7143 11.4.5). A bidirectional command is taken to write `transfer` bytes and to read
 /// none.
-pub(crate) fn residual(
-    response: &mut ScsiResponse,
-    read_length: u32,
-    write_length: u32,
-    transfer: u32,
-) {
-    let expected = if write_length != 0 {
-        write_length
-    } else {
-        read_length
-    };
+pub(crate) fn residual(response: &mut ScsiResponse, read_length: u32, write_length: u32, transfer: u32) {
+    let expected = if write_length != 0 { write_length } else { read_length };
     response.residual_overflow = transfer > expected;
     response.residual_underflow = transfer < expected;
     response.residual_count = transfer.abs_diff(expected);

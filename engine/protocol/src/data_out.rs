@@ -26,14 +26,10 @@ impl Connection {
         } else {
             solicited_task(session, tasks, &data)
         };
-        let Some((key, task)) = key.and_then(|key| tasks.get_mut(key).map(|task| (key, task)))
-        else {
+        let Some((key, task)) = key.and_then(|key| tasks.get_mut(key).map(|task| (key, task))) else {
             // No such transfer. The task may have been aborted while this was on its way.
             if tag != RESERVED_TAG
-                && session
-                    .find(tasks, data.initiator_task_tag)
-                    .and_then(|key| tasks.get(key))
-                    .is_some_and(is_open)
+                && session.find(tasks, data.initiator_task_tag).and_then(|key| tasks.get(key)).is_some_and(is_open)
             {
                 return self.refuse(session, header, RejectReason::ProtocolError, sink);
             }
@@ -65,12 +61,7 @@ impl Connection {
     }
 
     /// The task of unsolicited data: most often the one that was meant last time.
-    fn unsolicited_task<T>(
-        &self,
-        session: &Session,
-        tasks: &Tasks<T>,
-        data: &DataOut,
-    ) -> Option<TaskKey> {
+    fn unsolicited_task<T>(&self, session: &Session, tasks: &Tasks<T>, data: &DataOut) -> Option<TaskKey> {
         if let Some(task) = tasks.get(self.unsolicited)
             && task.initiator_task_tag == data.initiator_task_tag
             && task.session == session.index()
@@ -100,20 +91,11 @@ impl Connection {
             return false;
         };
         let most = session.max_outstanding_r2t;
-        if !may_solicit(task, most)
-            || length == 0
-            || length > session.max_burst_length
-            || end > task.write_length
-        {
+        if !may_solicit(task, most) || length == 0 || length > session.max_burst_length || end > task.write_length {
             return false;
         }
         let tag = transfer_tag(key, task.r2t_sn);
-        task.bursts[usize::from(task.outstanding)] = Burst {
-            tag,
-            next: offset,
-            end,
-            data_sn: 0,
-        };
+        task.bursts[usize::from(task.outstanding)] = Burst { tag, next: offset, end, data_sn: 0 };
         task.outstanding += 1;
         let r2t = ReadyToTransfer {
             lun: task.lun,
@@ -173,11 +155,7 @@ fn take_unsolicited<T>(session: &Session, task: &mut Task<T>, data: &DataOut) ->
         return Some(CRC_ERROR);
     }
     let most = session.first_burst_length.min(task.write_length);
-    let Some(end) = data
-        .buffer_offset
-        .checked_add(data.data_segment_length)
-        .filter(|&end| end <= most)
-    else {
+    let Some(end) = data.buffer_offset.checked_add(data.data_segment_length).filter(|&end| end <= most) else {
         return Some(INCORRECT_AMOUNT);
     };
     // RFC 7143 11.4.7.2: unsolicited data that is not immediate fills the first burst of a longer transfer.
@@ -199,19 +177,11 @@ fn take_solicited<T>(task: &mut Task<T>, data: &DataOut) -> Option<(u8, u8)> {
     if data.data_sn != burst.data_sn || data.buffer_offset != burst.next {
         return Some(CRC_ERROR);
     }
-    let Some(end) = burst
-        .next
-        .checked_add(data.data_segment_length)
-        .filter(|&end| end <= burst.end)
-    else {
+    let Some(end) = burst.next.checked_add(data.data_segment_length).filter(|&end| end <= burst.end) else {
         return Some(INCORRECT_AMOUNT);
     };
     burst.next = end;
     burst.data_sn = data.data_sn.wrapping_add(1);
     // The F bit comes with the last byte, and only with it.
-    if data.final_bit != (end == burst.end) {
-        Some(INCORRECT_AMOUNT)
-    } else {
-        None
-    }
+    if data.final_bit != (end == burst.end) { Some(INCORRECT_AMOUNT) } else { None }
 }

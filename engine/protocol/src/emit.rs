@@ -17,12 +17,7 @@ impl Connection {
     /// Writes a header with its digest.
     #[inline]
     pub(crate) fn put_header(&self, sink: &mut impl Sink, emit: impl FnOnce(&mut [u8; BHS_LEN])) {
-        let length = BHS_LEN
-            + if self.parameters.header_digest {
-                DIGEST_LEN
-            } else {
-                0
-            };
+        let length = BHS_LEN + if self.parameters.header_digest { DIGEST_LEN } else { 0 };
         let space = sink.reserve(length);
         let Some((header, rest)) = space.split_first_chunk_mut::<BHS_LEN>() else {
             return;

@@ -26,11 +26,7 @@ pub(crate) struct Hold {
 
 impl Hold {
     pub(crate) fn new(window: u32) -> Hold {
-        Hold {
-            slots: (0..window.next_power_of_two()).map(|_| None).collect(),
-            used: 0,
-            bytes: 0,
-        }
+        Hold { slots: (0..window.next_power_of_two()).map(|_| None).collect(), used: 0, bytes: 0 }
     }
 
     fn slot(&self, cmd_sn: u32) -> usize {

@@ -27,13 +27,7 @@ pub(crate) struct Liveness {
 
 impl Liveness {
     pub(crate) fn new(now: Duration) -> Liveness {
-        Liveness {
-            interval: NOP_INTERVAL,
-            timeout: NOP_TIMEOUT,
-            last: now,
-            payload: false,
-            ping: None,
-        }
+        Liveness { interval: NOP_INTERVAL, timeout: NOP_TIMEOUT, last: now, payload: false, ping: None }
     }
 
     #[inline]
@@ -73,23 +67,13 @@ impl Connection {
         sink: &mut impl Sink,
     ) -> Result<Duration, CloseReason> {
         self.liveness.heard(false, now);
-        let Liveness {
-            interval,
-            timeout,
-            last,
-            ping,
-            ..
-        } = self.liveness;
+        let Liveness { interval, timeout, last, ping, .. } = self.liveness;
         if interval.is_zero() {
             return Ok(now.saturating_add(NEVER));
         }
         if let Some((_, sent)) = ping {
             let end = sent.max(last).saturating_add(timeout);
-            return if now >= end {
-                Err(CloseReason::Silent)
-            } else {
-                Ok(end)
-            };
+            return if now >= end { Err(CloseReason::Silent) } else { Ok(end) };
         }
         let due = last.saturating_add(interval);
         if now < due {

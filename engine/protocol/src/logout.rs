@@ -5,8 +5,7 @@ use crate::event::{Advance, Event};
 use crate::session::Session;
 use crate::sink::Sink;
 use wire::{
-    AsyncEvent, AsyncMessage, BHS_LEN, LogoutReason, LogoutRequest, LogoutResponse, LogoutResult,
-    RejectReason,
+    AsyncEvent, AsyncMessage, BHS_LEN, LogoutReason, LogoutRequest, LogoutResponse, LogoutResult, RejectReason,
 };
 
 /// A logout that was asked for.
@@ -32,21 +31,11 @@ impl Connection {
             LogoutReason::CloseSession => {}
             LogoutReason::CloseConnection if !other => {}
             LogoutReason::CloseConnection => {
-                self.put_logout(
-                    session,
-                    request.initiator_task_tag,
-                    LogoutResult::CidNotFound,
-                    sink,
-                );
+                self.put_logout(session, request.initiator_task_tag, LogoutResult::CidNotFound, sink);
                 return None;
             }
             LogoutReason::RemoveForRecovery => {
-                self.put_logout(
-                    session,
-                    request.initiator_task_tag,
-                    LogoutResult::RecoveryNotSupported,
-                    sink,
-                );
+                self.put_logout(session, request.initiator_task_tag, LogoutResult::RecoveryNotSupported, sink);
                 return None;
             }
             LogoutReason::Other(_) => {
@@ -54,14 +43,9 @@ impl Connection {
                 return None;
             }
         }
-        self.logout = Some(Logout {
-            initiator_task_tag: request.initiator_task_tag,
-            answered: false,
-        });
+        self.logout = Some(Logout { initiator_task_tag: request.initiator_task_tag, answered: false });
         self.text = None;
-        Some(Advance::Event(Event::Logout {
-            reason: request.reason.code(),
-        }))
+        Some(Advance::Event(Event::Logout { reason: request.reason.code() }))
     }
 
     /// Answers the logout; the next [`advance`](Self::advance) gives `Close(Logout)`. Nothing is written if no logout waits
@@ -80,13 +64,7 @@ impl Connection {
         self.logout.is_some_and(|logout| !logout.answered)
     }
 
-    fn put_logout(
-        &mut self,
-        session: &Session,
-        tag: u32,
-        response: LogoutResult,
-        sink: &mut impl Sink,
-    ) {
+    fn put_logout(&mut self, session: &Session, tag: u32, response: LogoutResult, sink: &mut impl Sink) {
         let response = LogoutResponse {
             response,
             data_segment_length: 0,
@@ -103,13 +81,7 @@ impl Connection {
     /// Asynchronous message (RFC 7143 11.9) without data: 1 asks for a logout within `parameters[2]` seconds; 2 and 3 announce
     /// that the connection (CID in `parameters[0]`), the session is dropped, with Time2Wait and Time2Retain in
     /// `parameters[1]` and `[2]`; 4 asks for a negotiation within `parameters[2]` seconds.
-    pub fn asynchronous(
-        &mut self,
-        session: &mut Session,
-        event: u8,
-        parameters: [u16; 3],
-        sink: &mut impl Sink,
-    ) {
+    pub fn asynchronous(&mut self, session: &mut Session, event: u8, parameters: [u16; 3], sink: &mut impl Sink) {
         let message = AsyncMessage {
             data_segment_length: 0,
             lun: 0,

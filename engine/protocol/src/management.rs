@@ -6,8 +6,8 @@ use crate::session::Session;
 use crate::sink::Sink;
 use crate::task::Tasks;
 use wire::{
-    BHS_LEN, RejectReason, TaskManagementFunction as Function, TaskManagementRequest,
-    TaskManagementResponse, TaskManagementResult,
+    BHS_LEN, RejectReason, TaskManagementFunction as Function, TaskManagementRequest, TaskManagementResponse,
+    TaskManagementResult,
 };
 
 /// Task management requests that a connection may have in progress.
@@ -41,23 +41,11 @@ impl Management {
         self.slots.iter().all(Option::is_some)
     }
 
-    fn add(
-        &mut self,
-        initiator_task_tag: u32,
-        mut request: TaskManagement,
-        waits: bool,
-    ) -> Option<TaskManagement> {
+    fn add(&mut self, initiator_task_tag: u32, mut request: TaskManagement, waits: bool) -> Option<TaskManagement> {
         let slot = self.slots.iter().position(Option::is_none)?;
         self.generation = self.generation.wrapping_add(1);
-        request.key = self
-            .generation
-            .wrapping_mul(MAX_MANAGEMENT as u32)
-            .wrapping_add(slot as u32);
-        self.slots[slot] = Some(Request {
-            initiator_task_tag,
-            request,
-            waits,
-        });
+        request.key = self.generation.wrapping_mul(MAX_MANAGEMENT as u32).wrapping_add(slot as u32);
+        self.slots[slot] = Some(Request { initiator_task_tag, request, waits });
         self.waiting += u32::from(waits);
         Some(request)
     }
@@ -120,11 +108,7 @@ impl Connection {
         let mut waits = false;
         match request.function {
             Function::AbortTask => match session.find(tasks, request.referenced_task_tag) {
-                Some(key)
-                    if tasks
-                        .get(key)
-                        .is_some_and(|task| !task.finished && task.lun == request.lun) =>
-                {
+                Some(key) if tasks.get(key).is_some_and(|task| !task.finished && task.lun == request.lun) => {
                     passed.referenced = Some(key);
                 }
                 _ => {
@@ -137,9 +121,7 @@ impl Connection {
                 waits = request.immediate && misses_commands(session, request.cmd_sn);
             }
             // Commands that did not arrive yet count as received, without waiting for them.
-            Function::TargetWarmReset | Function::TargetColdReset => {
-                session.plug_before(request.cmd_sn)
-            }
+            Function::TargetWarmReset | Function::TargetColdReset => session.plug_before(request.cmd_sn),
             Function::TaskReassign => {
                 self.put_management(session, tag, TmfResponse::ReassignmentNotSupported, sink);
                 return None;
@@ -150,11 +132,7 @@ impl Connection {
             }
         }
         let passed = self.management.add(tag, passed, waits)?;
-        if waits {
-            None
-        } else {
-            Some(Advance::Event(Event::TaskManagement(passed)))
-        }
+        if waits { None } else { Some(Advance::Event(Event::TaskManagement(passed))) }
     }
 
     /// Answers a task management request. `key` is [`TaskManagement::key`]; one that was answered already is ignored.
@@ -170,13 +148,7 @@ impl Connection {
         }
     }
 
-    fn put_management(
-        &mut self,
-        session: &Session,
-        tag: u32,
-        response: TmfResponse,
-        sink: &mut impl Sink,
-    ) {
+    fn put_management(&mut self, session: &Session, tag: u32, response: TmfResponse, sink: &mut impl Sink) {
         let response = TaskManagementResponse {
             response: TaskManagementResult::from_code(response as u8),
             data_segment_length: 0,

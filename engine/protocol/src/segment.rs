@@ -43,10 +43,7 @@ impl Part {
     }
 
     fn is_task_data(self) -> bool {
-        matches!(
-            self,
-            Part::Immediate | Part::Unsolicited | Part::Solicited(_)
-        )
+        matches!(self, Part::Immediate | Part::Unsolicited | Part::Solicited(_))
     }
 }
 
@@ -76,10 +73,7 @@ impl Segment {
         Segment {
             header: [0; BHS_LEN],
             part: Part::Discard,
-            task: TaskKey {
-                index: crate::task::NONE,
-                generation: 0,
-            },
+            task: TaskKey { index: crate::task::NONE, generation: 0 },
             accept: false,
             final_bit: false,
             offset: 0,
@@ -122,11 +116,7 @@ impl Connection {
     /// collect.
     pub(crate) fn begin(&mut self, header: &[u8; BHS_LEN], part: Part, keep: u32) {
         let length = Bhs::new(header).data_segment_length();
-        let digest = if self.parameters.data_digest && length != 0 {
-            DIGEST_LEN
-        } else {
-            0
-        };
+        let digest = if self.parameters.data_digest && length != 0 { DIGEST_LEN } else { 0 };
         let segment = &mut self.segment;
         segment.header = *header;
         segment.part = part;
@@ -187,10 +177,7 @@ impl Connection {
             return None;
         }
         if part == Part::Ahead {
-            session.hold(
-                crate::connection::cmd_sn(&header),
-                Held::Pdu(Box::new((header, data))),
-            );
+            session.hold(crate::connection::cmd_sn(&header), Held::Pdu(Box::new((header, data))));
             return None;
         }
         self.perform(session, tasks, &header, data, sink)
@@ -203,15 +190,7 @@ impl Connection {
         intact: bool,
         sink: &mut impl Sink,
     ) -> Option<Advance> {
-        let Segment {
-            part,
-            task: key,
-            accept,
-            final_bit,
-            offset,
-            length,
-            ..
-        } = self.segment;
+        let Segment { part, task: key, accept, final_bit, offset, length, .. } = self.segment;
         if !intact {
             let header = self.segment.header;
             self.reject(session, &header, RejectReason::DataDigestError, sink);
@@ -236,20 +215,13 @@ impl Connection {
             _ => {}
         }
         match task.failure {
-            None if accept && (length != 0 || final_bit) => Some(Advance::Event(Event::Data {
-                task: key,
-                offset,
-                length,
-                sequence_end: final_bit,
-            })),
+            None if accept && (length != 0 || final_bit) => {
+                Some(Advance::Event(Event::Data { task: key, offset, length, sequence_end: final_bit }))
+            }
             None => None,
             Some((asc, ascq)) if !task.expects_data() => {
                 task.failure_reported = true;
-                Some(Advance::Event(Event::DataError {
-                    task: key,
-                    asc,
-                    ascq,
-                }))
+                Some(Advance::Event(Event::DataError { task: key, asc, ascq }))
             }
             Some(_) => None,
         }

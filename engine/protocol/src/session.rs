@@ -68,8 +68,7 @@ impl Session {
             immediate_data: parameters.immediate_data,
             first_burst_length: parameters.first_burst_length,
             max_burst_length: parameters.max_burst_length,
-            max_outstanding_r2t: u32::from(parameters.max_outstanding_r2t)
-                .clamp(1, MAX_OUTSTANDING_R2T as u32),
+            max_outstanding_r2t: u32::from(parameters.max_outstanding_r2t).clamp(1, MAX_OUTSTANDING_R2T as u32),
             default_time2wait: parameters.default_time2wait,
             default_time2retain: parameters.default_time2retain,
         }
@@ -141,13 +140,8 @@ impl Session {
     }
 
     /// Its tasks for one logical unit.
-    pub fn tasks_of_lun<'a, T>(
-        &'a self,
-        tasks: &'a Tasks<T>,
-        lun: u64,
-    ) -> impl Iterator<Item = TaskKey> + 'a {
-        self.tasks(tasks)
-            .filter(move |&key| tasks.get(key).is_some_and(|task| task.lun == lun))
+    pub fn tasks_of_lun<'a, T>(&'a self, tasks: &'a Tasks<T>, lun: u64) -> impl Iterator<Item = TaskKey> + 'a {
+        self.tasks(tasks).filter(move |&key| tasks.get(key).is_some_and(|task| task.lun == lun))
     }
 
     /// Forgets a task and opens the window. `None`: the key is stale or another session's.
@@ -229,13 +223,7 @@ impl Session {
         self.unlink_chain(tasks, index, task.initiator_task_tag, task.chain);
     }
 
-    fn unlink_chain<T>(
-        &mut self,
-        tasks: &mut Tasks<T>,
-        index: u32,
-        initiator_task_tag: u32,
-        chain: u32,
-    ) {
+    fn unlink_chain<T>(&mut self, tasks: &mut Tasks<T>, index: u32, initiator_task_tag: u32, chain: u32) {
         let bucket = self.bucket(initiator_task_tag);
         if self.buckets[bucket] == index {
             self.buckets[bucket] = chain;
@@ -257,8 +245,7 @@ impl Session {
     #[inline]
     fn bucket(&self, initiator_task_tag: u32) -> usize {
         // At least 16 buckets, so the shift is below 32.
-        (initiator_task_tag.wrapping_mul(0x9E37_79B1) >> self.shift) as usize
-            & (self.buckets.len() - 1)
+        (initiator_task_tag.wrapping_mul(0x9E37_79B1) >> self.shift) as usize & (self.buckets.len() - 1)
     }
 
     /// Room for one more task for immediate delivery.
@@ -273,10 +260,7 @@ impl Session {
             return Order::Now;
         }
         let ahead = cmd_sn.wrapping_sub(self.exp_cmd_sn);
-        let open = self
-            .max_cmd_sn
-            .wrapping_sub(self.exp_cmd_sn)
-            .wrapping_add(1);
+        let open = self.max_cmd_sn.wrapping_sub(self.exp_cmd_sn).wrapping_add(1);
         if ahead >= open {
             Order::Ignore
         } else if ahead == 0 {
@@ -309,16 +293,12 @@ impl Session {
     /// Keeps something that is ahead of its turn ([`Order::Ahead`] was given for it).
     pub(crate) fn hold(&mut self, cmd_sn: u32, held: Held) {
         let window = self.window;
-        self.hold
-            .get_or_insert_with(|| Box::new(Hold::new(window)))
-            .keep(cmd_sn, held);
+        self.hold.get_or_insert_with(|| Box::new(Hold::new(window))).keep(cmd_sn, held);
     }
 
     /// Bytes of data segments that can be held with PDUs that are ahead.
     pub(crate) fn hold_room(&self) -> usize {
-        self.hold
-            .as_ref()
-            .map_or(crate::hold::MAX_HELD_BYTES, |hold| hold.room())
+        self.hold.as_ref().map_or(crate::hold::MAX_HELD_BYTES, |hold| hold.room())
     }
 
     /// What is next in order after others arrived.
@@ -357,10 +337,7 @@ impl Session {
 
     /// `cmd_sn` lies in the window [ExpCmdSN, MaxCmdSN].
     pub(crate) fn in_window(&self, cmd_sn: u32) -> bool {
-        let open = self
-            .max_cmd_sn
-            .wrapping_sub(self.exp_cmd_sn)
-            .wrapping_add(1);
+        let open = self.max_cmd_sn.wrapping_sub(self.exp_cmd_sn).wrapping_add(1);
         cmd_sn.wrapping_sub(self.exp_cmd_sn) < open
     }
 

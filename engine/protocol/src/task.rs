@@ -135,9 +135,7 @@ impl<T> Task<T> {
 
     /// Position of an outstanding R2T in `bursts`.
     pub(crate) fn burst(&self, tag: u32) -> Option<usize> {
-        self.bursts[..usize::from(self.outstanding)]
-            .iter()
-            .position(|burst| burst.tag == tag)
+        self.bursts[..usize::from(self.outstanding)].iter().position(|burst| burst.tag == tag)
     }
 
     /// Takes an R2T off the list, in order.
@@ -175,11 +173,7 @@ mod tests {
 
     #[test]
     fn transfer_tag_names_the_slot_and_is_never_reserved() {
-        for (index, generation, r2t_sn) in [
-            (0, 0, 0),
-            (MAX_TASKS - 1, u32::MAX, u32::MAX),
-            (77, 9, 4095),
-        ] {
+        for (index, generation, r2t_sn) in [(0, 0, 0), (MAX_TASKS - 1, u32::MAX, u32::MAX), (77, 9, 4095)] {
             let tag = transfer_tag(Key { index, generation }, r2t_sn);
             assert_eq!(transfer_slot(tag), index);
             assert_ne!(tag, u32::MAX);
@@ -188,22 +182,9 @@ mod tests {
 
     #[test]
     fn transfer_tags_of_a_task_differ_for_as_long_as_several_are_outstanding() {
-        let key = Key {
-            index: 5,
-            generation: 3,
-        };
-        let tags: std::collections::HashSet<u32> =
-            (0..4096).map(|sn| transfer_tag(key, sn)).collect();
+        let key = Key { index: 5, generation: 3 };
+        let tags: std::collections::HashSet<u32> = (0..4096).map(|sn| transfer_tag(key, sn)).collect();
         assert_eq!(tags.len(), 4096);
-        assert_ne!(
-            transfer_tag(key, 0),
-            transfer_tag(
-                Key {
-                    index: 5,
-                    generation: 4
-                },
-                0
-            )
-        );
+        assert_ne!(transfer_tag(key, 0), transfer_tag(Key { index: 5, generation: 4 }, 0));
     }
 }

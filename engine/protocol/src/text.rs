@@ -52,6 +52,14 @@ pub(crate) struct Text {
     asked: bool,
 }
 
+#[cfg(test)]
+impl Text {
+    /// What is kept for it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.request.capacity() + self.answer.capacity()
+    }
+}
+
 impl Connection {
     pub(crate) fn text_request(
         &mut self,
@@ -84,8 +92,7 @@ impl Connection {
                 asked: false,
             }),
             Some(text)
-                if text.tag == request.target_transfer_tag
-                    && text.initiator_task_tag == request.initiator_task_tag =>
+                if text.tag == request.target_transfer_tag && text.initiator_task_tag == request.initiator_task_tag =>
             {
                 text
             }
@@ -154,22 +161,12 @@ impl Connection {
         self.put_text(session, text, length, sink);
     }
 
-    fn put_text(
-        &mut self,
-        session: &Session,
-        mut text: Box<Text>,
-        length: usize,
-        sink: &mut impl Sink,
-    ) {
+    fn put_text(&mut self, session: &Session, mut text: Box<Text>, length: usize, sink: &mut impl Sink) {
         let from = text.sent;
         text.sent += length;
         let more = text.sent < text.answer.len();
         let final_bit = !more && text.final_bit;
-        text.tag = if final_bit {
-            RESERVED_TAG
-        } else {
-            self.new_tag()
-        };
+        text.tag = if final_bit { RESERVED_TAG } else { self.new_tag() };
         let response = TextResponse {
             final_bit,
             continue_bit: more,
@@ -189,16 +186,8 @@ impl Connection {
     }
 
     /// Answers the keys of a request. False: they can't be read.
-    fn answer_keys(
-        &mut self,
-        keys: &[u8],
-        answer: &mut Vec<u8>,
-        list: &mut Option<SendTargets>,
-    ) -> bool {
-        for pair in keys
-            .split(|&byte| byte == 0)
-            .filter(|pair| !pair.is_empty())
-        {
+    fn answer_keys(&mut self, keys: &[u8], answer: &mut Vec<u8>, list: &mut Option<SendTargets>) -> bool {
+        for pair in keys.split(|&byte| byte == 0).filter(|pair| !pair.is_empty()) {
             let Ok(pair) = std::str::from_utf8(pair) else {
                 return false;
             };
@@ -242,17 +231,12 @@ impl Connection {
 
 /// A numerical value of 512 to 2^24 - 1, decimal or hexadecimal (RFC 7143 6.1, 13.12).
 fn declared_length(value: &str) -> Option<u32> {
-    let (digits, radix) = match value
-        .strip_prefix("0x")
-        .or_else(|| value.strip_prefix("0X"))
-    {
+    let (digits, radix) = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
         Some(digits) => (digits, 16),
         None => (value, 10),
     };
     if digits.starts_with('+') {
         return None;
     }
-    u32::from_str_radix(digits, radix)
-        .ok()
-        .filter(|length| (512..=wire::MAX_DATA_SEGMENT_LENGTH).contains(length))
+    u32::from_str_radix(digits, radix).ok().filter(|length| (512..=wire::MAX_DATA_SEGMENT_LENGTH).contains(length))
 }
