@@ -132,14 +132,15 @@ pub enum Event<'a> {
     Extents(&'a [Extent]),
     /// The store could not do it.
     Failed(StoreError),
-    /// The initiator offers fewer bytes than [`Step::Receive`] asks for (Expected Data Transfer Length).
+    /// The initiator offers fewer bytes than [`Step::Receive`] asks for (Expected Data Transfer Length); or the data-out
+    /// of a write or comparison ended too early.
     Short,
     /// The initiator offers more bytes than [`Step::Receive`] asks for. WRITE SAME ends with an error; other commands ask
     /// again by the same step, and the rest becomes a residual.
     Long,
 }
 
-/// How it ended.
+/// How it ended. INFORMATION of a miscompare is the offset of the first difference in the data-out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// Status of the response.
@@ -161,9 +162,10 @@ pub struct Command {
 pub(crate) enum State {
     /// Nothing: it is done.
     Done,
-    /// The end of a read (false) or write (true) of the whole span.
+    /// The end of a read (false) or write (true) of the whole span, which begins at this byte.
     Moving {
         write: bool,
+        offset: u64,
     },
     /// Parameter data or a pattern.
     Receiving {
@@ -193,10 +195,7 @@ impl Command {
     /// `cdb`: as it came, 6 to 16 bytes, longer ones with the extended CDB.
     #[inline]
     pub fn start(cdb: &[u8], context: &mut Context<'_>) -> (Command, Step) {
-        let mut command = Command {
-            cdb: Cdb::new(cdb),
-            state: State::Done,
-        };
+        let mut command = Command { cdb: Cdb::new(cdb), state: State::Done };
         let step = match context.unit {
             Some(unit) => command.begin(cdb.len(), unit, context),
             None => command.begin_absent(context),
@@ -238,20 +237,14 @@ impl Command {
             return Err(Sense::field_in_cdb(byte, Some(bit)));
         }
         if entry.traits.has(Traits::MEDIUM) && flags.has(Flags::STOPPED) {
-            return Err(Sense::new(
-                SenseKey::NotReady,
-                asc::INITIALIZING_COMMAND_REQUIRED,
-            ));
+            return Err(Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_REQUIRED));
         }
         if entry.traits.has(Traits::WRITES) {
             if flags.has(Flags::READ_ONLY) {
                 return Err(Sense::new(SenseKey::DataProtect, asc::WRITE_PROTECTED));
             }
             if flags.has(Flags::SOFTWARE_PROTECTED) {
-                return Err(Sense::new(
-                    SenseKey::DataProtect,
-                    asc::SOFTWARE_WRITE_PROTECTED,
-                ));
+                return Err(Sense::new(SenseKey::DataProtect, asc::SOFTWARE_WRITE_PROTECTED));
             }
         }
         Ok(())
@@ -260,12 +253,10 @@ impl Command {
     /// A command to a LUN that is not there (SPC-4 5.11, 6.6).
     fn begin_absent(&mut self, context: &mut Context<'_>) -> Step {
         let answer = match table::find(&self.cdb) {
-            Found::Entry(entry) if entry.traits.has(Traits::EXEMPT) => {
-                match entry.reserved_bit(&self.cdb) {
-                    Some((byte, bit)) => return fail(Sense::field_in_cdb(byte, Some(bit))),
-                    None => entry.opcode,
-                }
-            }
+            Found::Entry(entry) if entry.traits.has(Traits::EXEMPT) => match entry.reserved_bit(&self.cdb) {
+                Some((byte, bit)) => return fail(Sense::field_in_cdb(byte, Some(bit))),
+                None => entry.opcode,
+            },
             _ => return fail(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED)),
         };
         match answer {
@@ -289,38 +280,26 @@ impl Command {
     }
 
     #[inline]
-    fn advance(
-        &mut self,
-        event: Event<'_>,
-        unit: &Arc<LogicalUnit>,
-        context: &mut Context<'_>,
-    ) -> Step {
-        let write_same = matches!(
-            self.cdb.opcode(),
-            sbc::write_same::WRITE_SAME_10 | sbc::write_same::WRITE_SAME_16
-        );
+    fn advance(&mut self, event: Event<'_>, unit: &Arc<LogicalUnit>, context: &mut Context<'_>) -> Step {
+        let write_same = matches!(self.cdb.opcode(), sbc::write_same::WRITE_SAME_10 | sbc::write_same::WRITE_SAME_16);
         match (&mut self.state, event) {
             (State::Moving { .. }, Event::Moved) => good(),
-            (state, Event::Failed(error)) => {
-                fail(Sense::from_store(error, unit.block_size(), state.writes()))
+            (state, Event::Failed(error)) => fail(Sense::from_store(error, unit.block_size(), state.writes())),
+            (State::Moving { offset: begin, .. }, Event::Miscompare { offset }) => {
+                let sense = Sense::new(SenseKey::Miscompare, asc::MISCOMPARE_DURING_VERIFY);
+                fail(sense.with_information(offset.saturating_sub(*begin)))
             }
-            (State::Moving { .. }, Event::Miscompare { offset }) => fail(
-                Sense::new(SenseKey::Miscompare, asc::MISCOMPARE_DURING_VERIFY)
-                    .with_information(offset),
-            ),
-            (State::Receiving { length, then }, Event::Received(data))
-                if data.len() >= *length as usize =>
-            {
+            // RFC 7143 11.4.7.2: incorrect amount of data.
+            (State::Moving { .. }, Event::Short) => {
+                fail(Sense::new(SenseKey::AbortedCommand, asc::NOT_ENOUGH_UNSOLICITED_DATA))
+            }
+            (State::Receiving { length, then }, Event::Received(data)) if data.len() >= *length as usize => {
                 let (length, then) = (*length as usize, *then);
                 then(self, &data[..length], unit, context)
             }
             // Data-out of WRITE SAME is exactly one block.
-            (State::Receiving { .. }, Event::Received(_) | Event::Short | Event::Long)
-                if write_same =>
-            {
-                fail(Sense::illegal(
-                    asc::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT,
-                ))
+            (State::Receiving { .. }, Event::Received(_) | Event::Short | Event::Long) if write_same => {
+                fail(Sense::illegal(asc::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT))
             }
             (State::Receiving { .. }, Event::Received(_) | Event::Short) => {
                 fail(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR))
@@ -335,13 +314,8 @@ impl Command {
             (State::Checking(checking), Event::Moved) => checking.next(unit),
             (State::Filling(filling), Event::Stored) => filling.next(),
             (State::Unmapping(unmapping), Event::Stored) => unmapping.next(),
-            (State::Extents, Event::Extents(extents)) => {
-                sbc::capacity::lba_status(&self.cdb, extents, unit, context)
-            }
-            _ => fail(Sense::new(
-                SenseKey::HardwareError,
-                asc::INTERNAL_TARGET_FAILURE,
-            )),
+            (State::Extents, Event::Extents(extents)) => sbc::capacity::lba_status(&self.cdb, extents, unit, context),
+            _ => fail(Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE)),
         }
     }
 
@@ -362,7 +336,7 @@ impl State {
     /// The store was asked to change something.
     fn writes(&self) -> bool {
         match self {
-            State::Moving { write } => *write,
+            State::Moving { write, .. } => *write,
             State::Flushing { .. } | State::Filling(_) | State::Unmapping(_) => true,
             _ => false,
         }
@@ -378,29 +352,17 @@ impl std::fmt::Debug for Command {
 /// Done without data.
 #[inline]
 pub(crate) fn good() -> Step {
-    Step::Done(Outcome {
-        status: Status::Good,
-        sense: None,
-        data: 0,
-    })
+    Step::Done(Outcome { status: Status::Good, sense: None, data: 0 })
 }
 
 /// Done with CHECK CONDITION.
 #[cold]
 pub(crate) fn fail(sense: Sense) -> Step {
-    Step::Done(Outcome {
-        status: Status::CheckCondition,
-        sense: Some(sense),
-        data: 0,
-    })
+    Step::Done(Outcome { status: Status::CheckCondition, sense: Some(sense), data: 0 })
 }
 
 /// Done, with the scratch as answer, cut to the ALLOCATION LENGTH.
 pub(crate) fn answer(context: &mut Context<'_>, allocation_length: u32) -> Step {
     let length = u32::try_from(context.scratch.len()).unwrap_or(u32::MAX);
-    Step::Done(Outcome {
-        status: Status::Good,
-        sense: None,
-        data: length.min(allocation_length),
-    })
+    Step::Done(Outcome { status: Status::Good, sense: None, data: length.min(allocation_length) })
 }

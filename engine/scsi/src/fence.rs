@@ -58,10 +58,13 @@ pub enum Action {
         /// The fence that is over.
         id: FenceId,
     },
-    /// To this core: it may begin with I/O on the unit. All holds that it has to know were sent before.
+    /// To this core: it may begin with I/O on the unit, with a new gate ([`FenceGate::joined`]). Holds and releases that
+    /// reached it before are void: they are from an earlier stay.
     Joined {
         /// Who joined.
         core: Core,
+        /// What is held at this moment.
+        held: Vec<FenceRequest>,
     },
 }
 
@@ -108,35 +111,23 @@ impl FenceHome {
         self.fences.is_empty()
     }
 
-    /// A core gets its first session with the unit. It may not start I/O there before [`Action::Joined`] reaches it.
+    /// A core gets its first session with the unit. It may not start I/O there before [`Action::Joined`] reaches it. Not
+    /// for one that is there already and has I/O in flight.
     pub fn join(&mut self, core: Core, actions: &mut Vec<Action>) {
         if !self.cores.contains(&core) {
             self.cores.push(core);
-            // It has nothing in flight, so nobody waits for its acknowledgement.
-            for fence in self
-                .fences
-                .iter()
-                .filter(|fence| fence.phase != Phase::Queued)
-            {
-                actions.push(Action::Hold {
-                    core,
-                    request: fence.request.clone(),
-                });
-            }
         }
-        actions.push(Action::Joined { core });
+        // It has nothing in flight, so nobody waits for its acknowledgement.
+        let known = self.fences.iter().filter(|fence| fence.phase != Phase::Queued);
+        let held = known.map(|fence| fence.request.clone()).collect();
+        actions.push(Action::Joined { core, held });
     }
 
     /// A core has no session with the unit any more, no I/O in flight, and no fence that it uses: it acknowledges all,
     /// and its own requests are cancelled.
     pub fn core_gone(&mut self, core: Core, actions: &mut Vec<Action>) {
         self.cores.retain(|other| *other != core);
-        while let Some(id) = self
-            .fences
-            .iter()
-            .map(|fence| fence.request.id)
-            .find(|id| id.core == core)
-        {
+        while let Some(id) = self.fences.iter().map(|fence| fence.request.id).find(|id| id.core == core) {
             self.released(id, actions);
         }
         let ids: Vec<FenceId> = self.fences.iter().map(|fence| fence.request.id).collect();
@@ -147,17 +138,10 @@ impl FenceHome {
 
     /// A command asks for a fence. A name that exists already is ignored.
     pub fn request(&mut self, request: FenceRequest, actions: &mut Vec<Action>) {
-        if self
-            .fences
-            .iter()
-            .any(|fence| fence.request.id == request.id)
-        {
+        if self.fences.iter().any(|fence| fence.request.id == request.id) {
             return;
         }
-        self.fences.push(Fence {
-            request,
-            phase: Phase::Queued,
-        });
+        self.fences.push(Fence { request, phase: Phase::Queued });
         self.start(actions);
     }
 
@@ -182,11 +166,7 @@ impl FenceHome {
             return;
         };
         if self.fences.remove(place).phase != Phase::Queued {
-            actions.extend(
-                self.cores
-                    .iter()
-                    .map(|core| Action::Release { core: *core, id }),
-            );
+            actions.extend(self.cores.iter().map(|core| Action::Release { core: *core, id }));
         }
         self.start(actions);
     }
@@ -195,23 +175,14 @@ impl FenceHome {
     fn start(&mut self, actions: &mut Vec<Action>) {
         for place in 0..self.fences.len() {
             let (before, rest) = self.fences.split_at_mut(place);
-            let Some(fence) = rest
-                .first_mut()
-                .filter(|fence| fence.phase == Phase::Queued)
-            else {
+            let Some(fence) = rest.first_mut().filter(|fence| fence.phase == Phase::Queued) else {
                 continue;
             };
-            if before
-                .iter()
-                .any(|other| overlap(&other.request.range, &fence.request.range))
-            {
+            if before.iter().any(|other| overlap(&other.request.range, &fence.request.range)) {
                 continue;
             }
             let request = &fence.request;
-            actions.extend(self.cores.iter().map(|core| Action::Hold {
-                core: *core,
-                request: request.clone(),
-            }));
+            actions.extend(self.cores.iter().map(|core| Action::Hold { core: *core, request: request.clone() }));
             if self.cores.is_empty() {
                 actions.push(Action::Granted { id: request.id });
                 fence.phase = Phase::Granted;
@@ -242,6 +213,12 @@ impl FenceGate {
         FenceGate::default()
     }
 
+    /// The gate of a core that has [`Action::Joined`]. It has nothing in flight, so nothing is to be acknowledged.
+    pub fn joined(held: Vec<FenceRequest>) -> FenceGate {
+        let held = held.into_iter().map(|request| Held { request, left: 0 }).collect();
+        FenceGate { held }
+    }
+
     /// Nothing is held.
     #[inline]
     pub fn is_open(&self) -> bool {
@@ -250,14 +227,8 @@ impl FenceGate {
 
     /// [`Action::Hold`] arrived. `in_flight`: the ranges of this core's I/O on the unit that is submitted or promised,
     /// each as it will be given to [`FenceGate::ended`]. True: acknowledge now.
-    pub fn hold(
-        &mut self,
-        request: FenceRequest,
-        in_flight: impl Iterator<Item = Range<u64>>,
-    ) -> bool {
-        let left = in_flight
-            .filter(|range| overlap(&request.range, &Some(range.clone())))
-            .count() as u32;
+    pub fn hold(&mut self, request: FenceRequest, in_flight: impl Iterator<Item = Range<u64>>) -> bool {
+        let left = in_flight.filter(|range| overlap(&request.range, &Some(range.clone()))).count() as u32;
         self.held.push(Held { request, left });
         left == 0
     }
@@ -299,8 +270,6 @@ impl FenceGate {
 
     fn overlaps(&self, range: &Range<u64>) -> bool {
         let range = Some(range.clone());
-        self.held
-            .iter()
-            .any(|held| overlap(&held.request.range, &range))
+        self.held.iter().any(|held| overlap(&held.request.range, &range))
     }
 }

@@ -27,10 +27,7 @@ impl Identity {
         let digest = Sha256::digest(full_name.as_bytes());
         let mut head = [0u8; 8];
         head.copy_from_slice(&digest[..8]);
-        let serial = digest[8..24]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let serial = digest[8..24].iter().map(|byte| format!("{byte:02x}")).collect();
         Identity {
             vendor: "RINGLUN".into(),
             product: "DISK".into(),
@@ -44,8 +41,6 @@ impl Identity {
 
 /// Appends `text` as a left-aligned ASCII field of `length` bytes, filled with spaces (SPC-4 4.3.1).
 pub(crate) fn ascii(out: &mut Vec<u8>, text: &str, length: usize) {
-    let printable = text
-        .bytes()
-        .map(|b| if (0x20..0x7F).contains(&b) { b } else { b' ' });
+    let printable = text.bytes().map(|b| if (0x20..0x7F).contains(&b) { b } else { b' ' });
     out.extend(printable.chain(std::iter::repeat(b' ')).take(length));
 }

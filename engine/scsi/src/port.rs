@@ -30,9 +30,7 @@ pub fn lun_number(raw: u64) -> Option<u16> {
     match first >> 6 {
         0b00 if first == 0 => Some(u16::from(second)),
         0b01 => Some(u16::from(first & 0x3F) << 8 | u16::from(second)),
-        _ if u16::from_be_bytes([first, second]) == WELL_KNOWN_REPORT_LUNS => {
-            Some(WELL_KNOWN_REPORT_LUNS)
-        }
+        _ if u16::from_be_bytes([first, second]) == WELL_KNOWN_REPORT_LUNS => Some(WELL_KNOWN_REPORT_LUNS),
         _ => None,
     }
 }
@@ -59,16 +57,9 @@ mod tests {
     fn other_addressing_methods_and_deeper_levels_are_no_lun() {
         assert_eq!(lun_number(0x0005_0000_0000_0000), Some(5));
         assert_eq!(lun_number(0x4005_0000_0000_0000), Some(5));
-        assert_eq!(
-            lun_number(0xC101_0000_0000_0000),
-            Some(WELL_KNOWN_REPORT_LUNS)
-        );
+        assert_eq!(lun_number(0xC101_0000_0000_0000), Some(WELL_KNOWN_REPORT_LUNS));
         assert_eq!(lun_number(0x0105_0000_0000_0000), None, "bus 1");
-        assert_eq!(
-            lun_number(0x8005_0000_0000_0000),
-            None,
-            "logical unit addressing"
-        );
+        assert_eq!(lun_number(0x8005_0000_0000_0000), None, "logical unit addressing");
         assert_eq!(lun_number(0xD200_0005_0000_0000), None, "extended flat");
         assert_eq!(lun_number(0x0005_0001_0000_0000), None, "second level");
     }

@@ -34,6 +34,8 @@ pub mod asc {
     pub const NOT_READY_CAUSE_NOT_REPORTABLE: u16 = 0x0400;
     pub const INITIALIZING_COMMAND_REQUIRED: u16 = 0x0402;
     pub const WRITE_ERROR: u16 = 0x0C00;
+    pub const UNEXPECTED_UNSOLICITED_DATA: u16 = 0x0C0C;
+    pub const NOT_ENOUGH_UNSOLICITED_DATA: u16 = 0x0C0D;
     pub const INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT: u16 = 0x0E03;
     pub const UNRECOVERED_READ_ERROR: u16 = 0x1100;
     pub const PARAMETER_LIST_LENGTH_ERROR: u16 = 0x1A00;
@@ -56,6 +58,7 @@ pub mod asc {
     pub const INQUIRY_CHANGED: u16 = 0x3F03;
     pub const REPORTED_LUNS_CHANGED: u16 = 0x3F0E;
     pub const INTERNAL_TARGET_FAILURE: u16 = 0x4400;
+    pub const PROTOCOL_SERVICE_CRC_ERROR: u16 = 0x4705;
 }
 
 /// SENSE KEY SPECIFIC (SPC-4 4.5.2.4).
@@ -92,12 +95,7 @@ pub struct Sense {
 impl Sense {
     /// Sense of a key and code, without details.
     pub const fn new(key: SenseKey, asc: u16) -> Sense {
-        Sense {
-            key,
-            asc,
-            information: None,
-            specific: Specific::None,
-        }
+        Sense { key, asc, information: None, specific: Specific::None }
     }
 
     /// ILLEGAL REQUEST with a code of [`asc`].
@@ -108,22 +106,14 @@ impl Sense {
     /// ILLEGAL REQUEST, INVALID FIELD IN CDB, with the place of the field.
     pub const fn field_in_cdb(byte: u16, bit: Option<u8>) -> Sense {
         let mut sense = Sense::illegal(asc::INVALID_FIELD_IN_CDB);
-        sense.specific = Specific::Field {
-            cdb: true,
-            byte,
-            bit,
-        };
+        sense.specific = Specific::Field { cdb: true, byte, bit };
         sense
     }
 
     /// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST, with the place of the field.
     pub const fn field_in_parameters(byte: u16, bit: Option<u8>) -> Sense {
         let mut sense = Sense::illegal(asc::INVALID_FIELD_IN_PARAMETER_LIST);
-        sense.specific = Specific::Field {
-            cdb: false,
-            byte,
-            bit,
-        };
+        sense.specific = Specific::Field { cdb: false, byte, bit };
         sense
     }
 
@@ -188,45 +178,30 @@ impl Sense {
     /// What an initiator is told when the store could not do it. `block_size` turns the byte offset into the LBA of
     /// INFORMATION; `write`: the store was asked to change something.
     pub fn from_store(error: StoreError, block_size: u32, write: bool) -> Sense {
-        let medium = if write {
-            asc::WRITE_ERROR
-        } else {
-            asc::UNRECOVERED_READ_ERROR
-        };
+        let medium = if write { asc::WRITE_ERROR } else { asc::UNRECOVERED_READ_ERROR };
         match error {
-            StoreError::Medium { offset } => Sense::new(SenseKey::MediumError, medium)
-                .with_information(offset / u64::from(block_size.max(1))),
+            StoreError::Medium { offset } => {
+                Sense::new(SenseKey::MediumError, medium).with_information(offset / u64::from(block_size.max(1)))
+            }
             StoreError::NoSpace => Sense::new(SenseKey::DataProtect, asc::SPACE_ALLOCATION_FAILED),
             StoreError::Gone => Sense::new(SenseKey::NotReady, asc::NOT_READY_CAUSE_NOT_REPORTABLE),
             StoreError::Latched => Sense::new(SenseKey::MediumError, asc::WRITE_ERROR),
             StoreError::ReadOnly => Sense::new(SenseKey::DataProtect, asc::WRITE_PROTECTED),
-            StoreError::Other(_) => {
-                Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE)
-            }
+            StoreError::Other(_) => Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE),
         }
     }
 }
 
 impl fmt::Display for Sense {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} {:02x}h/{:02x}h",
-            self.key,
-            self.asc >> 8,
-            self.asc & 0xFF
-        )?;
+        write!(f, "{:?} {:02x}h/{:02x}h", self.key, self.asc >> 8, self.asc & 0xFF)?;
         if let Some(information) = self.information {
             write!(f, " information {information:#x}")?;
         }
         match self.specific {
             Specific::None => Ok(()),
             Specific::Field { cdb, byte, bit } => {
-                write!(
-                    f,
-                    " at {} byte {byte}",
-                    if cdb { "CDB" } else { "parameter list" }
-                )?;
+                write!(f, " at {} byte {byte}", if cdb { "CDB" } else { "parameter list" })?;
                 bit.map_or(Ok(()), |bit| write!(f, " bit {bit}"))
             }
             Specific::Progress(progress) => write!(f, " progress {progress}/65536"),

@@ -110,7 +110,7 @@ impl Entry {
 }
 
 /// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
-const FAMILIES: [&[Entry]; 12] = [
+static FAMILIES: [&[Entry]; 12] = [
     spc::inquiry::TABLE,
     spc::sense::TABLE,
     spc::luns::TABLE,
@@ -160,9 +160,7 @@ pub(crate) fn find(cdb: &Cdb) -> Found {
     match first(cdb.opcode()) {
         None => Found::Nothing,
         Some(entry) if entry.service_action.is_none() => Found::Entry(entry),
-        Some(_) => {
-            find_action(cdb.opcode(), cdb.service_action()).map_or(Found::NoAction, Found::Entry)
-        }
+        Some(_) => find_action(cdb.opcode(), cdb.service_action()).map_or(Found::NoAction, Found::Entry),
     }
 }
 
@@ -188,14 +186,8 @@ mod tests {
             let mut cdb = [0u8; 16];
             cdb[0] = entry.opcode;
             cdb[1] = entry.service_action.unwrap_or(0) as u8;
-            let Found::Entry(found) = find(&Cdb(cdb)) else {
-                panic!("{:02x}h is not found", entry.opcode)
-            };
-            assert!(
-                std::ptr::eq(found, entry),
-                "{:02x}h is there twice",
-                entry.opcode
-            );
+            let Found::Entry(found) = find(&Cdb(cdb)) else { panic!("{:02x}h is not found", entry.opcode) };
+            assert!(std::ptr::eq(found, entry), "{:02x}h is there twice", entry.opcode);
         }
     }
 

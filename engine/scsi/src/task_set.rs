@@ -86,11 +86,7 @@ impl TaskSet {
 
     fn leave_slow(&mut self, task: u32, attribute: Attribute, ready: &mut Vec<u32>) {
         // HEAD OF QUEUE never waits, so its index can't be that of a waiting task.
-        if let Some(place) = self
-            .waiting
-            .iter()
-            .position(|(waiting, _)| *waiting == task)
-        {
+        if let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == task) {
             self.waiting.remove(place);
         } else {
             self.running = self.running.saturating_sub(1);
@@ -101,12 +97,7 @@ impl TaskSet {
             }
         }
         while let Some((task, ordered)) = self.waiting.front().copied() {
-            let run = self.heads == 0
-                && if ordered {
-                    self.running == 0
-                } else {
-                    !self.ordered_running
-                };
+            let run = self.heads == 0 && if ordered { self.running == 0 } else { !self.ordered_running };
             if !run {
                 break;
             }

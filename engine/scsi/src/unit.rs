@@ -35,11 +35,7 @@ impl Flags {
     }
 
     pub fn set(&mut self, flag: Flags, on: bool) {
-        self.0 = if on {
-            self.0 | flag.0
-        } else {
-            self.0 & !flag.0
-        };
+        self.0 = if on { self.0 | flag.0 } else { self.0 & !flag.0 };
     }
 }
 
@@ -73,10 +69,7 @@ impl LogicalUnit {
             block_shift,
             generation: AtomicU64::new(1),
             flags: AtomicU8::new(flags.0),
-            state: Mutex::new(State {
-                log: Log::default(),
-                prevent: Vec::new(),
-            }),
+            state: Mutex::new(State { log: Log::default(), prevent: Vec::new() }),
         })
     }
 
@@ -159,18 +152,12 @@ impl LogicalUnit {
         let mut state = self.lock();
         state.prevent.clear();
         state.log.push(Attention::BusDeviceReset, None);
-        self.flags
-            .store(default_flags(&self.geometry).0, Ordering::Release);
+        self.flags.store(default_flags(&self.geometry).0, Ordering::Release);
         self.changed();
     }
 
     /// Changes state bits; the other nexuses hear of it by `attention`.
-    pub(crate) fn change(
-        &self,
-        attention: Option<Attention>,
-        except: Option<u64>,
-        change: impl FnOnce(&mut Flags),
-    ) {
+    pub(crate) fn change(&self, attention: Option<Attention>, except: Option<u64>, change: impl FnOnce(&mut Flags)) {
         let mut state = self.lock();
         let mut flags = self.flags();
         change(&mut flags);
@@ -236,13 +223,7 @@ impl Nexus {
         let mut pending = Pending::default();
         pending.add(Attention::PowerOn);
         let state = unit.lock();
-        Nexus {
-            id,
-            generation: unit.generation(),
-            cursor: state.log.end(),
-            flags: unit.flags(),
-            pending,
-        }
+        Nexus { id, generation: unit.generation(), cursor: state.log.end(), flags: unit.flags(), pending }
     }
 
     /// The session ended: it no longer prevents medium removal.

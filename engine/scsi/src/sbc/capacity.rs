@@ -10,25 +10,16 @@ use crate::{
 use backstore_api::Extent;
 
 pub(crate) const TABLE: &[Entry] = &[
-    Entry::new(
-        &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        Traits::NONE,
-        read_capacity_10,
-    ),
+    Entry::new(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Traits::NONE, read_capacity_10),
     Entry::action(
         0x10,
-        &[
-            0x9E, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0,
-        ],
+        &[0x9E, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
         Traits::NONE,
         read_capacity_16,
     ),
     Entry::action(
         0x12,
-        &[
-            0x9E, 0x12, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0,
-            0,
-        ],
+        &[0x9E, 0x12, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
         Traits::MEDIUM,
         get_lba_status,
     )
@@ -65,11 +56,7 @@ fn read_capacity_16(command: &mut Command, unit: &LogicalUnit, context: &mut Con
 /// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT.
 pub(crate) fn physical_exponent(unit: &LogicalUnit) -> u8 {
     let blocks = unit.store().physical_block >> unit.block_shift();
-    if blocks.is_power_of_two() {
-        (blocks.trailing_zeros() as u8).min(15)
-    } else {
-        0
-    }
+    if blocks.is_power_of_two() { (blocks.trailing_zeros() as u8).min(15) } else { 0 }
 }
 
 fn get_lba_status(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
@@ -84,38 +71,30 @@ fn get_lba_status(command: &mut Command, unit: &LogicalUnit, context: &mut Conte
     command.state = State::Extents;
     let offset = lba << unit.block_shift();
     let length = (unit.blocks() << unit.block_shift()) - offset;
-    Step::Status {
-        offset,
-        length,
-        limit: ((allocation_length - 8) / 16).min(MOST_EXTENTS),
-    }
+    Step::Status { offset, length, limit: ((allocation_length - 8) / 16).min(MOST_EXTENTS) }
 }
 
-/// The answer. Extents are cut to whole blocks; what the store did not say is mapped.
-pub(crate) fn lba_status(
-    cdb: &Cdb,
-    extents: &[Extent],
-    unit: &LogicalUnit,
-    context: &mut Context<'_>,
-) -> Step {
-    let (shift, mut next) = (unit.block_shift(), cdb.u64(2));
+/// The answer. A block of which a part is mapped is mapped; so is what the store says nothing of.
+pub(crate) fn lba_status(cdb: &Cdb, extents: &[Extent], unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    let (block, mut next) = (u64::from(unit.block_size()), cdb.u64(2));
+    let most = 8 + 16 * MOST_EXTENTS as usize;
     context.scratch.clear();
     context.scratch.extend([0; 8]);
-    for extent in extents.iter().take(MOST_EXTENTS as usize) {
-        let end = extent
-            .offset
-            .saturating_add(extent.length)
-            .div_ceil(1 << shift)
-            .min(unit.blocks());
-        while next < end {
+    for extent in extents {
+        let end = extent.offset.saturating_add(extent.length);
+        let end = if extent.mapped { end.div_ceil(block) } else { end / block };
+        let end = end.min(unit.blocks());
+        while next < end && context.scratch.len() < most {
             let count = (end - next).min(u64::from(u32::MAX)) as u32;
             descriptor(context.scratch, next, count, extent.mapped);
             next += u64::from(count);
         }
     }
     if context.scratch.len() == 8 {
-        let count = (unit.blocks() - next).min(u64::from(u32::MAX)) as u32;
-        descriptor(context.scratch, next, count, true);
+        // Nothing was said; or of the first block a part alone.
+        let left = unit.blocks().saturating_sub(next);
+        let count = if extents.is_empty() { left } else { left.min(1) };
+        descriptor(context.scratch, next, count.min(u64::from(u32::MAX)) as u32, true);
     }
     let length = (context.scratch.len() - 4) as u32;
     context.scratch[..4].copy_from_slice(&length.to_be_bytes());

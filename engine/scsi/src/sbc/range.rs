@@ -24,41 +24,25 @@ impl Blocks {
             0 => 256,
             count => u64::from(count),
         };
-        Blocks {
-            lba: u64::from(cdb.u24(1) & 0x1F_FFFF),
-            count,
-            count_at: 4,
-        }
+        Blocks { lba: u64::from(cdb.u24(1) & 0x1F_FFFF), count, count_at: 4 }
     }
 
     /// Of a CDB of 10 bytes.
     #[inline]
     pub fn of_10(cdb: &Cdb) -> Blocks {
-        Blocks {
-            lba: u64::from(cdb.u32(2)),
-            count: u64::from(cdb.u16(7)),
-            count_at: 7,
-        }
+        Blocks { lba: u64::from(cdb.u32(2)), count: u64::from(cdb.u16(7)), count_at: 7 }
     }
 
     /// Of a CDB of 12 bytes.
     #[inline]
     pub fn of_12(cdb: &Cdb) -> Blocks {
-        Blocks {
-            lba: u64::from(cdb.u32(2)),
-            count: u64::from(cdb.u32(6)),
-            count_at: 6,
-        }
+        Blocks { lba: u64::from(cdb.u32(2)), count: u64::from(cdb.u32(6)), count_at: 6 }
     }
 
     /// Of a CDB of 16 bytes.
     #[inline]
     pub fn of_16(cdb: &Cdb) -> Blocks {
-        Blocks {
-            lba: cdb.u64(2),
-            count: u64::from(cdb.u32(10)),
-            count_at: 10,
-        }
+        Blocks { lba: cdb.u64(2), count: u64::from(cdb.u32(10)), count_at: 10 }
     }
 
     /// Every block exists; the first one has to exist even when there are none (SBC-3 4.5, and what libiscsi tests).
@@ -88,18 +72,12 @@ impl Blocks {
             return Ok(None);
         }
         let offset = self.lba << unit.block_shift();
-        Ok(Some(Span {
-            offset,
-            length: (self.count as u32) << unit.block_shift(),
-        }))
+        Ok(Some(Span { offset, length: (self.count as u32) << unit.block_shift() }))
     }
 
     /// The range in bytes: offset and length. Only after [`Blocks::check`].
     pub fn bytes(&self, unit: &LogicalUnit) -> (u64, u64) {
-        (
-            self.lba << unit.block_shift(),
-            self.count << unit.block_shift(),
-        )
+        (self.lba << unit.block_shift(), self.count << unit.block_shift())
     }
 }
 

@@ -17,48 +17,20 @@ const FUA: u8 = 3;
 pub(crate) const TABLE: &[Entry] = &[
     Entry::new(&[0x08, 0x1F, 0xFF, 0xFF, 0xFF, 0x00], READS, read_6).timeouts(1, 30),
     Entry::new(&[0x0A, 0x1F, 0xFF, 0xFF, 0xFF, 0x00], WRITES, write_6).timeouts(1, 30),
+    Entry::new(&[0x28, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], READS, read_10).timeouts(1, 30),
+    Entry::new(&[0x2A, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], WRITES, write_10).timeouts(1, 30),
+    Entry::new(&[0xA8, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00], READS, read_12)
+        .timeouts(1, 30),
+    Entry::new(&[0xAA, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00], WRITES, write_12)
+        .timeouts(1, 30),
     Entry::new(
-        &[0x28, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00],
-        READS,
-        read_10,
-    )
-    .timeouts(1, 30),
-    Entry::new(
-        &[0x2A, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00],
-        WRITES,
-        write_10,
-    )
-    .timeouts(1, 30),
-    Entry::new(
-        &[
-            0xA8, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00,
-        ],
-        READS,
-        read_12,
-    )
-    .timeouts(1, 30),
-    Entry::new(
-        &[
-            0xAA, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00,
-        ],
-        WRITES,
-        write_12,
-    )
-    .timeouts(1, 30),
-    Entry::new(
-        &[
-            0x88, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
-            0x00, 0x00,
-        ],
+        &[0x88, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         READS,
         read_16,
     )
     .timeouts(1, 30),
     Entry::new(
-        &[
-            0x8A, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
-            0x00, 0x00,
-        ],
+        &[0x8A, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         WRITES,
         write_16,
     )
@@ -86,37 +58,22 @@ fn write_6(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> St
 }
 
 fn write_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(
-        command,
-        Blocks::of_10(&command.cdb),
-        command.cdb.bit(1, FUA),
-        unit,
-    )
+    write(command, Blocks::of_10(&command.cdb), command.cdb.bit(1, FUA), unit)
 }
 
 fn write_12(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(
-        command,
-        Blocks::of_12(&command.cdb),
-        command.cdb.bit(1, FUA),
-        unit,
-    )
+    write(command, Blocks::of_12(&command.cdb), command.cdb.bit(1, FUA), unit)
 }
 
 fn write_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(
-        command,
-        Blocks::of_16(&command.cdb),
-        command.cdb.bit(1, FUA),
-        unit,
-    )
+    write(command, Blocks::of_16(&command.cdb), command.cdb.bit(1, FUA), unit)
 }
 
 #[inline]
 fn read(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
     match blocks.transfer(unit) {
         Ok(Some(span)) => {
-            command.state = State::Moving { write: false };
+            command.state = State::Moving { write: false, offset: span.offset };
             Step::Read { span }
         }
         Ok(None) => good(),
@@ -125,20 +82,11 @@ fn read(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
 }
 
 #[inline]
-fn write(
-    command: &mut Command,
-    blocks: Blocks,
-    force_unit_access: bool,
-    unit: &LogicalUnit,
-) -> Step {
+fn write(command: &mut Command, blocks: Blocks, force_unit_access: bool, unit: &LogicalUnit) -> Step {
     match blocks.transfer(unit) {
         Ok(Some(span)) => {
-            command.state = State::Moving { write: true };
-            Step::Write {
-                span,
-                durable: force_unit_access || !unit.write_cache(),
-                verify: false,
-            }
+            command.state = State::Moving { write: true, offset: span.offset };
+            Step::Write { span, durable: force_unit_access || !unit.write_cache(), verify: false }
         }
         Ok(None) => good(),
         Err(sense) => fail(sense),

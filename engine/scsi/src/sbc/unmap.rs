@@ -73,18 +73,13 @@ fn parameters(command: &mut Command, list: &[u8], unit: &LogicalUnit, _: &mut Co
 
 /// The ranges in bytes, last one first. All are checked before any is unmapped.
 fn ranges(list: &[u8], unit: &LogicalUnit) -> Result<Vec<(u64, u64)>, Sense> {
-    let (Some(header), Some(descriptors)) = (list.first_chunk::<HEADER>(), list.get(HEADER..))
-    else {
+    let (Some(header), Some(descriptors)) = (list.first_chunk::<HEADER>(), list.get(HEADER..)) else {
         return Err(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR));
     };
     // UNMAP BLOCK DESCRIPTOR DATA LENGTH. Descriptors that the list doesn't hold are cut off by its length, and a
     // partial one is ignored (SBC-3 5.30.2).
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let descriptors = descriptors
-        .get(..length)
-        .unwrap_or(descriptors)
-        .as_chunks::<DESCRIPTOR>()
-        .0;
+    let descriptors = descriptors.get(..length).unwrap_or(descriptors).as_chunks::<DESCRIPTOR>().0;
     if descriptors.len() > MOST_DESCRIPTORS as usize {
         return Err(Sense::field_in_parameters(2, None));
     }
@@ -110,9 +105,7 @@ fn ranges(list: &[u8], unit: &LogicalUnit) -> Result<Vec<(u64, u64)>, Sense> {
 /// LBA and NUMBER OF LOGICAL BLOCKS.
 fn fields(descriptor: &[u8; DESCRIPTOR]) -> (u64, u64) {
     let number = |range: std::ops::Range<usize>| {
-        descriptor[range]
-            .iter()
-            .fold(0u64, |number, byte| number << 8 | u64::from(*byte))
+        descriptor[range].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte))
     };
     (number(0..8), number(8..12))
 }

@@ -13,48 +13,20 @@ const READS: Traits = Traits::MEDIUM;
 const WRITES: Traits = Traits::MEDIUM.and(Traits::WRITES);
 
 pub(crate) const TABLE: &[Entry] = &[
+    Entry::new(&[0x2F, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], READS, verify_10).timeouts(2, 60),
+    Entry::new(&[0x2E, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], WRITES, write_10).timeouts(2, 60),
+    Entry::new(&[0xAF, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00], READS, verify_12)
+        .timeouts(2, 60),
+    Entry::new(&[0xAE, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00], WRITES, write_12)
+        .timeouts(2, 60),
     Entry::new(
-        &[0x2F, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00],
-        READS,
-        verify_10,
-    )
-    .timeouts(2, 60),
-    Entry::new(
-        &[0x2E, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00],
-        WRITES,
-        write_10,
-    )
-    .timeouts(2, 60),
-    Entry::new(
-        &[
-            0xAF, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00,
-        ],
-        READS,
-        verify_12,
-    )
-    .timeouts(2, 60),
-    Entry::new(
-        &[
-            0xAE, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00,
-        ],
-        WRITES,
-        write_12,
-    )
-    .timeouts(2, 60),
-    Entry::new(
-        &[
-            0x8F, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
-            0x00, 0x00,
-        ],
+        &[0x8F, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         READS,
         verify_16,
     )
     .timeouts(2, 60),
     Entry::new(
-        &[
-            0x8E, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
-            0x00, 0x00,
-        ],
+        &[0x8E, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         WRITES,
         write_16,
     )
@@ -73,10 +45,7 @@ impl Checking {
         if length == 0 {
             return good();
         }
-        let span = Span {
-            offset: self.offset,
-            length: length as u32,
-        };
+        let span = Span { offset: self.offset, length: length as u32 };
         self.offset += length;
         self.left -= length;
         Step::Check { span }
@@ -121,7 +90,7 @@ fn verify(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
     };
     match blocks.transfer(unit) {
         Ok(Some(span)) => {
-            command.state = State::Moving { write: false };
+            command.state = State::Moving { write: false, offset: span.offset };
             Step::Compare { span, repeat }
         }
         Ok(None) => good(),
@@ -149,12 +118,8 @@ fn write(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
     }
     match blocks.transfer(unit) {
         Ok(Some(span)) => {
-            command.state = State::Moving { write: true };
-            Step::Write {
-                span,
-                durable: true,
-                verify: true,
-            }
+            command.state = State::Moving { write: true, offset: span.offset };
+            Step::Write { span, durable: true, verify: true }
         }
         Ok(None) => good(),
         Err(sense) => fail(sense),

@@ -15,42 +15,10 @@ pub(crate) const WRITE_SAME_16: u8 = 0x93;
 const WRITES: Traits = Traits::MEDIUM.and(Traits::WRITES);
 
 pub(crate) const TABLE: &[Entry] = &[
+    Entry::new(&[WRITE_SAME_10, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], WRITES, write_same_10)
+        .timeouts(5, 120),
     Entry::new(
-        &[
-            WRITE_SAME_10,
-            0x18,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0x00,
-            0xFF,
-            0xFF,
-            0x00,
-        ],
-        WRITES,
-        write_same_10,
-    )
-    .timeouts(5, 120),
-    Entry::new(
-        &[
-            WRITE_SAME_16,
-            0x19,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0xFF,
-            0x00,
-            0x00,
-        ],
+        &[WRITE_SAME_16, 0x19, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         WRITES,
         write_same_16,
     )
@@ -88,17 +56,8 @@ impl Filling {
         self.left -= length;
         match self.kind {
             _ if length == 0 => good(),
-            Kind::Pattern => Step::Fill {
-                offset,
-                length,
-                durable,
-            },
-            Kind::Zero { unmap } => Step::Zero {
-                offset,
-                length,
-                unmap,
-                durable,
-            },
+            Kind::Pattern => Step::Fill { offset, length, durable },
+            Kind::Zero { unmap } => Step::Zero { offset, length, unmap, durable },
         }
     }
 }
@@ -112,11 +71,7 @@ fn write_same_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>)
 }
 
 fn blocks(cdb: &Cdb) -> Blocks {
-    if cdb.opcode() == WRITE_SAME_10 {
-        Blocks::of_10(cdb)
-    } else {
-        Blocks::of_16(cdb)
-    }
+    if cdb.opcode() == WRITE_SAME_10 { Blocks::of_10(cdb) } else { Blocks::of_16(cdb) }
 }
 
 /// UNMAP.
@@ -130,13 +85,7 @@ fn write_same(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step
     }
     // NDOB (WRITE SAME 16 only, the bit is reserved in the other): zeroes, without data.
     if command.cdb.bit(1, 0) {
-        return fill(
-            command,
-            Kind::Zero {
-                unmap: unmap(&command.cdb),
-            },
-            unit,
-        );
+        return fill(command, Kind::Zero { unmap: unmap(&command.cdb) }, unit);
     }
     command.receive(unit.block_size(), pattern)
 }
@@ -161,9 +110,7 @@ fn check(cdb: &Cdb, blocks: &Blocks, unit: &LogicalUnit) -> Result<(), Sense> {
 /// have written what it was given (SBC-3 4.7.3.4.4).
 fn pattern(command: &mut Command, block: &[u8], unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
     let kind = match block.iter().all(|byte| *byte == 0) {
-        true => Kind::Zero {
-            unmap: unmap(&command.cdb),
-        },
+        true => Kind::Zero { unmap: unmap(&command.cdb) },
         false => Kind::Pattern,
     };
     fill(command, kind, unit)
@@ -171,12 +118,7 @@ fn pattern(command: &mut Command, block: &[u8], unit: &LogicalUnit, _: &mut Cont
 
 fn fill(command: &mut Command, kind: Kind, unit: &LogicalUnit) -> Step {
     let (offset, left) = blocks(&command.cdb).bytes(unit);
-    let mut filling = Filling {
-        offset,
-        left,
-        durable: !unit.write_cache(),
-        kind,
-    };
+    let mut filling = Filling { offset, left, durable: !unit.write_cache(), kind };
     let step = filling.next();
     command.state = State::Filling(filling);
     step

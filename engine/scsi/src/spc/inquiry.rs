@@ -12,11 +12,7 @@ use crate::{
 
 pub(crate) const OPCODE: u8 = 0x12;
 
-pub(crate) const TABLE: &[Entry] = &[Entry::new(
-    &[OPCODE, 0x01, 0xFF, 0xFF, 0xFF, 0x00],
-    Traits::EXEMPT,
-    inquiry,
-)];
+pub(crate) const TABLE: &[Entry] = &[Entry::new(&[OPCODE, 0x01, 0xFF, 0xFF, 0xFF, 0x00], Traits::EXEMPT, inquiry)];
 
 /// SAM-5, iSCSI, SPC-4, SBC-3, each without a particular revision (SPC-4 table 143).
 const VERSION_DESCRIPTORS: [u16; 4] = [0x00A0, 0x0960, 0x0460, 0x04C0];
@@ -36,13 +32,7 @@ fn inquiry(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>)
         return fail(Sense::field_in_cdb(2, None));
     } else {
         let identity = unit.identity();
-        standard(
-            0x00,
-            &identity.vendor,
-            &identity.product,
-            &identity.revision,
-            context.scratch,
-        );
+        standard(0x00, &identity.vendor, &identity.product, &identity.revision, context.scratch);
     }
     answer(context, allocation_length)
 }

@@ -12,11 +12,8 @@ use crate::{
 
 pub(crate) const OPCODE: u8 = 0xA0;
 
-pub(crate) const TABLE: &[Entry] = &[Entry::new(
-    &[OPCODE, 0, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
-    Traits::EXEMPT,
-    report_luns,
-)];
+pub(crate) const TABLE: &[Entry] =
+    &[Entry::new(&[OPCODE, 0, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0], Traits::EXEMPT, report_luns)];
 
 fn report_luns(command: &mut Command, _: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let step = report(&command.cdb, context);

@@ -30,48 +30,21 @@ pub(crate) struct Page {
 /// In ascending order of page and subpage.
 pub(crate) const PAGES: [Page; 5] = [
     // Read-write error recovery: AWRE, ARRE.
-    Page {
-        code: 0x01,
-        subpage: 0,
-        defaults: &[0xC0],
-        length: 10,
-        bits: &[],
-    },
+    Page { code: 0x01, subpage: 0, defaults: &[0xC0], length: 10, bits: &[] },
     // Caching.
-    Page {
-        code: 0x08,
-        subpage: 0,
-        defaults: &[0x04],
-        length: 18,
-        bits: &[(0, 0x04, Flags::WRITE_CACHE)],
-    },
+    Page { code: 0x08, subpage: 0, defaults: &[0x04], length: 18, bits: &[(0, 0x04, Flags::WRITE_CACHE)] },
     // Control: TST 001b, QUEUE ALGORITHM MODIFIER 1h, QERR 00b, UA_INTLCK_CTRL 00b, TAS 0, no busy timeout limit.
     Page {
         code: 0x0A,
         subpage: 0,
         defaults: &[0x20, 0x10, 0x00, 0x00, 0, 0, 0xFF, 0xFF, 0, 0],
         length: 10,
-        bits: &[
-            (0, 0x04, Flags::DESCRIPTOR_SENSE),
-            (2, 0x08, Flags::SOFTWARE_PROTECTED),
-        ],
+        bits: &[(0, 0x04, Flags::DESCRIPTOR_SENSE), (2, 0x08, Flags::SOFTWARE_PROTECTED)],
     },
     // Control extension: MAXIMUM SENSE DATA LENGTH.
-    Page {
-        code: 0x0A,
-        subpage: 1,
-        defaults: &[0, 0, 252],
-        length: 28,
-        bits: &[],
-    },
+    Page { code: 0x0A, subpage: 1, defaults: &[0, 0, 252], length: 28, bits: &[] },
     // Informational exceptions control: DEXCPT.
-    Page {
-        code: 0x1C,
-        subpage: 0,
-        defaults: &[0x08],
-        length: 10,
-        bits: &[],
-    },
+    Page { code: 0x1C, subpage: 0, defaults: &[0x08], length: 10, bits: &[] },
 ];
 
 impl Page {
@@ -114,21 +87,14 @@ impl Page {
     pub fn select(&self, values: &[u8], flags: &mut Flags) -> Result<(), (usize, u8)> {
         let old: Vec<u8> = self.values(Control::Current, *flags).collect();
         for (at, value) in values.iter().enumerate() {
-            let changeable = self
-                .bits
-                .iter()
-                .filter(|(byte, ..)| *byte == at)
-                .fold(0, |all, (_, mask, _)| all | mask);
+            let changeable = self.bits.iter().filter(|(byte, ..)| *byte == at).fold(0, |all, (_, mask, _)| all | mask);
             let wrong = (value ^ old.get(at).copied().unwrap_or(0)) & !changeable;
             if wrong != 0 {
                 return Err((self.header() + at, 7 - wrong.leading_zeros() as u8));
             }
         }
         for (at, mask, flag) in self.bits {
-            flags.set(
-                *flag,
-                values.get(*at).is_some_and(|value| value & mask != 0),
-            );
+            flags.set(*flag, values.get(*at).is_some_and(|value| value & mask != 0));
         }
         Ok(())
     }

@@ -10,30 +10,18 @@ use crate::{
 };
 
 pub(crate) const TABLE: &[Entry] = &[
-    Entry::new(
-        &[0x15, 0x11, 0x00, 0x00, 0xFF, 0x00],
-        Traits::NONE,
-        mode_select_6,
-    ),
-    Entry::new(
-        &[0x55, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00],
-        Traits::NONE,
-        mode_select_10,
-    ),
+    Entry::new(&[0x15, 0x11, 0x00, 0x00, 0xFF, 0x00], Traits::NONE, mode_select_6),
+    Entry::new(&[0x55, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00], Traits::NONE, mode_select_10),
 ];
 
 fn mode_select_6(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
     let length = u32::from(command.cdb.byte(4));
-    mode_select(command, length, |command, list, unit, context| {
-        select(command, list, 4, unit, context)
-    })
+    mode_select(command, length, |command, list, unit, context| select(command, list, 4, unit, context))
 }
 
 fn mode_select_10(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
     let length = u32::from(command.cdb.u16(7));
-    mode_select(command, length, |command, list, unit, context| {
-        select(command, list, 8, unit, context)
-    })
+    mode_select(command, length, |command, list, unit, context| select(command, list, 8, unit, context))
 }
 
 fn mode_select(command: &mut Command, length: u32, then: crate::command::Received) -> Step {
@@ -52,13 +40,7 @@ fn mode_select(command: &mut Command, length: u32, then: crate::command::Receive
 }
 
 /// The parameter list has come. All of it is checked before any of it holds.
-fn select(
-    command: &mut Command,
-    list: &[u8],
-    header: usize,
-    unit: &LogicalUnit,
-    context: &mut Context<'_>,
-) -> Step {
+fn select(command: &mut Command, list: &[u8], header: usize, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let old = unit.flags();
     let new = match parse(list, header, old, unit) {
         Ok(new) => new,
@@ -67,12 +49,11 @@ fn select(
     if new != old {
         let except = who(context);
         unit.change(Some(Attention::ModeParametersChanged), except, |flags| {
-            for flag in [
-                Flags::WRITE_CACHE,
-                Flags::DESCRIPTOR_SENSE,
-                Flags::SOFTWARE_PROTECTED,
-            ] {
-                flags.set(flag, new.has(flag));
+            for flag in [Flags::WRITE_CACHE, Flags::DESCRIPTOR_SENSE, Flags::SOFTWARE_PROTECTED] {
+                // Only what is new: another nexus may change another bit at this moment.
+                if new.has(flag) != old.has(flag) {
+                    flags.set(flag, new.has(flag));
+                }
             }
         });
     }
@@ -87,10 +68,7 @@ fn parse(list: &[u8], header: usize, old: Flags, unit: &LogicalUnit) -> Result<F
     const TRUNCATED: Sense = Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
     let (descriptor_length, long) = match (header, list.get(..header)) {
         (4, Some(bytes)) => (usize::from(bytes[3]), false),
-        (_, Some(bytes)) => (
-            usize::from(u16::from_be_bytes([bytes[6], bytes[7]])),
-            bytes[4] & 1 != 0,
-        ),
+        (_, Some(bytes)) => (usize::from(u16::from_be_bytes([bytes[6], bytes[7]])), bytes[4] & 1 != 0),
         (_, None) => return Err(TRUNCATED),
     };
     let length_at = if header == 4 { 3 } else { 6 };
@@ -107,9 +85,7 @@ fn parse(list: &[u8], header: usize, old: Flags, unit: &LogicalUnit) -> Result<F
     let mut flags = old;
     while at < list.len() {
         let (page, values_at) = page_at(list, at).ok_or(TRUNCATED)??;
-        let values = list
-            .get(values_at..values_at + page.length())
-            .ok_or(TRUNCATED)?;
+        let values = list.get(values_at..values_at + page.length()).ok_or(TRUNCATED)?;
         page.select(values, &mut flags)
             .map_err(|(byte, bit)| Sense::field_in_parameters((at + byte) as u16, Some(bit)))?;
         at = values_at + page.length();
@@ -125,22 +101,14 @@ fn page_at(list: &[u8], at: usize) -> Option<Result<(&'static Page, usize), Sens
         false => (0, usize::from(*list.get(at + 1)?), at + 1),
         true => {
             let header = list.get(at..at + 4)?;
-            (
-                header[1],
-                usize::from(u16::from_be_bytes([header[2], header[3]])),
-                at + 2,
-            )
+            (header[1], usize::from(u16::from_be_bytes([header[2], header[3]])), at + 2)
         }
     };
     // SPF says which format the header has, so a page without subpages may not have it set.
-    let page = PAGES.iter().find(|page| {
-        page.code == code && page.subpage == subpage && (subpage != 0) == with_subpage
-    });
+    let page = PAGES.iter().find(|page| page.code == code && page.subpage == subpage && (subpage != 0) == with_subpage);
     Some(match page {
         None => Err(Sense::field_in_parameters(at as u16, Some(5))),
-        Some(page) if page.length() != length => {
-            Err(Sense::field_in_parameters(length_at as u16, None))
-        }
+        Some(page) if page.length() != length => Err(Sense::field_in_parameters(length_at as u16, None)),
         Some(page) => Ok((page, at + page.header())),
     })
 }
@@ -148,24 +116,15 @@ fn page_at(list: &[u8], at: usize) -> Option<Result<(&'static Page, usize), Sens
 /// A block descriptor may only say what is (SBC-3 6.5.2): all or the same number of blocks, of the same length.
 fn check_descriptor(descriptor: &[u8], at: u16, unit: &LogicalUnit) -> Result<(), Sense> {
     let (short, long) = (short_descriptor(unit), long_descriptor(unit));
-    let (current, count) = if descriptor.len() == 8 {
-        (&short[..], 4)
-    } else {
-        (&long[..], 8)
-    };
+    let (current, count) = if descriptor.len() == 8 { (&short[..], 4) } else { (&long[..], 8) };
     let (number, rest) = descriptor.split_at(count);
-    let same = number == &current[..count]
-        || number.iter().all(|b| *b == 0)
-        || number.iter().all(|b| *b == 0xFF);
+    let same = number == &current[..count] || number.iter().all(|b| *b == 0) || number.iter().all(|b| *b == 0xFF);
     if !same {
         return Err(Sense::field_in_parameters(at, None));
     }
     // Byte 4 of the short one is a density code in old initiators; three bytes of block length follow.
     if rest[rest.len() - 3..] != current[current.len() - 3..] {
-        return Err(Sense::field_in_parameters(
-            at + descriptor.len() as u16 - 3,
-            None,
-        ));
+        return Err(Sense::field_in_parameters(at + descriptor.len() as u16 - 3, None));
     }
     Ok(())
 }

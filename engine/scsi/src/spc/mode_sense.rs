@@ -9,16 +9,8 @@ use crate::{
 };
 
 pub(crate) const TABLE: &[Entry] = &[
-    Entry::new(
-        &[0x1A, 0x08, 0xFF, 0xFF, 0xFF, 0x00],
-        Traits::NONE,
-        mode_sense_6,
-    ),
-    Entry::new(
-        &[0x5A, 0x18, 0xFF, 0xFF, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00],
-        Traits::NONE,
-        mode_sense_10,
-    ),
+    Entry::new(&[0x1A, 0x08, 0xFF, 0xFF, 0xFF, 0x00], Traits::NONE, mode_sense_6),
+    Entry::new(&[0x5A, 0x18, 0xFF, 0xFF, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00], Traits::NONE, mode_sense_10),
 ];
 
 const ALL_PAGES: u8 = 0x3F;
@@ -81,8 +73,7 @@ fn pages(command: &Command, unit: &LogicalUnit, out: &mut Vec<u8>) -> Result<(),
         return Err(Sense::field_in_cdb(3, None));
     }
     let wanted = PAGES.iter().filter(|page| {
-        (code == ALL_PAGES || page.code == code)
-            && (subpage == ALL_SUBPAGES || page.subpage == subpage)
+        (code == ALL_PAGES || page.code == code) && (subpage == ALL_SUBPAGES || page.subpage == subpage)
     });
     let mut any = false;
     for page in wanted {

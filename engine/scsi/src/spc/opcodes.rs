@@ -10,17 +10,13 @@ use crate::{
 pub(crate) const TABLE: &[Entry] = &[
     Entry::action(
         0x0C,
-        &[
-            0xA3, 0x0C, 0x87, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00,
-        ],
+        &[0xA3, 0x0C, 0x87, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         Traits::NONE,
         report_operation_codes,
     ),
     Entry::action(
         0x0D,
-        &[
-            0xA3, 0x0D, 0x80, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00,
-        ],
+        &[0xA3, 0x0D, 0x80, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         Traits::NONE,
         report_task_management,
     ),
@@ -30,11 +26,7 @@ pub(crate) const TABLE: &[Entry] = &[
 const NOT_SUPPORTED: u8 = 0b001;
 const SUPPORTED: u8 = 0b011;
 
-fn report_operation_codes(
-    command: &mut Command,
-    unit: &LogicalUnit,
-    context: &mut Context<'_>,
-) -> Step {
+fn report_operation_codes(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let cdb = &command.cdb;
     let (opcode, action, with_timeouts) = (cdb.byte(3), cdb.u16(4), cdb.bit(2, 7));
     context.scratch.clear();
@@ -66,16 +58,7 @@ fn all(unit: &LogicalUnit, with_timeouts: bool, out: &mut Vec<u8>) {
         let timeouts_present = u8::from(with_timeouts) << 1;
         let has_action = u8::from(entry.service_action.is_some());
         let length = entry.usage.len() as u8;
-        out.extend([
-            entry.opcode,
-            0,
-            action_high,
-            action_low,
-            0,
-            timeouts_present | has_action,
-            0,
-            length,
-        ]);
+        out.extend([entry.opcode, 0, action_high, action_low, 0, timeouts_present | has_action, 0, length]);
         if with_timeouts {
             timeouts(entry, out);
         }
@@ -89,12 +72,7 @@ fn one(entry: Option<&Entry>, with_timeouts: bool, out: &mut Vec<u8>) {
         out.extend([0, NOT_SUPPORTED, 0, 0]);
         return;
     };
-    out.extend([
-        0,
-        u8::from(with_timeouts) << 7 | SUPPORTED,
-        0,
-        entry.usage.len() as u8,
-    ]);
+    out.extend([0, u8::from(with_timeouts) << 7 | SUPPORTED, 0, entry.usage.len() as u8]);
     out.extend_from_slice(entry.usage);
     if with_timeouts {
         timeouts(entry, out);
@@ -108,11 +86,7 @@ fn timeouts(entry: &Entry, out: &mut Vec<u8>) {
     out.extend(entry.recommended_s.to_be_bytes());
 }
 
-fn report_task_management(
-    command: &mut Command,
-    _: &LogicalUnit,
-    context: &mut Context<'_>,
-) -> Step {
+fn report_task_management(command: &mut Command, _: &LogicalUnit, context: &mut Context<'_>) -> Step {
     // ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET.
     const FUNCTIONS: u8 = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
     context.scratch.clear();

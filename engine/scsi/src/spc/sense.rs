@@ -9,21 +9,9 @@ use crate::{
 };
 
 pub(crate) const TABLE: &[Entry] = &[
-    Entry::new(
-        &[0x00, 0x00, 0x00, 0x00, 0x00, 0x00],
-        Traits::MEDIUM,
-        test_unit_ready,
-    ),
-    Entry::new(
-        &[0x03, 0x01, 0x00, 0x00, 0xFF, 0x00],
-        Traits::EXEMPT,
-        request_sense,
-    ),
-    Entry::new(
-        &[0x1D, 0xF7, 0x00, 0xFF, 0xFF, 0x00],
-        Traits::NONE,
-        send_diagnostic,
-    ),
+    Entry::new(&[0x00, 0x00, 0x00, 0x00, 0x00, 0x00], Traits::MEDIUM, test_unit_ready),
+    Entry::new(&[0x03, 0x01, 0x00, 0x00, 0xFF, 0x00], Traits::EXEMPT, request_sense),
+    Entry::new(&[0x1D, 0xF7, 0x00, 0xFF, 0xFF, 0x00], Traits::NONE, send_diagnostic),
 ];
 
 fn test_unit_ready(_: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
@@ -33,15 +21,10 @@ fn test_unit_ready(_: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Ste
 /// Sense data is given with CHECK CONDITION, so what is left to ask for are a pending unit attention, which is cleared
 /// by this, and the stopped state.
 fn request_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
-    let attention = context
-        .nexus
-        .as_mut()
-        .and_then(|nexus| nexus.pending().take());
+    let attention = context.nexus.as_mut().and_then(|nexus| nexus.pending().take());
     let sense = match attention {
         Some(attention) => attention.sense(),
-        None if unit.flags().has(Flags::STOPPED) => {
-            Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_REQUIRED)
-        }
+        None if unit.flags().has(Flags::STOPPED) => Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_REQUIRED),
         None => Sense::new(SenseKey::NoSense, asc::NONE),
     };
     give(sense, &command.cdb, context)
@@ -49,11 +32,7 @@ fn request_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Contex
 
 /// REQUEST SENSE to a LUN that is not there.
 pub(crate) fn absent(cdb: &Cdb, context: &mut Context<'_>) -> Step {
-    give(
-        Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED),
-        cdb,
-        context,
-    )
+    give(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED), cdb, context)
 }
 
 fn give(sense: Sense, cdb: &Cdb, context: &mut Context<'_>) -> Step {

@@ -64,12 +64,7 @@ fn designator(out: &mut Vec<u8>, association: Association, kind: u8, code_set: u
         _ => (ISCSI << 4, 0x80),
     };
     let value = &value[..value.len().min(255)];
-    out.extend([
-        protocol | code_set,
-        valid | association as u8 | kind,
-        0,
-        value.len() as u8,
-    ]);
+    out.extend([protocol | code_set, valid | association as u8 | kind, 0, value.len() as u8]);
     out.extend_from_slice(value);
 }
 
@@ -82,13 +77,7 @@ fn scsi_name(out: &mut Vec<u8>, association: Association, name: &str) {
 
 fn device_identification(unit: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8>) {
     let identity = unit.identity();
-    designator(
-        out,
-        Association::LogicalUnit,
-        3,
-        BINARY,
-        &identity.naa.to_be_bytes(),
-    );
+    designator(out, Association::LogicalUnit, 3, BINARY, &identity.naa.to_be_bytes());
     let mut t10 = Vec::new();
     ascii(&mut t10, &identity.vendor, 8);
     ascii(&mut t10, &identity.product, 16);
@@ -96,20 +85,8 @@ fn device_identification(unit: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8
     designator(out, Association::LogicalUnit, 1, ASCII, &t10);
     scsi_name(out, Association::LogicalUnit, &unit_name(identity));
 
-    designator(
-        out,
-        Association::TargetPort,
-        4,
-        BINARY,
-        &numbered(port.relative_port),
-    );
-    designator(
-        out,
-        Association::TargetPort,
-        5,
-        BINARY,
-        &numbered(port.portal_group),
-    );
+    designator(out, Association::TargetPort, 4, BINARY, &numbered(port.relative_port));
+    designator(out, Association::TargetPort, 5, BINARY, &numbered(port.portal_group));
     let port_name = format!("{},t,0x{:04x}", port.target_name, port.portal_group);
     scsi_name(out, Association::TargetPort, &port_name);
     scsi_name(out, Association::TargetDevice, &port.target_name);
@@ -154,9 +131,7 @@ fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     }
     put(40, write_same::MOST_BLOCKS as u32);
     page[0] = 0x01; // WSNZ
-    let granularity = u16::try_from(geometry.physical_block >> shift)
-        .unwrap_or(u16::MAX)
-        .max(1);
+    let granularity = u16::try_from(geometry.physical_block >> shift).unwrap_or(u16::MAX).max(1);
     page[2..4].copy_from_slice(&granularity.to_be_bytes());
     out.extend(page);
 }

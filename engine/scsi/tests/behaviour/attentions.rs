@@ -1,0 +1,95 @@
+//! Unit attentions.
+
+use crate::rig::*;
+use scsi::{Attention, Command, Context, Nexus, Outcome, SenseKey, Step};
+
+/// A TEST UNIT READY of another session.
+fn test_unit_ready(rig: &mut Rig, nexus: &mut Nexus) -> Outcome {
+    let mut context = Context {
+        port: &rig.port,
+        unit: Some(&rig.unit),
+        nexus: Some(nexus),
+        scratch: &mut rig.scratch,
+        now: Default::default(),
+    };
+    let (_, Step::Done(outcome)) = Command::start(&[0; 6], &mut context) else { panic!() };
+    outcome
+}
+
+#[test]
+fn a_new_nexus_hears_of_power_on_once_and_not_by_exempt_commands() {
+    let mut rig = Rig::fresh(geometry(), 512);
+    rig.run(&[0x12, 0, 0, 0, 36, 0], &[]).good();
+    rig.run(&[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], &[]).good();
+    assert_eq!(rig.run(&cdb_10(0x28, 0, 0, 1), &[]).refused(), (SenseKey::UnitAttention, 0x2901));
+    rig.run(&cdb_10(0x28, 0, 0, 1), &[]).good();
+}
+
+#[test]
+fn request_sense_takes_the_attention() {
+    let mut rig = Rig::fresh(geometry(), 512);
+    let sense = rig.run(&[0x03, 0, 0, 0, 252, 0], &[]).good();
+    assert_eq!((sense[2], sense[12], sense[13]), (6, 0x29, 0x01));
+    rig.run(&[0; 6], &[]).good();
+    rig.unit.attention(Attention::CapacityChanged, None);
+    let sense = rig.run(&[0x03, 1, 0, 0, 252, 0], &[]).good();
+    assert_eq!(sense[..4], [0x72, 6, 0x2A, 0x09]);
+    assert_eq!(rig.run(&[0x03, 0, 0, 0, 252, 0], &[]).good()[2], 0);
+}
+
+#[test]
+fn a_mode_select_is_heard_by_every_other_nexus() {
+    let mut rig = Rig::new();
+    let mut other = Nexus::new(&rig.unit, 2);
+    assert_eq!(test_unit_ready(&mut rig, &mut other).sense.unwrap().asc, 0x2901);
+    let pages = [&[0; 4][..], &[0x08, 18], &[0; 18]].concat();
+    let cdb = [0x15, 0x10, 0, 0, pages.len() as u8, 0];
+    rig.run(&cdb, &pages).good();
+    rig.run(&[0; 6], &[]).good();
+    let sense = test_unit_ready(&mut rig, &mut other).sense.unwrap();
+    assert_eq!((sense.key, sense.asc), (SenseKey::UnitAttention, 0x2A01));
+    assert_eq!(test_unit_ready(&mut rig, &mut other).sense, None);
+    // Nothing changes: nobody hears of it.
+    rig.run(&cdb, &pages).good();
+    assert_eq!(test_unit_ready(&mut rig, &mut other).sense, None);
+}
+
+#[test]
+fn several_attentions_come_one_after_the_other() {
+    let mut rig = Rig::new();
+    for attention in [Attention::ReportedLunsChanged, Attention::CapacityChanged, Attention::CapacityChanged] {
+        rig.unit.attention(attention, None);
+    }
+    rig.unit.attention(Attention::InquiryChanged, Some(rig.nexus.id()));
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x2A09));
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x3F0E));
+    rig.run(&[0; 6], &[]).good();
+}
+
+#[test]
+fn report_luns_clears_its_own_attention() {
+    let mut rig = Rig::new();
+    rig.unit.attention(Attention::ReportedLunsChanged, None);
+    rig.run(&[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], &[]).good();
+    rig.run(&[0; 6], &[]).good();
+}
+
+#[test]
+fn a_reset_is_heard_by_who_asked_too() {
+    let mut rig = Rig::new();
+    let before = rig.unit.generation();
+    rig.unit.reset();
+    assert_ne!(rig.unit.generation(), before);
+    assert_eq!(rig.run(&[0x28; 10], &[]).refused(), (SenseKey::UnitAttention, 0x2903));
+    rig.run(&[0; 6], &[]).good();
+}
+
+#[test]
+fn a_stop_by_one_nexus_is_seen_by_the_next_command_of_another() {
+    let mut rig = Rig::new();
+    let mut other = Nexus::new(&rig.unit, 2);
+    test_unit_ready(&mut rig, &mut other);
+    assert_eq!(test_unit_ready(&mut rig, &mut other).sense, None);
+    rig.run(&[0x1B, 0, 0, 0, 0, 0], &[]).good();
+    assert_eq!(test_unit_ready(&mut rig, &mut other).sense.unwrap().asc, 0x0402);
+}

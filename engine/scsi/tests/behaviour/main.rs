@@ -1,0 +1,15 @@
+//! What initiators see of a logical unit: each command through the public interface, against a store in memory.
+
+mod attentions;
+mod capacity;
+mod fences;
+mod hostile;
+mod inquiry;
+mod mode;
+mod opcodes;
+mod provisioning;
+mod rig;
+mod tasks;
+mod transfer;
+mod unit_control;
+mod verify;

@@ -1,0 +1,297 @@
+//! A target port with one unit over a `Vec`, and the server's part of carrying out a command.
+
+use backstore_api::{Extent, Geometry, StoreError};
+use scsi::{Command, Context, Event, Identity, LogicalUnit, Nexus, Outcome, Sense, SenseKey, Status, Step, TargetPort};
+use std::{sync::Arc, time::Duration};
+
+pub const BLOCK: usize = 512;
+pub const BLOCKS: u64 = 4096;
+
+/// A thin volume of 2 MiB.
+pub fn geometry() -> Geometry {
+    Geometry {
+        bytes: BLOCKS * BLOCK as u64,
+        alignment: 1,
+        physical_block: 4096,
+        optimal_io: 1 << 20,
+        discard_granularity: 4096,
+        discard_zeroes: true,
+        persistent: true,
+        read_only: false,
+        rotational: false,
+    }
+}
+
+pub struct Rig {
+    pub port: TargetPort,
+    pub unit: Arc<LogicalUnit>,
+    pub nexus: Nexus,
+    pub scratch: Vec<u8>,
+    pub medium: Vec<u8>,
+    pub mapped: Vec<bool>,
+    pub flushes: u32,
+    /// Steps of the last command but its end.
+    pub steps: Vec<Step>,
+    /// The next store request fails.
+    pub fault: Option<StoreError>,
+}
+
+/// How a command ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: Status,
+    pub sense: Option<Sense>,
+    pub data: Vec<u8>,
+}
+
+impl Answer {
+    /// Its data; panics unless the status is GOOD.
+    #[track_caller]
+    pub fn good(self) -> Vec<u8> {
+        assert_eq!(self.status, Status::Good, "{:?}", self.sense);
+        assert_eq!(self.sense, None);
+        self.data
+    }
+
+    /// Key and code of its sense; panics unless it is a CHECK CONDITION.
+    #[track_caller]
+    pub fn refused(self) -> (SenseKey, u16) {
+        let sense = self.sense();
+        (sense.key, sense.asc)
+    }
+
+    #[track_caller]
+    pub fn sense(self) -> Sense {
+        assert_eq!(self.status, Status::CheckCondition);
+        self.sense.expect("CHECK CONDITION without sense")
+    }
+}
+
+impl Rig {
+    /// A rig whose power-on attention has been reported.
+    pub fn new() -> Rig {
+        Rig::with(geometry(), 512)
+    }
+
+    pub fn with(geometry: Geometry, block_size: u32) -> Rig {
+        let mut rig = Rig::fresh(geometry, block_size);
+        assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x2901));
+        rig
+    }
+
+    /// One with the power-on attention pending.
+    pub fn fresh(geometry: Geometry, block_size: u32) -> Rig {
+        let bytes = geometry.bytes.min(64 << 20) as usize;
+        let identity = Identity::from_name("iqn.2026-01.io.ringlun:db1");
+        let unit = LogicalUnit::new(identity, geometry, block_size);
+        Rig {
+            port: TargetPort {
+                target_name: "iqn.2026-01.io.ringlun:db1".into(),
+                portal_group: 1,
+                relative_port: 7,
+                luns: [(0, unit.clone())].into(),
+            },
+            nexus: Nexus::new(&unit, 1),
+            unit,
+            scratch: Vec::new(),
+            medium: vec![0x5A; bytes],
+            mapped: vec![true; bytes / BLOCK],
+            flushes: 0,
+            steps: Vec::new(),
+            fault: None,
+        }
+    }
+
+    /// Carries out a command to the unit.
+    pub fn run(&mut self, cdb: &[u8], data_out: &[u8]) -> Answer {
+        self.carry_out(cdb, data_out, true)
+    }
+
+    /// Carries out a command to a LUN that is not there.
+    pub fn run_absent(&mut self, cdb: &[u8]) -> Answer {
+        self.carry_out(cdb, &[], false)
+    }
+
+    fn carry_out(&mut self, cdb: &[u8], data_out: &[u8], present: bool) -> Answer {
+        let unit = self.unit.clone();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut padded = [0u8; 16];
+        padded[..cdb.len()].copy_from_slice(cdb);
+        let mut context = Context {
+            port: &self.port,
+            unit: present.then_some(&unit),
+            nexus: present.then_some(&mut self.nexus),
+            scratch: &mut scratch,
+            now: Duration::ZERO,
+        };
+        let mut store = Store {
+            medium: &mut self.medium,
+            mapped: &mut self.mapped,
+            flushes: &mut self.flushes,
+            fault: &mut self.fault,
+            data_out,
+            data_in: Vec::new(),
+            pattern: Vec::new(),
+            extents: Vec::new(),
+        };
+        self.steps.clear();
+        let (mut command, mut step) = Command::start(&padded, &mut context);
+        let outcome: Outcome = loop {
+            if let Step::Done(outcome) = step {
+                break outcome;
+            }
+            self.steps.push(step);
+            assert!(self.steps.len() < 10_000, "a command without end");
+            step = command.step(store.event(step), &mut context);
+        };
+        let mut data = store.data_in;
+        if outcome.status == Status::Good && outcome.data > 0 {
+            data = scratch[..outcome.data as usize].to_vec();
+        }
+        self.scratch = scratch;
+        Answer { status: outcome.status, sense: outcome.sense, data }
+    }
+}
+
+struct Store<'a> {
+    medium: &'a mut Vec<u8>,
+    mapped: &'a mut Vec<bool>,
+    flushes: &'a mut u32,
+    fault: &'a mut Option<StoreError>,
+    data_out: &'a [u8],
+    data_in: Vec<u8>,
+    pattern: Vec<u8>,
+    extents: Vec<Extent>,
+}
+
+impl Store<'_> {
+    fn event(&mut self, step: Step) -> Event<'_> {
+        if !matches!(step, Step::Receive { .. })
+            && let Some(error) = self.fault.take()
+        {
+            return Event::Failed(error);
+        }
+        match step {
+            Step::Read { span } => {
+                self.data_in = self.medium[range(span.offset, span.length.into())].to_vec();
+                Event::Moved
+            }
+            Step::Check { span } => {
+                assert!(span.length > 0);
+                let _ = &self.medium[range(span.offset, span.length.into())];
+                Event::Moved
+            }
+            Step::Write { span, .. } => {
+                if self.data_out.len() < span.length as usize {
+                    return Event::Short;
+                }
+                let target = range(span.offset, span.length.into());
+                self.map(target.clone(), true);
+                self.medium[target].copy_from_slice(&self.data_out[..span.length as usize]);
+                Event::Moved
+            }
+            Step::Compare { span, repeat } => {
+                let medium = &self.medium[range(span.offset, span.length.into())];
+                let expected = self.data_out.iter().cycle();
+                let limit = if repeat { usize::MAX } else { self.data_out.len() };
+                let differs = medium.iter().zip(expected.take(limit)).position(|(a, b)| a != b);
+                match differs {
+                    Some(place) => Event::Miscompare { offset: span.offset + place as u64 },
+                    None => Event::Moved,
+                }
+            }
+            Step::Receive { length } => {
+                if self.data_out.len() < length as usize {
+                    return Event::Short;
+                }
+                self.pattern = self.data_out[..length as usize].to_vec();
+                Event::Received(&self.pattern)
+            }
+            Step::Flush => {
+                *self.flushes += 1;
+                Event::Stored
+            }
+            Step::Discard { offset, length } => {
+                self.zero(offset, length, true);
+                Event::Stored
+            }
+            Step::Zero { offset, length, unmap, .. } => {
+                self.zero(offset, length, unmap);
+                Event::Stored
+            }
+            Step::Fill { offset, length, .. } => {
+                let target = range(offset, length);
+                self.map(target.clone(), true);
+                for block in self.medium[target].chunks_mut(self.pattern.len()) {
+                    block.copy_from_slice(&self.pattern);
+                }
+                Event::Stored
+            }
+            Step::Status { offset, length, limit } => {
+                self.status(offset, length, limit);
+                Event::Extents(&self.extents)
+            }
+            Step::Done(_) => unreachable!(),
+        }
+    }
+
+    fn zero(&mut self, offset: u64, length: u64, unmap: bool) {
+        let target = range(offset, length);
+        self.map(target.clone(), !unmap);
+        self.medium[target].fill(0);
+    }
+
+    fn map(&mut self, target: std::ops::Range<usize>, mapped: bool) {
+        self.mapped[target.start / BLOCK..target.end / BLOCK].fill(mapped);
+    }
+
+    fn status(&mut self, offset: u64, length: u64, limit: u32) {
+        let bytes = range(offset, length);
+        let blocks = bytes.start / BLOCK..bytes.end / BLOCK;
+        self.extents.clear();
+        for block in blocks {
+            let mapped = self.mapped[block];
+            let offset = (block * BLOCK) as u64;
+            let full = self.extents.len() == limit as usize;
+            match self.extents.last_mut() {
+                Some(last) if last.mapped == mapped => last.length += BLOCK as u64,
+                _ if full => return,
+                _ => self.extents.push(Extent { offset, length: BLOCK as u64, mapped }),
+            }
+        }
+    }
+}
+
+fn range(offset: u64, length: u64) -> std::ops::Range<usize> {
+    assert_eq!(length % BLOCK as u64, 0);
+    assert!(length > 0, "an empty range reaches the store");
+    offset as usize..(offset + length) as usize
+}
+
+/// A CDB of 10 bytes with LBA and number of blocks.
+pub fn cdb_10(opcode: u8, byte_1: u8, lba: u32, blocks: u16) -> [u8; 10] {
+    let ([a, b, c, d], [e, f]) = (lba.to_be_bytes(), blocks.to_be_bytes());
+    [opcode, byte_1, a, b, c, d, 0, e, f, 0]
+}
+
+/// A CDB of 12 bytes with LBA and number of blocks.
+pub fn cdb_12(opcode: u8, byte_1: u8, lba: u32, blocks: u32) -> [u8; 12] {
+    let mut cdb = [0; 12];
+    cdb[0] = opcode;
+    cdb[1] = byte_1;
+    cdb[2..6].copy_from_slice(&lba.to_be_bytes());
+    cdb[6..10].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+/// A CDB of 16 bytes with LBA and number of blocks.
+pub fn cdb_16(opcode: u8, byte_1: u8, lba: u64, blocks: u32) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = opcode;
+    cdb[1] = byte_1;
+    cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+pub const ILLEGAL: SenseKey = SenseKey::IllegalRequest;
