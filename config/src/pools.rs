@@ -218,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn every_connection_has_a_buffer_to_receive_into_when_the_kernel_does_not_pick_them() {
+        let pools = demo(|plan| {
+            plan.server.mask_features = vec!["provided_buffers".to_owned()];
+            plan.limits.buffer_memory = 0;
+            plan.limits.max_connections = 1000;
+        });
+        assert_eq!((pools.medium, pools.receive_buffers), (1004, 128));
+    }
+
+    #[test]
     fn rings_are_powers_of_two_that_the_kernel_takes() {
         for connections in [1, 100, 65_536, 1 << 20] {
             let pools = demo(|plan| plan.limits.max_connections = connections);

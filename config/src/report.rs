@@ -133,14 +133,26 @@ impl Diagnostic for Problem {
 pub struct Report {
     file: String,
     problems: Vec<Problem>,
+    /// Mistakes that were found but are not in `problems`.
+    more: usize,
 }
 
+/// Most mistakes that one report shows: a file with more of them is not the file that was meant.
+const MAX_PROBLEMS: usize = 100;
+
 impl Report {
-    pub(crate) fn new(file: &str, problems: Vec<Problem>) -> Report {
-        Report { file: file.to_owned(), problems }
+    pub(crate) fn of_file(file: &str, cause: String, cure: &str) -> Report {
+        let problem = Problem::of_file(file, cause, cure.to_owned());
+        Report { file: file.to_owned(), problems: vec![problem], more: 0 }
     }
 
-    /// In the order of the file.
+    /// Of findings, one at least, in a text from which the ranges in `secrets` are hidden.
+    pub(crate) fn new(file: &str, text: &str, secrets: &[Range<usize>], findings: Vec<Finding>) -> Report {
+        let more = findings.len().saturating_sub(MAX_PROBLEMS);
+        Report { file: file.to_owned(), problems: place(file, text, secrets, findings), more }
+    }
+
+    /// In the order of the file; the first 100 if there are more.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -149,6 +161,9 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.len() {
+            n if self.more > 0 => {
+                write!(f, "{} mistakes in {}, of which these are {n}", n + self.more, self.file)
+            }
             1 => write!(f, "a mistake in {}", self.file),
             n => write!(f, "{n} mistakes in {}", self.file),
         }
@@ -178,13 +193,15 @@ pub(crate) struct Finding {
     pub cure: String,
 }
 
-/// Gives findings their places in the text, from which the ranges in `secrets` are hidden; in the order of the text.
+/// Gives findings their places in the text, from which the ranges in `secrets` are hidden; in the order of the text, 100 at
+/// most.
 pub(crate) fn place(file: &str, text: &str, secrets: &[Range<usize>], mut findings: Vec<Finding>) -> Vec<Problem> {
     if findings.is_empty() {
         return Vec::new();
     }
     let masked = Arc::new(Masked { file: file.to_owned(), text: mask::hide(text, secrets) });
     findings.sort_by_key(|finding| (finding.span.start, finding.span.end));
+    findings.truncate(MAX_PROBLEMS);
     let problem = |finding: Finding| {
         let span = clip(&masked.text, finding.span);
         let before = &masked.text[..span.start];

@@ -81,7 +81,7 @@ fn nearest_unit(unit: &str) -> &'static str {
 impl fmt::Display for Size {
     /// The largest unit that leaves no fraction; sizes above 10 MiB that fit none are shown to a tenth of a MiB.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        let exact = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         let text = match exact {
             Some((unit, factor)) if *factor > 1024 || self.0 < 10 << 20 => {
                 format!("{} {unit}", self.0 / factor)

@@ -246,6 +246,28 @@ fn a_file_that_others_can_read_and_that_holds_secrets_gets_a_warning() {
 }
 
 #[test]
+fn a_report_has_an_end() {
+    let text: String = (0..5000).map(|n| format!("key{n} = 1\n")).collect();
+    let report = parse(&text).unwrap_err();
+    assert_eq!(report.problems().len(), 100);
+    assert!(report.to_string().starts_with("5000 mistakes in "), "{report}");
+}
+
+#[test]
+fn a_plan_can_be_serialized_and_holds_no_secret_then() {
+    let text = serde_json::to_string(&plan(WHOLE)).unwrap();
+    assert!(text.contains("\"alice\"") && text.contains("\"kind\":\"file\""), "{text}");
+    assert!(!text.contains("alicesecret1") && !text.contains("ringsecret01"), "{text}");
+}
+
+#[test]
+fn features_of_the_kernel_can_be_masked_by_name_and_by_release() {
+    let plan = plan("[server]\nmask_features = ['defer_taskrun', '5.19']\n");
+    assert_eq!(plan.server.mask_features, ["defer_taskrun", "5.19"]);
+    assert!(parse("[server]\nmask_features = ['5.x']\n").is_err());
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let report = config::load(Path::new("/nonexistent-ringlun.toml")).unwrap_err();
     let text = report.problems()[0].to_string();

@@ -36,7 +36,7 @@ pub struct Loaded {
 /// Reads and checks a file. Relative paths in it are relative to its folder. Err: every mistake in it.
 pub fn load(file: &Path) -> Result<Loaded, Report> {
     let shown = file.display().to_string();
-    let fail = |cause: String, cure: &str| Report::new(&shown, vec![Problem::of_file(&shown, cause, cure.to_owned())]);
+    let fail = |cause: String, cure: &str| Report::of_file(&shown, cause, cure);
     let (text, mode) = read_text(file).map_err(|error| {
         fail(format!("the file can't be read: {error}"), "name a TOML file that this user may read")
     })?;
@@ -109,7 +109,7 @@ fn read(source: &Source<'_>, host: &dyn Host) -> Result<Loaded, Report> {
             cure: "mend this first; the rest of the file has not been checked".to_owned(),
         });
         let findings = finding.into_iter().collect();
-        return Err(Report::new(&shown, place(&shown, source.text, &mask::lexical(source.text), findings)));
+        return Err(Report::new(&shown, source.text, &mask::lexical(source.text), findings));
     }
     let secrets = mask::values(table.get_ref(), source.text);
     let folder = source.file.parent().unwrap_or(Path::new(""));
@@ -125,7 +125,7 @@ fn read(source: &Source<'_>, host: &dyn Host) -> Result<Loaded, Report> {
     if errors.is_empty() {
         Ok(Loaded { plan, warnings: place(&shown, source.text, &secrets, warnings) })
     } else {
-        Err(Report::new(&shown, place(&shown, source.text, &secrets, errors)))
+        Err(Report::new(&shown, source.text, &secrets, errors))
     }
 }
 

@@ -202,7 +202,7 @@ impl Reader<'_> {
         if value == 0 {
             self.out.error(span, &key, "the size is zero", "give it one, such as size = \"10GiB\"");
             None
-        } else if value % block != 0 {
+        } else if !value.is_multiple_of(block) {
             let (below, above) = (value / block * block, (value / block).saturating_add(1).saturating_mul(block));
             let cure =
                 if below == 0 { format!("write size = {above}") } else { format!("write size = {below} or {above}") };
@@ -249,7 +249,7 @@ impl Reader<'_> {
             )),
             PathState::File(0) | PathState::Creatable => None,
             PathState::File(length) => match &size {
-                None if length % u64::from(block_size) != 0 => Some((
+                None if !length.is_multiple_of(u64::from(block_size)) => Some((
                     format!("{shown} has {length} bytes, no multiple of the block size of {block_size}"),
                     format!("give a `size`, or truncate -s %{block_size} {shown}"),
                 )),
