@@ -56,9 +56,7 @@ impl Class {
 }
 
 const _: () = assert!(HEADROOM.is_multiple_of(PAGE));
-const _: () = assert!(
-    Class::Small.bytes().is_multiple_of(PAGE) && Class::Medium.bytes().is_multiple_of(PAGE)
-);
+const _: () = assert!(Class::Small.bytes().is_multiple_of(PAGE) && Class::Medium.bytes().is_multiple_of(PAGE));
 
 /// How many buffers of each class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,10 +81,7 @@ impl ArenaConfig {
 
     /// Bytes that an arena of this size maps (before rounding to pages).
     pub fn bytes(&self) -> u64 {
-        Class::ALL
-            .iter()
-            .map(|class| u64::from(self.count(*class)) * class.stride() as u64)
-            .sum()
+        Class::ALL.iter().map(|class| u64::from(self.count(*class)) * class.stride() as u64).sum()
     }
 }
 
@@ -110,20 +105,14 @@ impl Arena {
     /// # Errors
     /// What mmap says; the message names the number of bytes.
     pub fn new(config: ArenaConfig) -> io::Result<Arena> {
-        let bytes = usize::try_from(config.bytes())
-            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let bytes = usize::try_from(config.bytes()).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         let mapping = Mapping::new(bytes)?;
         let mut pieces = Vec::new();
         let mut offset = 0;
         let shelves = Class::ALL.map(|class| {
             let count = config.count(class);
-            let shelf = Shelf {
-                offset,
-                first_piece: pieces.len(),
-                count,
-                fresh: 0,
-                free: Vec::with_capacity(count as usize),
-            };
+            let shelf =
+                Shelf { offset, first_piece: pieces.len(), count, fresh: 0, free: Vec::with_capacity(count as usize) };
             let mut left = count;
             while left > 0 {
                 let now = left.min(class.per_piece());
@@ -138,18 +127,9 @@ impl Arena {
         });
         assert_eq!(offset, bytes);
         if pieces.len() > usize::from(u16::MAX) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{bytes} bytes are too many pieces"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{bytes} bytes are too many pieces")));
         }
-        Ok(Arena {
-            pool: Pool(Rc::new(Inner {
-                mapping,
-                pieces,
-                shelves: RefCell::new(shelves),
-            })),
-        })
+        Ok(Arena { pool: Pool(Rc::new(Inner { mapping, pieces, shelves: RefCell::new(shelves) })) })
     }
 
     /// Pieces of at most 1 GiB to register as fixed buffers, index = position. See [`Buffer::piece`].
@@ -204,13 +184,7 @@ impl Pool {
         let payload = unsafe { self.0.mapping.address().add(offset) };
         // No more pieces than a u16 counts: see `Arena::new`.
         let piece = (shelf.first_piece + (index / class.per_piece()) as usize) as u16;
-        Some(Buffer {
-            pool: self.clone(),
-            payload,
-            index,
-            piece,
-            class,
-        })
+        Some(Buffer { pool: self.clone(), payload, index, piece, class })
     }
 
     /// Buffers of a class that can be taken now.
@@ -241,10 +215,7 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
         for class in Class::ALL {
-            map.entry(
-                &class,
-                &format_args!("{} of {}", self.available(class), self.capacity(class)),
-            );
+            map.entry(&class, &format_args!("{} of {}", self.available(class), self.capacity(class)));
         }
         map.finish()
     }
@@ -271,9 +242,7 @@ impl Buffer {
     /// Headroom and payload as one slice: the payload starts at [`HEADROOM`].
     pub fn with_headroom(&mut self) -> &mut [u8] {
         // SAFETY: HEADROOM bytes in front of the payload are this buffer's own; see `deref_mut` for the rest.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.payload.as_ptr().sub(HEADROOM), self.class.stride())
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.payload.as_ptr().sub(HEADROOM), self.class.stride()) }
     }
 
     /// Position of its piece in [`Arena::pieces`], which is the index of the fixed buffer once they are registered.
@@ -318,10 +287,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut shelves = self.pool.0.shelves.borrow_mut();
         let shelf = &mut shelves[self.class as usize];
-        assert!(
-            self.index < shelf.fresh && shelf.free.len() < shelf.fresh as usize,
-            "a buffer came home twice"
-        );
+        assert!(self.index < shelf.fresh && shelf.free.len() < shelf.fresh as usize, "a buffer came home twice");
         shelf.free.push(self.index);
     }
 }
@@ -339,13 +305,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn pool(small: u32, medium: u32, large: u32) -> Pool {
-        Arena::new(ArenaConfig {
-            small,
-            medium,
-            large,
-        })
-        .unwrap()
-        .pool()
+        Arena::new(ArenaConfig { small, medium, large }).unwrap().pool()
     }
 
     #[test]
@@ -355,10 +315,7 @@ mod tests {
         let first = pool.take(Class::Small).unwrap();
         let _second = pool.take(Class::Small).unwrap();
         assert!(pool.take(Class::Small).is_none());
-        assert_eq!(
-            (pool.available(Class::Small), pool.available(Class::Medium)),
-            (0, 1)
-        );
+        assert_eq!((pool.available(Class::Small), pool.available(Class::Medium)), (0, 1));
         let address = first.as_ptr();
         drop(first);
         assert_eq!(pool.available(Class::Small), 1);
@@ -367,12 +324,7 @@ mod tests {
 
     #[test]
     fn a_buffer_outlives_its_arena_and_pool() {
-        let arena = Arena::new(ArenaConfig {
-            small: 0,
-            medium: 1,
-            large: 0,
-        })
-        .unwrap();
+        let arena = Arena::new(ArenaConfig { small: 0, medium: 1, large: 0 }).unwrap();
         let mut buffer = arena.pool().take(Class::Medium).unwrap();
         drop(arena);
         buffer.fill(7);
@@ -396,17 +348,9 @@ mod tests {
     #[test]
     fn pieces_are_at_most_a_gibibyte_and_hold_whole_buffers() {
         // 5 GiB of address space; two buffers of it are touched.
-        let arena = Arena::new(ArenaConfig {
-            small: 3,
-            medium: 0,
-            large: 20_000,
-        })
-        .unwrap();
+        let arena = Arena::new(ArenaConfig { small: 3, medium: 0, large: 20_000 }).unwrap();
         assert!(arena.pieces().iter().all(|piece| piece.length <= 1 << 30));
-        assert_eq!(
-            arena.pieces().len(),
-            1 + 20_000usize.div_ceil(Class::Large.per_piece() as usize)
-        );
+        assert_eq!(arena.pieces().len(), 1 + 20_000usize.div_ceil(Class::Large.per_piece() as usize));
         let pool = arena.pool();
         let buffers: Vec<Buffer> = std::iter::from_fn(|| pool.take(Class::Large)).collect();
         assert_eq!(buffers.len(), 20_000);

@@ -26,21 +26,12 @@ impl Mapping {
     /// What mmap says; the message names the number of bytes.
     pub(crate) fn new(length: usize) -> io::Result<Mapping> {
         let refused = |cause: io::Error| {
-            io::Error::new(
-                cause.kind(),
-                format!("{length} bytes of memory could not be mapped: {cause}"),
-            )
+            io::Error::new(cause.kind(), format!("{length} bytes of memory could not be mapped: {cause}"))
         };
         let too_large = || refused(io::Error::from(io::ErrorKind::OutOfMemory));
-        let wanted = length
-            .max(1)
-            .checked_next_multiple_of(PAGE)
-            .ok_or_else(too_large)?;
+        let wanted = length.max(1).checked_next_multiple_of(PAGE).ok_or_else(too_large)?;
         // Mapped with room to spare, so that the part that is kept can begin on a huge page.
-        let spare = wanted
-            .checked_add(HUGE)
-            .filter(|n| *n <= isize::MAX as usize)
-            .ok_or_else(too_large)?;
+        let spare = wanted.checked_add(HUGE).filter(|n| *n <= isize::MAX as usize).ok_or_else(too_large)?;
         // SAFETY: an anonymous mapping at an address of the kernel's choice replaces nothing.
         let raw = unsafe {
             rustix::mm::mmap_anonymous(
@@ -53,10 +44,7 @@ impl Mapping {
         .map_err(|errno| refused(errno.into()))?
         .cast::<u8>();
         let head = raw.align_offset(HUGE);
-        assert!(
-            head <= HUGE,
-            "an alignment of a byte pointer is always reachable"
-        );
+        assert!(head <= HUGE, "an alignment of a byte pointer is always reachable");
         let tail = HUGE - head;
         // SAFETY: head <= HUGE < spare: inside the mapping.
         let address = unsafe { raw.add(head) };
@@ -76,10 +64,7 @@ impl Mapping {
             let _ = rustix::mm::madvise(address.cast(), wanted, Advice::LinuxHugepage);
         }
         let address = NonNull::new(address).expect("mmap never answers with null");
-        Ok(Mapping {
-            address,
-            length: wanted,
-        })
+        Ok(Mapping { address, length: wanted })
     }
 
     /// First byte.
@@ -91,22 +76,11 @@ impl Mapping {
     /// Both must be multiples of a page. False when the system refused and nothing changed.
     pub(crate) fn release(&self, offset: usize, length: usize) -> bool {
         assert!(offset.is_multiple_of(PAGE) && length.is_multiple_of(PAGE));
-        assert!(
-            offset
-                .checked_add(length)
-                .is_some_and(|end| end <= self.length)
-        );
+        assert!(offset.checked_add(length).is_some_and(|end| end <= self.length));
         // SAFETY: the range is inside this private anonymous mapping, where the advice means "zeroes from now on".
         // It acts page by page: a racing access sees old bytes or zeroes, and a racing write may be lost, as with any
         // write that races with a zeroing one.
-        unsafe {
-            rustix::mm::madvise(
-                self.address.as_ptr().add(offset).cast(),
-                length,
-                Advice::LinuxDontNeed,
-            )
-            .is_ok()
-        }
+        unsafe { rustix::mm::madvise(self.address.as_ptr().add(offset).cast(), length, Advice::LinuxDontNeed).is_ok() }
     }
 }
 
@@ -135,9 +109,7 @@ mod tests {
     #[test]
     fn what_cannot_be_mapped_is_an_error_that_names_the_size() {
         for length in [usize::MAX, isize::MAX as usize, 1 << 60] {
-            let error = Mapping::new(length)
-                .err()
-                .expect("no machine has that much");
+            let error = Mapping::new(length).err().expect("no machine has that much");
             assert!(error.to_string().contains(&length.to_string()), "{error}");
         }
     }

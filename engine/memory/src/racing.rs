@@ -85,10 +85,7 @@ mod words {
     /// Replaces some bytes of a word without touching the others, even if those change meanwhile.
     fn put(word: &AtomicU64, place: std::ops::Range<usize>, bytes: &[u8]) {
         if place.len() == WORD {
-            word.store(
-                u64::from_ne_bytes(bytes.try_into().expect("a whole word")),
-                Relaxed,
-            );
+            word.store(u64::from_ne_bytes(bytes.try_into().expect("a whole word")), Relaxed);
             return;
         }
         let _ = word.fetch_update(Relaxed, Relaxed, |old| {
@@ -107,11 +104,7 @@ mod words {
         unsafe {
             each_word(from.cast_mut(), length, |word, place, done| {
                 let bytes = word.load(Relaxed).to_ne_bytes();
-                std::ptr::copy_nonoverlapping(
-                    bytes[place.clone()].as_ptr(),
-                    into.add(done),
-                    place.len(),
-                );
+                std::ptr::copy_nonoverlapping(bytes[place.clone()].as_ptr(), into.add(done), place.len());
             });
         }
     }

@@ -21,12 +21,8 @@ impl Region {
     /// # Errors
     /// What mmap says (more than the machine's memory is refused by most systems); the message names the bytes.
     pub fn new(bytes: u64) -> io::Result<Arc<Region>> {
-        let length =
-            usize::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        Ok(Arc::new(Region {
-            mapping: Mapping::new(length)?,
-            bytes,
-        }))
+        let length = usize::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        Ok(Arc::new(Region { mapping: Mapping::new(length)?, bytes }))
     }
 
     /// Its size in bytes.
@@ -44,14 +40,8 @@ impl Region {
     /// # Panics
     /// If it isn't inside the region.
     fn at(&self, offset: u64, length: u64) -> *mut u8 {
-        let end = offset
-            .checked_add(length)
-            .expect("a range of a region overflows");
-        assert!(
-            end <= self.bytes,
-            "bytes {offset}..{end} are outside of a region of {} bytes",
-            self.bytes
-        );
+        let end = offset.checked_add(length).expect("a range of a region overflows");
+        assert!(end <= self.bytes, "bytes {offset}..{end} are outside of a region of {} bytes", self.bytes);
         // SAFETY: offset <= bytes, the length of the mapping before rounding, so it fits usize too.
         unsafe { self.mapping.address().as_ptr().add(offset as usize) }
     }
@@ -120,11 +110,7 @@ impl Region {
     /// If the range isn't inside the region.
     pub fn slice(self: &Arc<Self>, offset: u64, length: u32) -> RegionSlice {
         self.at(offset, u64::from(length));
-        RegionSlice {
-            region: self.clone(),
-            offset,
-            length,
-        }
+        RegionSlice { region: self.clone(), offset, length }
     }
 }
 
@@ -172,11 +158,7 @@ impl RegionSlice {
     /// # Panics
     /// If `into` isn't exactly as long.
     pub fn copy_to(&self, into: &mut [u8]) {
-        assert_eq!(
-            into.len(),
-            self.length as usize,
-            "a copy is as long as its range"
-        );
+        assert_eq!(into.len(), self.length as usize, "a copy is as long as its range");
         self.region.read(self.offset, into);
     }
 
@@ -185,10 +167,7 @@ impl RegionSlice {
     /// # Panics
     /// If it isn't inside the range.
     pub fn copy_part(&self, from: u32, into: &mut [u8]) {
-        assert!(
-            u64::from(from) + into.len() as u64 <= u64::from(self.length),
-            "a part is inside its range"
-        );
+        assert!(u64::from(from) + into.len() as u64 <= u64::from(self.length), "a part is inside its range");
         self.region.read(self.offset + u64::from(from), into);
     }
 }
@@ -215,15 +194,7 @@ mod tests {
         region.zero(50, 2 * 4096 + 100, true);
         region.read(0, &mut all);
         for (at, byte) in all.iter().enumerate() {
-            assert_eq!(
-                *byte,
-                if (50..50 + 2 * 4096 + 100).contains(&at) {
-                    0
-                } else {
-                    5
-                },
-                "byte {at}"
-            );
+            assert_eq!(*byte, if (50..50 + 2 * 4096 + 100).contains(&at) { 0 } else { 5 }, "byte {at}");
         }
     }
 
@@ -245,13 +216,7 @@ mod tests {
     #[test]
     fn access_outside_panics() {
         let region = Region::new(4096).unwrap();
-        for (offset, length) in [
-            (4096, 1),
-            (4090, 7),
-            (u64::MAX, 1),
-            (u64::MAX - 3, 4),
-            (1 << 40, 0),
-        ] {
+        for (offset, length) in [(4096, 1), (4090, 7), (u64::MAX, 1), (u64::MAX - 3, 4), (1 << 40, 0)] {
             for case in 0..4 {
                 let region = region.clone();
                 let refused = std::panic::catch_unwind(move || match case {

@@ -21,10 +21,7 @@ impl Key {
 
     /// Undoes [`Key::pack`]. Any number is accepted: one that was never a key finds nothing.
     pub const fn unpack(raw: u64) -> Key {
-        Key {
-            index: raw as u32,
-            generation: (raw >> 32) as u32,
-        }
+        Key { index: raw as u32, generation: (raw >> 32) as u32 }
     }
 }
 
@@ -61,12 +58,7 @@ impl<T> Slab<T> {
     /// If `capacity` is `u32::MAX`, or if the memory can't be reserved.
     pub fn with_capacity(capacity: u32) -> Slab<T> {
         assert!(capacity < NONE, "a slab holds less than 2^32 - 1 values");
-        Slab {
-            slots: Vec::with_capacity(capacity as usize),
-            capacity,
-            free: NONE,
-            taken: 0,
-        }
+        Slab { slots: Vec::with_capacity(capacity as usize), capacity, free: NONE, taken: 0 }
     }
 
     /// Puts a value into a free slot. Gives it back when all `capacity` slots are taken.
@@ -74,40 +66,26 @@ impl<T> Slab<T> {
         if self.free != NONE {
             let index = self.free;
             let slot = &mut self.slots[index as usize];
-            let State::Free { next } = slot.state else {
-                unreachable!("a slot of the free list is taken")
-            };
+            let State::Free { next } = slot.state else { unreachable!("a slot of the free list is taken") };
             self.free = next;
             slot.state = State::Taken(value);
             self.taken += 1;
-            return Ok(Key {
-                index,
-                generation: slot.generation,
-            });
+            return Ok(Key { index, generation: slot.generation });
         }
         if self.slots.len() == self.capacity as usize {
             assert_eq!(self.taken, self.capacity);
             return Err(value);
         }
         let index = self.slots.len() as u32;
-        self.slots.push(Slot {
-            generation: 1,
-            state: State::Taken(value),
-        });
+        self.slots.push(Slot { generation: 1, state: State::Taken(value) });
         self.taken += 1;
-        Ok(Key {
-            index,
-            generation: 1,
-        })
+        Ok(Key { index, generation: 1 })
     }
 
     /// The value of a key, unless the key is stale.
     pub fn get(&self, key: Key) -> Option<&T> {
         match self.slots.get(key.index as usize) {
-            Some(Slot {
-                generation,
-                state: State::Taken(value),
-            }) if *generation == key.generation => Some(value),
+            Some(Slot { generation, state: State::Taken(value) }) if *generation == key.generation => Some(value),
             _ => None,
         }
     }
@@ -115,10 +93,7 @@ impl<T> Slab<T> {
     /// The value of a key, unless the key is stale.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         match self.slots.get_mut(key.index as usize) {
-            Some(Slot {
-                generation,
-                state: State::Taken(value),
-            }) if *generation == key.generation => Some(value),
+            Some(Slot { generation, state: State::Taken(value) }) if *generation == key.generation => Some(value),
             _ => None,
         }
     }
@@ -126,10 +101,7 @@ impl<T> Slab<T> {
     /// By index alone, for keys whose generation was checked in the same turn.
     pub fn at(&self, index: u32) -> Option<&T> {
         match self.slots.get(index as usize) {
-            Some(Slot {
-                state: State::Taken(value),
-                ..
-            }) => Some(value),
+            Some(Slot { state: State::Taken(value), .. }) => Some(value),
             _ => None,
         }
     }
@@ -137,10 +109,7 @@ impl<T> Slab<T> {
     /// By index alone, for keys whose generation was checked in the same turn.
     pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.slots.get_mut(index as usize) {
-            Some(Slot {
-                state: State::Taken(value),
-                ..
-            }) => Some(value),
+            Some(Slot { state: State::Taken(value), .. }) => Some(value),
             _ => None,
         }
     }
@@ -148,13 +117,7 @@ impl<T> Slab<T> {
     /// The key of the slot's present holder.
     pub fn key_at(&self, index: u32) -> Option<Key> {
         match self.slots.get(index as usize) {
-            Some(Slot {
-                generation,
-                state: State::Taken(_),
-            }) => Some(Key {
-                index,
-                generation: *generation,
-            }),
+            Some(Slot { generation, state: State::Taken(_) }) => Some(Key { index, generation: *generation }),
             _ => None,
         }
     }
@@ -165,9 +128,7 @@ impl<T> Slab<T> {
         if slot.generation != key.generation || matches!(slot.state, State::Free { .. }) {
             return None;
         }
-        let State::Taken(value) =
-            std::mem::replace(&mut slot.state, State::Free { next: self.free })
-        else {
+        let State::Taken(value) = std::mem::replace(&mut slot.state, State::Free { next: self.free }) else {
             unreachable!("checked above")
         };
         slot.generation = slot.generation.checked_add(1).unwrap_or(1);
@@ -199,36 +160,18 @@ impl<T> Slab<T> {
 
     /// All values in the order of their slots. Costs as much as the most slots that were ever in use.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(index, slot)| match &slot.state {
-                State::Taken(value) => Some((
-                    Key {
-                        index: index as u32,
-                        generation: slot.generation,
-                    },
-                    value,
-                )),
-                State::Free { .. } => None,
-            })
+        self.slots.iter().enumerate().filter_map(|(index, slot)| match &slot.state {
+            State::Taken(value) => Some((Key { index: index as u32, generation: slot.generation }, value)),
+            State::Free { .. } => None,
+        })
     }
 
     /// All values in the order of their slots. Costs as much as the most slots that were ever in use.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
-        self.slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(index, slot)| match &mut slot.state {
-                State::Taken(value) => Some((
-                    Key {
-                        index: index as u32,
-                        generation: slot.generation,
-                    },
-                    value,
-                )),
-                State::Free { .. } => None,
-            })
+        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| match &mut slot.state {
+            State::Taken(value) => Some((Key { index: index as u32, generation: slot.generation }, value)),
+            State::Free { .. } => None,
+        })
     }
 }
 
@@ -272,11 +215,7 @@ mod tests {
         let key = slab.insert(1).unwrap();
         slab.slots[0].generation = u32::MAX;
         assert_eq!(slab.get(key), None);
-        slab.remove(Key {
-            index: 0,
-            generation: u32::MAX,
-        })
-        .unwrap();
+        slab.remove(Key { index: 0, generation: u32::MAX }).unwrap();
         assert_eq!(slab.insert(2).unwrap().generation, 1);
     }
 

@@ -41,9 +41,7 @@ mod tests {
         drop(a);
         b.write_all(b"x").unwrap();
         let mut byte = [0];
-        std::os::unix::net::UnixStream::from(copy)
-            .read_exact(&mut byte)
-            .unwrap();
+        std::os::unix::net::UnixStream::from(copy).read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"x");
     }
 
@@ -55,9 +53,6 @@ mod tests {
                 -1
             }
         }
-        assert_eq!(
-            duplicate(&None).unwrap_err().raw_os_error(),
-            Some(libc::EBADF)
-        );
+        assert_eq!(duplicate(&None).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 }

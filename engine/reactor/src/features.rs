@@ -105,16 +105,12 @@ impl FeatureMask {
 
     /// Hides every feature.
     pub fn all() -> FeatureMask {
-        Feature::ALL
-            .into_iter()
-            .fold(FeatureMask::NONE, FeatureMask::with)
+        Feature::ALL.into_iter().fold(FeatureMask::NONE, FeatureMask::with)
     }
 
     /// Hides what a kernel release lacks.
     pub fn of_kernel(major: u32, minor: u32) -> FeatureMask {
-        let lacking = Feature::ALL
-            .into_iter()
-            .filter(|feature| feature.since() > (major, minor));
+        let lacking = Feature::ALL.into_iter().filter(|feature| feature.since() > (major, minor));
         lacking.fold(FeatureMask::NONE, FeatureMask::with)
     }
 
@@ -131,10 +127,7 @@ impl FeatureMask {
 
 /// Neither a feature nor a preset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{name:?} is no kernel feature; known are {}, a kernel release such as 5.19, \"all\" and \"none\"",
-    known()
-)]
+#[error("{name:?} is no kernel feature; known are {}, a kernel release such as 5.19, \"all\" and \"none\"", known())]
 pub struct UnknownFeature {
     /// The word.
     pub name: String,
@@ -152,14 +145,9 @@ impl FromStr for FeatureMask {
         for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
             let release = || {
                 let (major, minor) = word.split_once('.')?;
-                Some(FeatureMask::of_kernel(
-                    major.parse().ok()?,
-                    minor.parse().ok()?,
-                ))
+                Some(FeatureMask::of_kernel(major.parse().ok()?, minor.parse().ok()?))
             };
-            let named = Feature::ALL
-                .into_iter()
-                .find(|feature| feature.name() == word);
+            let named = Feature::ALL.into_iter().find(|feature| feature.name() == word);
             let more = match (word, named) {
                 ("none", _) => FeatureMask::NONE,
                 ("all", _) => FeatureMask::all(),
@@ -174,11 +162,8 @@ impl FromStr for FeatureMask {
 
 impl fmt::Display for FeatureMask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = Feature::ALL
-            .into_iter()
-            .filter(|feature| self.hides(*feature))
-            .map(Feature::name)
-            .collect();
+        let names: Vec<&str> =
+            Feature::ALL.into_iter().filter(|feature| self.hides(*feature)).map(Feature::name).collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;
         f.write_str(&names.join(","))
     }
@@ -210,13 +195,7 @@ pub struct Features([Use; Feature::ALL.len()]);
 impl Features {
     /// Nothing probed yet: what isn't masked counts as absent.
     pub(crate) fn new(mask: FeatureMask) -> Features {
-        Features(Feature::ALL.map(|feature| {
-            if mask.hides(feature) {
-                Use::Masked
-            } else {
-                Use::Absent
-            }
-        }))
+        Features(Feature::ALL.map(|feature| if mask.hides(feature) { Use::Masked } else { Use::Absent }))
     }
 
     pub(crate) fn set(&mut self, feature: Feature, found: Use) {
@@ -240,9 +219,7 @@ impl Features {
 
     /// All features by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, Use)> + '_ {
-        Feature::ALL
-            .into_iter()
-            .map(|feature| (feature.name(), self.get(feature)))
+        Feature::ALL.into_iter().map(|feature| (feature.name(), self.get(feature)))
     }
 }
 
@@ -277,27 +254,14 @@ mod tests {
         assert_eq!("".parse(), Ok(FeatureMask::NONE));
         assert_eq!(FeatureMask::NONE.to_string(), "none");
         let error = "defer_taksrun".parse::<FeatureMask>().unwrap_err();
-        assert!(
-            error.to_string().contains("defer_taksrun")
-                && error.to_string().contains("defer_taskrun")
-        );
+        assert!(error.to_string().contains("defer_taksrun") && error.to_string().contains("defer_taskrun"));
     }
 
     #[test]
     fn release_5_19_lacks_what_came_later() {
         let mask: FeatureMask = "5.19".parse().unwrap();
-        let hidden: Vec<Feature> = Feature::ALL
-            .into_iter()
-            .filter(|feature| mask.hides(*feature))
-            .collect();
-        assert_eq!(
-            hidden,
-            [
-                Feature::SingleIssuer,
-                Feature::DeferTaskrun,
-                Feature::NoSqArray
-            ]
-        );
+        let hidden: Vec<Feature> = Feature::ALL.into_iter().filter(|feature| mask.hides(*feature)).collect();
+        assert_eq!(hidden, [Feature::SingleIssuer, Feature::DeferTaskrun, Feature::NoSqArray]);
         assert_eq!("6.6".parse(), Ok(FeatureMask::NONE));
     }
 }

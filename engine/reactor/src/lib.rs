@@ -17,6 +17,7 @@ mod mailbox;
 mod offload;
 mod operation;
 mod ring;
+pub mod twin;
 
 pub use features::{Feature, FeatureMask, Features, UnknownFeature, Use};
 pub use mailbox::{Mailbox, Sender, mailbox};

@@ -10,13 +10,7 @@ use std::sync::Arc;
 /// If `capacity` is 0.
 pub fn mailbox<T: Send, W: Wake>(capacity: usize, waker: W) -> (Sender<T, W>, Mailbox<T>) {
     let queue = Arc::new(ArrayQueue::new(capacity));
-    (
-        Sender {
-            queue: queue.clone(),
-            waker,
-        },
-        Mailbox { queue },
-    )
+    (Sender { queue: queue.clone(), waker }, Mailbox { queue })
 }
 
 /// The end that any thread may hold. Values of one sender arrive in order.
@@ -36,10 +30,7 @@ impl<T: Send, W: Wake> Sender<T, W> {
 
 impl<T, W: Clone> Clone for Sender<T, W> {
     fn clone(&self) -> Self {
-        Sender {
-            queue: self.queue.clone(),
-            waker: self.waker.clone(),
-        }
+        Sender { queue: self.queue.clone(), waker: self.waker.clone() }
     }
 }
 

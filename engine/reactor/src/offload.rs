@@ -32,15 +32,7 @@ pub(crate) struct Offload<W> {
 impl<W: Wake> Offload<W> {
     pub(crate) fn new(threads: u32, cpus: Vec<u32>, waker: W) -> Offload<W> {
         let answers = Arc::new(ArrayQueue::new(JOBS));
-        Offload {
-            threads,
-            started: false,
-            cpus,
-            waker,
-            tasks: channel::bounded(JOBS),
-            answers,
-            in_flight: 0,
-        }
+        Offload { threads, started: false, cpus, waker, tasks: channel::bounded(JOBS), answers, in_flight: 0 }
     }
 
     /// Queues a job. Gives it back when [`JOBS`] are under way, or when no thread could be started.
@@ -78,17 +70,13 @@ impl<W: Wake> Offload<W> {
             let body = move || {
                 confine(&cpus);
                 for (job, token) in tasks {
-                    let result =
-                        catch_unwind(AssertUnwindSafe(job)).unwrap_or(Err(Errno(libc::EIO)));
+                    let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or(Err(Errno(libc::EIO)));
                     // There is room for all that may be in flight.
                     let _ = answers.push((token, result));
                     waker.wake();
                 }
             };
-            match thread::Builder::new()
-                .name(format!("helper-{number}"))
-                .spawn(body)
-            {
+            match thread::Builder::new().name(format!("helper-{number}")).spawn(body) {
                 Ok(_) => self.started = true,
                 Err(error) => tracing::warn!(%error, "a helper thread could not be started"),
             }
@@ -139,22 +127,14 @@ mod tests {
                 .is_ok()
         );
         for token in 1..JOBS as u64 {
-            assert!(
-                offload
-                    .start(Box::new(move || Ok((token, vec![1]))), token)
-                    .is_ok()
-            );
+            assert!(offload.start(Box::new(move || Ok((token, vec![1]))), token).is_ok());
         }
         assert!(offload.start(Box::new(|| Ok((0, Vec::new()))), 9).is_err());
         assert!(offload.take().is_none());
         drop(release);
         for token in 0..JOBS as u64 {
             notices.recv().unwrap();
-            let expected = if token == 0 {
-                Err(Errno(libc::EIO))
-            } else {
-                Ok((token, vec![1]))
-            };
+            let expected = if token == 0 { Err(Errno(libc::EIO)) } else { Ok((token, vec![1])) };
             assert_eq!(offload.take(), Some((token, expected)));
         }
         assert_eq!(offload.in_flight(), 0);

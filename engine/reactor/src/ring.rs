@@ -12,8 +12,8 @@ mod waker;
 pub use waker::RingWaker;
 
 use crate::{
-    Completion, Descriptor, Errno, Feature, FeatureMask, Features, Job, Operation, OperationId,
-    Reactor, Returned, Use, Wait, Wake,
+    Completion, Descriptor, Errno, Feature, FeatureMask, Features, Job, Operation, OperationId, Reactor, Returned, Use,
+    Wait,
     descriptor::{duplicate, make_blocking},
     offload::Offload,
 };
@@ -73,11 +73,7 @@ impl Default for RingSettings {
 impl RingSettings {
     /// Room for completions: each slot may have one of its own and one of its cancellation.
     fn completions(&self) -> u32 {
-        self.slots
-            .saturating_mul(2)
-            .saturating_add(64)
-            .max(self.entries.saturating_mul(2))
-            .min(65536)
+        self.slots.saturating_mul(2).saturating_add(64).max(self.entries.saturating_mul(2)).min(65536)
     }
 }
 
@@ -114,16 +110,10 @@ const fn user_data(kind: Kind, key: Key) -> u64 {
 }
 
 const fn user_key(data: u64) -> Key {
-    Key {
-        index: data as u32 & ((1 << INDEX_BITS) - 1),
-        generation: (data >> INDEX_BITS) as u32,
-    }
+    Key { index: data as u32 & ((1 << INDEX_BITS) - 1), generation: (data >> INDEX_BITS) as u32 }
 }
 
-const NO_KEY: Key = Key {
-    index: 0,
-    generation: 0,
-};
+const NO_KEY: Key = Key { index: 0, generation: 0 };
 
 /// Wakes of other rings on their way at once; more than that go by eventfd.
 const MESSAGES: u32 = 64;
@@ -165,15 +155,8 @@ impl Ring {
     /// When there is no io_uring, or no memory for it; the message says what to do. Whatever else is missing is
     /// reported by [`Ring::features`] and, where it can be helped, as a warning.
     pub fn new(settings: &RingSettings, arena: &Arena) -> io::Result<Ring> {
-        assert!(
-            settings.slots < 1 << INDEX_BITS,
-            "a ring has less than 2^28 slots"
-        );
-        let setup::Parts {
-            ring,
-            mut features,
-            mut provided,
-        } = setup::set_up(settings, arena)?;
+        assert!(settings.slots < 1 << INDEX_BITS, "a ring has less than 2^28 slots");
+        let setup::Parts { ring, mut features, mut provided } = setup::set_up(settings, arena)?;
         let pool = arena.pool();
         if let Some(provided) = &mut provided {
             provided.replenish(&pool);
@@ -184,11 +167,7 @@ impl Ring {
             waker::outbox_open();
             features.set(Feature::MessageRing, Use::Used);
         }
-        let offload = Offload::new(
-            settings.helper_threads,
-            settings.worker_cpus.clone(),
-            sleeper.waker(),
-        );
+        let offload = Offload::new(settings.helper_threads, settings.worker_cpus.clone(), sleeper.waker());
         let mut ring = Ring {
             ring,
             pool,
@@ -232,16 +211,10 @@ impl Ring {
     fn register_holder(&mut self, holder: Holder) -> io::Result<Descriptor> {
         let raw = holder.raw();
         let Ok(descriptor) = self.files.insert(holder) else {
-            return Err(io::Error::new(
-                io::ErrorKind::QuotaExceeded,
-                "the ring's table of files is full",
-            ));
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the ring's table of files is full"));
         };
         if self.features.uses(Feature::RegisteredFiles)
-            && let Err(error) = self
-                .ring
-                .submitter()
-                .register_files_update(descriptor.slot, &[raw])
+            && let Err(error) = self.ring.submitter().register_files_update(descriptor.slot, &[raw])
         {
             self.files.remove(descriptor.slot);
             return Err(error);
@@ -292,11 +265,7 @@ impl Ring {
         let file = self.slots.get(key).expect("a slot in flight").file;
         let target = self.target(file);
         let fixed_buffers = self.features.uses(Feature::RegisteredBuffers);
-        let mut tools = Tools {
-            pool: &self.pool,
-            fixed_buffers,
-            vectors: &mut self.vectors,
-        };
+        let mut tools = Tools { pool: &self.pool, fixed_buffers, vectors: &mut self.vectors };
         let slot = self.slots.get_mut(key).expect("a slot in flight");
         match slot.entry(target, &mut tools) {
             Some(entry) => {
@@ -318,12 +287,7 @@ impl Ring {
     }
 
     /// Takes an operation out of its slot; closes its file when it was the last one there.
-    fn finish(
-        &mut self,
-        key: Key,
-        result: Result<u32, Errno>,
-        provided: Option<memory::Buffer>,
-    ) -> Completion {
+    fn finish(&mut self, key: Key, result: Result<u32, Errno>, provided: Option<memory::Buffer>) -> Completion {
         let slot = self.slots.remove(key).expect("a slot in flight");
         let Links { before, after } = slot.links;
         if let Some(neighbour) = self.slots.at_mut(before) {
@@ -340,11 +304,7 @@ impl Ring {
             self.close_now(slot.file);
         }
         let token = slot.token;
-        Completion {
-            token,
-            result,
-            returned: slot.finish(result, provided, &mut self.vectors),
-        }
+        Completion { token, result, returned: slot.finish(result, provided, &mut self.vectors) }
     }
 
     fn close_now(&mut self, slot: u32) {
@@ -359,11 +319,7 @@ impl Ring {
     /// A completion without the kernel: `operation` comes home as it is.
     fn refuse(&mut self, operation: Operation, token: u64, errno: i32) -> OperationId {
         let returned = operation.into_returned();
-        self.ready.push_back(Completion {
-            token,
-            result: Err(Errno(errno)),
-            returned,
-        });
+        self.ready.push_back(Completion { token, result: Err(Errno(errno)), returned });
         OperationId(NO_KEY)
     }
 
@@ -519,16 +475,10 @@ impl Ring {
     fn collect_jobs(&mut self, out: &mut Vec<Completion>) {
         while let Some((token, result)) = self.offload.take() {
             out.push(match result {
-                Ok((number, bytes)) => Completion {
-                    token,
-                    result: Ok(number as u32),
-                    returned: Returned::Job(number, bytes),
-                },
-                Err(errno) => Completion {
-                    token,
-                    result: Err(errno),
-                    returned: Returned::Nothing,
-                },
+                Ok((number, bytes)) => {
+                    Completion { token, result: Ok(number as u32), returned: Returned::Job(number, bytes) }
+                }
+                Err(errno) => Completion { token, result: Err(errno), returned: Returned::Nothing },
             });
         }
     }
@@ -597,14 +547,9 @@ impl Reactor for Ring {
                 return Ok(self.refuse(operation, token, libc::ENOBUFS));
             }
         }
-        let links = Links {
-            before: NONE,
-            after: first,
-        };
+        let links = Links { before: NONE, after: first };
         let slot = Slot::new(operation, own, token, descriptor.slot, links);
-        let Ok(key) = self.slots.insert(slot) else {
-            unreachable!("room was checked above")
-        };
+        let Ok(key) = self.slots.insert(slot) else { unreachable!("room was checked above") };
         if let Some(neighbour) = self.slots.at_mut(first) {
             neighbour.links.before = key.index;
         }
@@ -688,11 +633,7 @@ impl Drop for Ring {
                 break;
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero()
-                || self
-                    .enter(Some(Some(left.min(Duration::from_millis(100)))))
-                    .is_err()
-            {
+            if left.is_zero() || self.enter(Some(Some(left.min(Duration::from_millis(100))))).is_err() {
                 self.leak();
                 return;
             }
@@ -721,15 +662,11 @@ impl Ring {
 
 fn supports_messages(ring: &IoUring) -> bool {
     let mut probe = io_uring::Probe::new();
-    ring.submitter().register_probe(&mut probe).is_ok()
-        && probe.is_supported(opcode::MsgRingData::CODE)
+    ring.submitter().register_probe(&mut probe).is_ok() && probe.is_supported(opcode::MsgRingData::CODE)
 }
 
 /// The monotonic clock: its epoch is the same for all threads.
 fn clock() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or(0),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -46,51 +46,33 @@ pub(crate) struct Files {
 }
 
 fn key(descriptor: Descriptor) -> Key {
-    Key {
-        index: descriptor.slot,
-        generation: descriptor.generation,
-    }
+    Key { index: descriptor.slot, generation: descriptor.generation }
 }
 
 impl Files {
     pub(crate) fn new(capacity: u32) -> Files {
-        Files {
-            slab: Slab::with_capacity(capacity),
-        }
+        Files { slab: Slab::with_capacity(capacity) }
     }
 
     /// None when the table is full.
     pub(crate) fn insert(&mut self, holder: Holder) -> Result<Descriptor, Holder> {
-        let file = File {
-            holder,
-            closing: false,
-            first: NONE,
-        };
+        let file = File { holder, closing: false, first: NONE };
         let key = self.slab.insert(file).map_err(|file| file.holder)?;
-        Ok(Descriptor {
-            slot: key.index,
-            generation: key.generation,
-        })
+        Ok(Descriptor { slot: key.index, generation: key.generation })
     }
 
     /// The file, unless it was closed.
     pub(crate) fn open(&mut self, descriptor: Descriptor) -> Option<&mut File> {
-        self.slab
-            .get_mut(key(descriptor))
-            .filter(|file| !file.closing)
+        self.slab.get_mut(key(descriptor)).filter(|file| !file.closing)
     }
 
     /// The file, even while it is closing.
     pub(crate) fn at_mut(&mut self, slot: u32) -> &mut File {
-        self.slab
-            .at_mut(slot)
-            .expect("a file outlives the operations on it")
+        self.slab.at_mut(slot).expect("a file outlives the operations on it")
     }
 
     pub(crate) fn at(&self, slot: u32) -> &File {
-        self.slab
-            .at(slot)
-            .expect("a file outlives the operations on it")
+        self.slab.at(slot).expect("a file outlives the operations on it")
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<File> {

@@ -32,9 +32,7 @@ impl Provided {
             .map_err(io::Error::other)?;
         // SAFETY: the layout is not empty: count >= 1 entries of 16 bytes.
         let raw = unsafe { alloc_zeroed(layout) };
-        let Some(entries) = NonNull::new(raw.cast::<BufRingEntry>()) else {
-            handle_alloc_error(layout)
-        };
+        let Some(entries) = NonNull::new(raw.cast::<BufRingEntry>()) else { handle_alloc_error(layout) };
         let provided = Provided {
             entries,
             layout,
@@ -45,14 +43,7 @@ impl Provided {
         };
         // SAFETY: page-aligned memory of `count` entries, which is freed in `drop` only, after it was unregistered or
         // the ring was closed (the kernel has its own pin on the pages).
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                entries.as_ptr() as u64,
-                count,
-                GROUP,
-                0,
-            )?
-        };
+        unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)? };
         Ok(provided)
     }
 
@@ -67,10 +58,7 @@ impl Provided {
             // SAFETY: the index is below the count of entries; the kernel reads entries between its head and the tail
             // that was last published only, and this one is behind that tail (at most `held.len()` are out).
             unsafe {
-                let entry = &mut *self
-                    .entries
-                    .as_ptr()
-                    .add(usize::from(self.tail & self.mask));
+                let entry = &mut *self.entries.as_ptr().add(usize::from(self.tail & self.mask));
                 entry.set_addr(buffer.as_mut_ptr() as u64);
                 entry.set_len(buffer.class().bytes() as u32);
                 entry.set_bid(id);

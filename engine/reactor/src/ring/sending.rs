@@ -49,18 +49,9 @@ impl Sending {
                 Part::Buffer { index, range } => (range, message.buffers[*index as usize].len()),
                 Part::Region(_) => continue,
             };
-            assert!(
-                range.start <= range.end && range.end as usize <= length,
-                "a part lies outside of its bytes"
-            );
+            assert!(range.start <= range.end && range.end as usize <= length, "a part lies outside of its bytes");
         }
-        Sending {
-            message,
-            part: 0,
-            within: 0,
-            sent: 0,
-            vector: None,
-        }
+        Sending { message, part: 0, within: 0, sent: 0, vector: None }
     }
 
     fn piece(&self, part: usize) -> Option<(*const u8, usize)> {
@@ -74,8 +65,7 @@ impl Sending {
                 (bytes.as_ptr(), bytes.len())
             }
             Part::Buffer { index, range } => {
-                let bytes =
-                    &message.buffers[*index as usize][range.start as usize..range.end as usize];
+                let bytes = &message.buffers[*index as usize][range.start as usize..range.end as usize];
                 (bytes.as_ptr(), bytes.len())
             }
             Part::Region(slice) => (slice.as_ptr(), slice.len() as usize),
@@ -94,21 +84,14 @@ impl Sending {
                 match first {
                     None => first = Some((address, length)),
                     Some((address, length)) if count == 1 => {
-                        let vector =
-                            vector.get_or_insert_with(|| spare.pop().unwrap_or_else(Vector::new));
-                        vector.pieces[0] = libc::iovec {
-                            iov_base: address.cast_mut().cast(),
-                            iov_len: length,
-                        };
+                        let vector = vector.get_or_insert_with(|| spare.pop().unwrap_or_else(Vector::new));
+                        vector.pieces[0] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
                     }
                     Some(_) => {}
                 }
                 if count > 0 {
                     let vector = vector.as_mut().expect("made with the second piece");
-                    vector.pieces[count] = libc::iovec {
-                        iov_base: address.cast_mut().cast(),
-                        iov_len: length,
-                    };
+                    vector.pieces[count] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
                 }
                 count += 1;
                 if count == PIECES {
@@ -121,9 +104,7 @@ impl Sending {
         self.vector = vector;
         match (first, &mut self.vector) {
             (None, _) => Round::Done,
-            (Some((address, length)), _) if count == 1 => {
-                Round::One(address, length.min(1 << 30) as u32)
-            }
+            (Some((address, length)), _) if count == 1 => Round::One(address, length.min(1 << 30) as u32),
             (Some(_), Some(vector)) => {
                 vector.header.msg_iov = vector.pieces.as_mut_ptr();
                 vector.header.msg_iovlen = count as _;
@@ -184,14 +165,11 @@ mod tests {
         unsafe {
             match round {
                 Round::Done => Vec::new(),
-                Round::One(address, length) => {
-                    std::slice::from_raw_parts(*address, *length as usize).to_vec()
-                }
+                Round::One(address, length) => std::slice::from_raw_parts(*address, *length as usize).to_vec(),
                 Round::Many(header) => (0..(**header).msg_iovlen as usize)
                     .flat_map(|at| {
                         let piece = *(**header).msg_iov.add(at);
-                        std::slice::from_raw_parts(piece.iov_base.cast::<u8>(), piece.iov_len)
-                            .to_vec()
+                        std::slice::from_raw_parts(piece.iov_base.cast::<u8>(), piece.iov_len).to_vec()
                     })
                     .collect(),
             }

@@ -15,12 +15,7 @@ pub(crate) struct Parts {
 
 /// Features that are flags of the ring's creation. When the kernel refuses, they are given up in this order: the
 /// newest first, and nothing before what needs it.
-const FLAGS: [Feature; 4] = [
-    Feature::NoSqArray,
-    Feature::DeferTaskrun,
-    Feature::SingleIssuer,
-    Feature::CoopTaskrun,
-];
+const FLAGS: [Feature; 4] = [Feature::NoSqArray, Feature::DeferTaskrun, Feature::SingleIssuer, Feature::CoopTaskrun];
 
 pub(crate) fn set_up(settings: &RingSettings, arena: &Arena) -> io::Result<Parts> {
     let mut features = Features::new(settings.features);
@@ -30,17 +25,13 @@ pub(crate) fn set_up(settings: &RingSettings, arena: &Arena) -> io::Result<Parts
     register_buffers(&ring, arena, &mut features);
     let provided = provide_buffers(&ring, settings, &mut features);
     set_workers(&ring, settings, &mut features);
-    Ok(Parts {
-        ring,
-        features,
-        provided,
-    })
+    Ok(Parts { ring, features, provided })
 }
 
 fn create(settings: &RingSettings, features: &mut Features) -> io::Result<IoUring> {
     for given_up in 0..=FLAGS.len() {
         let left = &FLAGS[given_up..];
-        let mut has = |feature| {
+        let has = |feature| {
             // Deferred work is the business of a single issuer only.
             let needed = feature != Feature::DeferTaskrun || features.wanted(Feature::SingleIssuer);
             left.contains(&feature) && features.wanted(feature) && needed
@@ -48,11 +39,7 @@ fn create(settings: &RingSettings, features: &mut Features) -> io::Result<IoUrin
         let on = FLAGS.map(|feature| (feature, has(feature)));
         let is_on = |feature| on.contains(&(feature, true));
         let mut builder = IoUring::builder();
-        builder
-            .dontfork()
-            .setup_clamp()
-            .setup_submit_all()
-            .setup_cqsize(settings.completions());
+        builder.dontfork().setup_clamp().setup_submit_all().setup_cqsize(settings.completions());
         if is_on(Feature::NoSqArray) {
             builder.setup_no_sqarray();
         }
@@ -87,9 +74,7 @@ fn explain(error: io::Error) -> io::Error {
         Some(libc::EPERM | libc::EACCES) => {
             "io_uring is not allowed here: look at the sysctl kernel.io_uring_disabled and at seccomp profiles"
         }
-        Some(libc::ENOMEM) => {
-            "not enough memory may be locked for a ring: raise the limit (ulimit -l)"
-        }
+        Some(libc::ENOMEM) => "not enough memory may be locked for a ring: raise the limit (ulimit -l)",
         Some(libc::EMFILE | libc::ENFILE) => "too many open files: raise the limit (ulimit -n)",
         _ => "the ring could not be made",
     };
@@ -117,10 +102,9 @@ fn check_operations(ring: &IoUring) -> io::Result<()> {
             format!("this kernel's io_uring has no {name}: release 5.19 or later is needed"),
         )),
         None if ring.params().is_feature_nodrop() && ring.params().is_feature_ext_arg() => Ok(()),
-        None => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this kernel is too old: release 5.19 or later is needed",
-        )),
+        None => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel is too old: release 5.19 or later is needed"))
+        }
     }
 }
 
@@ -144,10 +128,7 @@ fn register_buffers(ring: &IoUring, arena: &Arena, features: &mut Features) {
     let pieces: Vec<libc::iovec> = arena
         .pieces()
         .iter()
-        .map(|piece| libc::iovec {
-            iov_base: piece.address.cast(),
-            iov_len: piece.length,
-        })
+        .map(|piece| libc::iovec { iov_base: piece.address.cast(), iov_len: piece.length })
         .collect();
     // SAFETY: the pieces are mapped for as long as the arena's pool, of which the ring holds a clone until it is
     // closed (and the kernel has a pin of its own on the pages).
@@ -164,11 +145,7 @@ fn register_buffers(ring: &IoUring, arena: &Arena, features: &mut Features) {
     }
 }
 
-fn provide_buffers(
-    ring: &IoUring,
-    settings: &RingSettings,
-    features: &mut Features,
-) -> Option<Provided> {
+fn provide_buffers(ring: &IoUring, settings: &RingSettings, features: &mut Features) -> Option<Provided> {
     if !features.wanted(Feature::ProvidedBuffers) || settings.receive_buffers == 0 {
         return None;
     }
@@ -204,11 +181,7 @@ fn set_workers(ring: &IoUring, settings: &RingSettings, features: &mut Features)
     }
     // SAFETY: a set of bits, for which all zeroes is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for cpu in settings
-        .worker_cpus
-        .iter()
-        .filter(|cpu| **cpu < libc::CPU_SETSIZE as u32)
-    {
+    for cpu in settings.worker_cpus.iter().filter(|cpu| **cpu < libc::CPU_SETSIZE as u32) {
         // SAFETY: checked against the size of the set.
         unsafe { libc::CPU_SET(*cpu as usize, &mut set) };
     }

@@ -86,11 +86,7 @@ impl Transfer {
     /// Address, length and file offset of what is left.
     fn rest(&mut self) -> (*mut u8, u32, u64) {
         let at = self.range.start + self.done;
-        (
-            self.buffer.as_mut_ptr().wrapping_add(at as usize),
-            self.range.end - at,
-            self.offset + u64::from(self.done),
-        )
+        (self.buffer.as_mut_ptr().wrapping_add(at as usize), self.range.end - at, self.offset + u64::from(self.done))
     }
 }
 
@@ -113,29 +109,15 @@ pub(crate) enum Step {
 /// # Panics
 /// If the range isn't inside the buffer: a mistake of the caller that must never reach the kernel.
 fn check(buffer: &Buffer, range: &Range<u32>) {
-    assert!(
-        range.start <= range.end && range.end as usize <= buffer.len(),
-        "a range lies outside of its buffer"
-    );
+    assert!(range.start <= range.end && range.end as usize <= buffer.len(), "a range lies outside of its buffer");
 }
 
 impl Slot {
     /// `own` is the buffer of a Receive without provided ones.
-    pub(crate) fn new(
-        operation: Operation,
-        own: Option<Buffer>,
-        token: u64,
-        file: u32,
-        links: Links,
-    ) -> Slot {
+    pub(crate) fn new(operation: Operation, own: Option<Buffer>, token: u64, file: u32, links: Links) -> Slot {
         let transfer = |offset, buffer: Buffer, range: Range<u32>| {
             check(&buffer, &range);
-            Transfer {
-                offset,
-                buffer,
-                range,
-                done: 0,
-            }
+            Transfer { offset, buffer, range, done: 0 }
         };
         let work = match (operation, own) {
             (Operation::Receive { .. }, None) => Work::Receive,
@@ -145,52 +127,15 @@ impl Slot {
                 Work::ReceiveInto { buffer, range }
             }
             (Operation::Send { message, .. }, _) => Work::Send(Sending::new(message)),
-            (
-                Operation::Read {
-                    offset,
-                    buffer,
-                    range,
-                    ..
-                },
-                _,
-            ) => Work::Read(transfer(offset, buffer, range)),
-            (
-                Operation::Write {
-                    offset,
-                    buffer,
-                    range,
-                    durable,
-                    ..
-                },
-                _,
-            ) => Work::Write {
-                transfer: transfer(offset, buffer, range),
-                durable,
-            },
+            (Operation::Read { offset, buffer, range, .. }, _) => Work::Read(transfer(offset, buffer, range)),
+            (Operation::Write { offset, buffer, range, durable, .. }, _) => {
+                Work::Write { transfer: transfer(offset, buffer, range), durable }
+            }
             (Operation::Sync { data_only, .. }, _) => Work::Sync { data_only },
-            (
-                Operation::Allocate {
-                    mode,
-                    offset,
-                    length,
-                    ..
-                },
-                _,
-            ) => Work::Allocate {
-                mode,
-                offset,
-                length,
-            },
+            (Operation::Allocate { mode, offset, length, .. }, _) => Work::Allocate { mode, offset, length },
             (Operation::Shutdown { .. }, _) => Work::Shutdown,
         };
-        Slot {
-            token,
-            file,
-            links,
-            cancelled: false,
-            interrupted: 0,
-            work,
-        }
+        Slot { token, file, links, cancelled: false, interrupted: 0, work }
     }
 
     /// The next submission; None when nothing is left to do (an empty message).
@@ -198,9 +143,7 @@ impl Slot {
         let entry = match &mut self.work {
             Work::Receive => on!(target, |fd| {
                 let length = memory::Class::Medium.bytes() as u32;
-                opcode::Recv::new(fd, std::ptr::null_mut(), length)
-                    .buf_group(provided::GROUP)
-                    .build()
+                opcode::Recv::new(fd, std::ptr::null_mut(), length).buf_group(provided::GROUP).build()
             })
             .flags(squeue::Flags::BUFFER_SELECT),
             Work::ReceiveOwn(buffer) => {
@@ -218,14 +161,10 @@ impl Slot {
                 match sending.next(tools.vectors) {
                     Round::Done => return None,
                     Round::One(address, length) => {
-                        on!(target, |fd| opcode::Send::new(fd, address, length)
-                            .flags(flags)
-                            .build())
+                        on!(target, |fd| opcode::Send::new(fd, address, length).flags(flags).build())
                     }
                     Round::Many(header) => {
-                        on!(target, |fd| opcode::SendMsg::new(fd, header)
-                            .flags(flags as u32)
-                            .build())
+                        on!(target, |fd| opcode::SendMsg::new(fd, header).flags(flags as u32).build())
                     }
                 }
             }
@@ -233,15 +172,9 @@ impl Slot {
                 let (address, length, offset) = transfer.rest();
                 if tools.fixed_buffers && transfer.buffer.is_of(tools.pool) {
                     let piece = transfer.buffer.piece();
-                    on!(target, |fd| opcode::ReadFixed::new(
-                        fd, address, length, piece
-                    )
-                    .offset(offset)
-                    .build())
+                    on!(target, |fd| opcode::ReadFixed::new(fd, address, length, piece).offset(offset).build())
                 } else {
-                    on!(target, |fd| opcode::Read::new(fd, address, length)
-                        .offset(offset)
-                        .build())
+                    on!(target, |fd| opcode::Read::new(fd, address, length).offset(offset).build())
                 }
             }
             Work::Write { transfer, durable } => {
@@ -249,53 +182,29 @@ impl Slot {
                 let flags = if *durable { libc::RWF_DSYNC } else { 0 };
                 if tools.fixed_buffers && transfer.buffer.is_of(tools.pool) {
                     let piece = transfer.buffer.piece();
-                    on!(target, |fd| opcode::WriteFixed::new(
-                        fd, address, length, piece
-                    )
-                    .offset(offset)
-                    .rw_flags(flags)
-                    .build())
-                } else {
-                    on!(target, |fd| opcode::Write::new(fd, address, length)
+                    on!(target, |fd| opcode::WriteFixed::new(fd, address, length, piece)
                         .offset(offset)
                         .rw_flags(flags)
                         .build())
+                } else {
+                    on!(target, |fd| opcode::Write::new(fd, address, length).offset(offset).rw_flags(flags).build())
                 }
             }
             Work::Sync { data_only } => {
-                let flags = if *data_only {
-                    types::FsyncFlags::DATASYNC
-                } else {
-                    types::FsyncFlags::empty()
-                };
+                let flags = if *data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
                 on!(target, |fd| opcode::Fsync::new(fd).flags(flags).build())
             }
-            Work::Allocate {
-                mode,
-                offset,
-                length,
-            } => {
-                on!(target, |fd| opcode::Fallocate::new(fd, *length)
-                    .offset(*offset)
-                    .mode(*mode)
-                    .build())
+            Work::Allocate { mode, offset, length } => {
+                on!(target, |fd| opcode::Fallocate::new(fd, *length).offset(*offset).mode(*mode).build())
             }
-            Work::Shutdown => on!(target, |fd| opcode::Shutdown::new(fd, libc::SHUT_RDWR)
-                .build()),
+            Work::Shutdown => on!(target, |fd| opcode::Shutdown::new(fd, libc::SHUT_RDWR).build()),
         };
         // An operation that was interrupted or would have to wait goes to a worker that may.
-        Some(if self.interrupted > 0 && !self.is_socket_work() {
-            entry.flags(squeue::Flags::ASYNC)
-        } else {
-            entry
-        })
+        Some(if self.interrupted > 0 && !self.is_socket_work() { entry.flags(squeue::Flags::ASYNC) } else { entry })
     }
 
     fn is_socket_work(&self) -> bool {
-        !matches!(
-            self.work,
-            Work::Read(_) | Work::Write { .. } | Work::Sync { .. } | Work::Allocate { .. }
-        )
+        !matches!(self.work, Work::Read(_) | Work::Write { .. } | Work::Sync { .. } | Work::Allocate { .. })
     }
 
     /// Waits for a buffer of the provided ring.
@@ -311,11 +220,7 @@ impl Slot {
                 self.interrupted += 1;
                 return Step::Again;
             }
-            let errno = if -result == libc::EINTR && self.cancelled {
-                libc::ECANCELED
-            } else {
-                -result
-            };
+            let errno = if -result == libc::EINTR && self.cancelled { libc::ECANCELED } else { -result };
             return Step::Over(Err(Errno(errno)));
         }
         self.interrupted = 0;
@@ -323,26 +228,17 @@ impl Slot {
         let (over, at_end) = match &mut self.work {
             Work::Send(sending) => {
                 sending.advance(count as usize);
-                (
-                    sending.is_done().then(|| sending.sent()),
-                    Err(Errno(libc::EPIPE)),
-                )
+                (sending.is_done().then(|| sending.sent()), Err(Errno(libc::EPIPE)))
             }
             Work::Read(transfer) => {
                 transfer.done += count;
-                assert!(
-                    transfer.done <= transfer.range.end - transfer.range.start,
-                    "the kernel read too much"
-                );
+                assert!(transfer.done <= transfer.range.end - transfer.range.start, "the kernel read too much");
                 let all = transfer.range.end - transfer.range.start;
                 ((transfer.done == all).then_some(all), Ok(transfer.done))
             }
             Work::Write { transfer, .. } => {
                 transfer.done += count;
-                assert!(
-                    transfer.done <= transfer.range.end - transfer.range.start,
-                    "the kernel wrote too much"
-                );
+                assert!(transfer.done <= transfer.range.end - transfer.range.start, "the kernel wrote too much");
                 let all = transfer.range.end - transfer.range.start;
                 ((transfer.done == all).then_some(all), Err(Errno(libc::EIO)))
             }
@@ -366,14 +262,10 @@ impl Slot {
     ) -> Returned {
         let holds_data = matches!(result, Ok(count) if count > 0);
         match (self.work, provided) {
-            (Work::Receive, Some(buffer)) | (Work::ReceiveOwn(buffer), _) if holds_data => {
-                Returned::Buffer(buffer)
-            }
+            (Work::Receive, Some(buffer)) | (Work::ReceiveOwn(buffer), _) if holds_data => Returned::Buffer(buffer),
             (Work::Receive | Work::ReceiveOwn(_), _) => Returned::Nothing,
             (Work::ReceiveInto { buffer, .. }, _) => Returned::Buffer(buffer),
-            (Work::Read(transfer) | Work::Write { transfer, .. }, _) => {
-                Returned::Buffer(transfer.buffer)
-            }
+            (Work::Read(transfer) | Work::Write { transfer, .. }, _) => Returned::Buffer(transfer.buffer),
             (Work::Send(sending), _) => Returned::Message(sending.finish(vectors)),
             (Work::Sync { .. } | Work::Allocate { .. } | Work::Shutdown, _) => Returned::Nothing,
         }

@@ -1,7 +1,7 @@
 //! The ring against real sockets and files, with all features, as on 5.19, and with every feature masked.
 
 use super::*;
-use crate::{Message, Part};
+use crate::{Message, Part, Wake};
 use memory::{ArenaConfig, Buffer, Region};
 use std::{
     fs::File,
@@ -14,12 +14,7 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn arena() -> Arena {
-    Arena::new(ArenaConfig {
-        small: 16,
-        medium: 8,
-        large: 4,
-    })
-    .unwrap()
+    Arena::new(ArenaConfig { small: 16, medium: 8, large: 4 }).unwrap()
 }
 
 fn settings(mask: &str) -> RingSettings {
@@ -35,13 +30,7 @@ fn settings(mask: &str) -> RingSettings {
 
 /// Runs a test with each mask.
 fn each(test: impl Fn(Ring)) {
-    for mask in [
-        "none",
-        "5.19",
-        "all",
-        "registered_files",
-        "provided_buffers,msg_ring",
-    ] {
+    for mask in ["none", "5.19", "all", "registered_files", "provided_buffers,msg_ring"] {
         let ring = Ring::new(&settings(mask), &arena()).unwrap();
         for feature in Feature::ALL {
             assert!(!ring.features.wanted(feature) || !settings(mask).features.hides(feature));
@@ -84,10 +73,7 @@ fn pair(ring: &mut Ring) -> (Descriptor, UnixStream) {
 }
 
 fn message(bytes: &[u8]) -> Message {
-    Message {
-        bytes: bytes.to_vec(),
-        ..Message::default()
-    }
+    Message { bytes: bytes.to_vec(), ..Message::default() }
 }
 
 #[test]
@@ -101,21 +87,12 @@ fn received_bytes_are_sent_back() {
             assert_eq!((received.token, received.result), (1, Ok(100)));
             let buffer = buffer_of(received);
             assert_eq!(buffer[..100], [round; 100]);
-            let part = Part::Buffer {
-                index: 0,
-                range: 10..60,
-            };
-            let message = Message {
-                bytes: Vec::new(),
-                parts: vec![part],
-                buffers: vec![buffer],
-            };
+            let part = Part::Buffer { index: 0, range: 10..60 };
+            let message = Message { bytes: Vec::new(), parts: vec![part], buffers: vec![buffer] };
             submit(&mut ring, Operation::Send { socket, message }, 2);
             let sent = one(&mut ring);
             assert_eq!((sent.token, sent.result), (2, Ok(50)));
-            assert!(
-                matches!(sent.returned, Returned::Message(message) if message.buffers.len() == 1)
-            );
+            assert!(matches!(sent.returned, Returned::Message(message) if message.buffers.len() == 1));
             let mut echo = [0; 50];
             peer.read_exact(&mut echo).unwrap();
             assert_eq!(echo, [round; 50]);
@@ -137,15 +114,7 @@ fn bytes_are_received_into_the_range_alone() {
         let mut buffer = ring.pool().take(Class::Small).unwrap();
         buffer.fill(9);
         peer.write_all(&[1; 50]).unwrap();
-        submit(
-            &mut ring,
-            Operation::ReceiveInto {
-                socket,
-                buffer,
-                range: 100..120,
-            },
-            5,
-        );
+        submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 100..120 }, 5);
         let done = one(&mut ring);
         assert_eq!(done.result, Ok(20));
         let buffer = buffer_of(done);
@@ -159,12 +128,7 @@ fn a_file_keeps_what_is_written() {
     each(|mut ring| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .unwrap();
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         let shared = Arc::new(OwnedFd::from(file));
         let file = ring.register_shared(&shared).unwrap();
         for (class, durable) in [(Class::Small, true), (Class::Large, false)] {
@@ -174,31 +138,12 @@ fn a_file_keeps_what_is_written() {
             }
             let range = 8..buffer.len() as u32;
             let bytes = buffer[8..].to_vec();
-            submit(
-                &mut ring,
-                Operation::Write {
-                    file,
-                    offset: 1000,
-                    buffer,
-                    range: range.clone(),
-                    durable,
-                },
-                1,
-            );
+            submit(&mut ring, Operation::Write { file, offset: 1000, buffer, range: range.clone(), durable }, 1);
             let written = one(&mut ring);
             assert_eq!(written.result, Ok(bytes.len() as u32));
             let mut buffer = buffer_of(written);
             buffer.fill(0);
-            submit(
-                &mut ring,
-                Operation::Read {
-                    file,
-                    offset: 1000,
-                    buffer,
-                    range: range.clone(),
-                },
-                2,
-            );
+            submit(&mut ring, Operation::Read { file, offset: 1000, buffer, range: range.clone() }, 2);
             let read = one(&mut ring);
             assert_eq!(read.result, Ok(bytes.len() as u32));
             assert_eq!(buffer_of(read)[8..], bytes);
@@ -206,36 +151,14 @@ fn a_file_keeps_what_is_written() {
         }
         // Beyond the pool: plain memory of another arena.
         let other = arena().pool().take(Class::Small).unwrap();
-        submit(
-            &mut ring,
-            Operation::Read {
-                file,
-                offset: 1000 + 262_144 - 8 - 100,
-                buffer: other,
-                range: 0..4096,
-            },
-            3,
-        );
-        assert_eq!(
-            one(&mut ring).result,
-            Ok(100),
-            "short at the end of the file"
-        );
+        submit(&mut ring, Operation::Read { file, offset: 1000 + 262_144 - 8 - 100, buffer: other, range: 0..4096 }, 3);
+        assert_eq!(one(&mut ring).result, Ok(100), "short at the end of the file");
         for data_only in [false, true] {
             submit(&mut ring, Operation::Sync { file, data_only }, 4);
             assert_eq!(one(&mut ring).result, Ok(0));
         }
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        submit(
-            &mut ring,
-            Operation::Allocate {
-                file,
-                mode,
-                offset: 4096,
-                length: 8192,
-            },
-            5,
-        );
+        submit(&mut ring, Operation::Allocate { file, mode, offset: 4096, length: 8192 }, 5);
         assert_eq!(one(&mut ring).result, Ok(0));
         let bytes = std::fs::read(&path).unwrap();
         assert!(bytes[4096..4096 + 8192].iter().all(|byte| *byte == 0));
@@ -249,21 +172,9 @@ fn a_file_keeps_what_is_written() {
 #[test]
 fn an_error_of_the_kernel_comes_with_the_buffer() {
     each(|mut ring| {
-        let file = ring
-            .register(File::open("/dev/null").unwrap().into())
-            .unwrap();
+        let file = ring.register(File::open("/dev/null").unwrap().into()).unwrap();
         let buffer = ring.pool().take(Class::Small).unwrap();
-        submit(
-            &mut ring,
-            Operation::Write {
-                file,
-                offset: 0,
-                buffer,
-                range: 0..4096,
-                durable: false,
-            },
-            1,
-        );
+        submit(&mut ring, Operation::Write { file, offset: 0, buffer, range: 0..4096, durable: false }, 1);
         let done = one(&mut ring);
         assert_eq!(done.result, Err(Errno(libc::EBADF)));
         assert_eq!(buffer_of(done).len(), 4096);
@@ -275,32 +186,18 @@ fn a_cancelled_receive_ends() {
     each(|mut ring| {
         let (socket, _peer) = pair(&mut ring);
         let buffer = ring.pool().take(Class::Small).unwrap();
-        let into = submit(
-            &mut ring,
-            Operation::ReceiveInto {
-                socket,
-                buffer,
-                range: 0..10,
-            },
-            1,
-        );
+        let into = submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, 1);
         let provided = submit(&mut ring, Operation::Receive { socket }, 2);
         let mut out = Vec::new();
         ring.turn(Wait::Poll, &mut out).unwrap();
         assert!(out.is_empty());
         ring.cancel(into);
         let first = one(&mut ring);
-        assert_eq!(
-            (first.token, first.result),
-            (1, Err(Errno(libc::ECANCELED)))
-        );
+        assert_eq!((first.token, first.result), (1, Err(Errno(libc::ECANCELED))));
         ring.cancel(into);
         ring.cancel(provided);
         let second = one(&mut ring);
-        assert_eq!(
-            (second.token, second.result),
-            (2, Err(Errno(libc::ECANCELED)))
-        );
+        assert_eq!((second.token, second.result), (2, Err(Errno(libc::ECANCELED))));
         assert_eq!(ring.in_flight(), 0);
         // All buffers are home, or wait for received data.
         drop(first);
@@ -317,47 +214,24 @@ fn closing_ends_what_is_in_flight_and_the_descriptor_is_stale() {
         submit(&mut ring, Operation::Receive { socket: other }, 7);
         for token in 0..3 {
             let buffer = ring.pool().take(Class::Small).unwrap();
-            submit(
-                &mut ring,
-                Operation::ReceiveInto {
-                    socket,
-                    buffer,
-                    range: 0..10,
-                },
-                token,
-            );
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, token);
         }
         ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
         ring.close(socket);
         ring.close(socket);
         // A submission after the close is refused at once, with what it owned.
         let buffer = ring.pool().take(Class::Small).unwrap();
-        submit(
-            &mut ring,
-            Operation::ReceiveInto {
-                socket,
-                buffer,
-                range: 0..10,
-            },
-            9,
-        );
+        submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, 9);
         let done = wait_for(&mut ring, 4);
         for completion in done {
             match completion.token {
                 9 => assert_eq!(completion.result, Err(Errno(libc::EBADF))),
                 // The shutdown of the socket may come first: the end of the stream.
-                _ => assert!(matches!(
-                    completion.result,
-                    Err(Errno(libc::ECANCELED)) | Ok(0)
-                )),
+                _ => assert!(matches!(completion.result, Err(Errno(libc::ECANCELED)) | Ok(0))),
             }
             buffer_of(completion);
         }
-        assert_eq!(
-            peer.read(&mut [0; 8]).unwrap(),
-            0,
-            "the peer sees the end although another receive waits"
-        );
+        assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0, "the peer sees the end although another receive waits");
         assert_eq!(ring.in_flight(), 1);
         let (reused, mut new_peer) = pair(&mut ring);
         assert_eq!(reused.slot, socket.slot);
@@ -375,10 +249,7 @@ fn the_table_of_files_is_bounded() {
         let pairs: Vec<_> = (0..8).map(|_| pair(&mut ring)).collect();
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let file = Arc::new(OwnedFd::from(ours));
-        assert_eq!(
-            ring.register_shared(&file).unwrap_err().kind(),
-            io::ErrorKind::QuotaExceeded
-        );
+        assert_eq!(ring.register_shared(&file).unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
         ring.close(pairs[3].0);
         ring.register_shared(&file).unwrap();
     });
@@ -416,23 +287,9 @@ fn without_a_slot_the_operation_comes_back() {
         let (socket, _peer) = pair(&mut ring);
         for token in 0..16 {
             let buffer = ring.pool().take(Class::Small).unwrap();
-            submit(
-                &mut ring,
-                Operation::ReceiveInto {
-                    socket,
-                    buffer,
-                    range: 0..1,
-                },
-                token,
-            );
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1 }, token);
         }
-        let refused = ring.submit(
-            Operation::Send {
-                socket,
-                message: message(b"x"),
-            },
-            99,
-        );
+        let refused = ring.submit(Operation::Send { socket, message: message(b"x") }, 99);
         assert!(matches!(refused, Err(Operation::Send { message, .. }) if message.bytes == b"x"));
         assert_eq!(ring.in_flight(), 16);
         ring.close(socket);
@@ -471,19 +328,8 @@ fn short_sends_go_on_until_all_is_sent() {
             peer.read_exact(&mut got).unwrap();
             (got, peer)
         });
-        let many = Message {
-            bytes: bytes[..4096].to_vec(),
-            parts,
-            buffers: Vec::new(),
-        };
-        submit(
-            &mut ring,
-            Operation::Send {
-                socket,
-                message: many,
-            },
-            1,
-        );
+        let many = Message { bytes: bytes[..4096].to_vec(), parts, buffers: Vec::new() };
+        submit(&mut ring, Operation::Send { socket, message: many }, 1);
         let done = one(&mut ring);
         assert_eq!(done.result, Ok(total as u32));
         assert!(matches!(done.returned, Returned::Message(message) if message.parts.len() == 1400));
@@ -495,21 +341,10 @@ fn short_sends_go_on_until_all_is_sent() {
             peer.read_exact(&mut got).unwrap();
             got
         });
-        submit(
-            &mut ring,
-            Operation::Send {
-                socket,
-                message: message(&bytes),
-            },
-            2,
-        );
+        submit(&mut ring, Operation::Send { socket, message: message(&bytes) }, 2);
         assert_eq!(one(&mut ring).result, Ok(1 << 20));
         assert!(reader.join().unwrap() == bytes);
-        assert_eq!(
-            ring.vectors.len(),
-            1,
-            "the vector is kept for the next send"
-        );
+        assert_eq!(ring.vectors.len(), 1, "the vector is kept for the next send");
     });
 }
 
@@ -517,14 +352,7 @@ fn short_sends_go_on_until_all_is_sent() {
 fn an_empty_message_is_sent_at_once() {
     each(|mut ring| {
         let (socket, _peer) = pair(&mut ring);
-        submit(
-            &mut ring,
-            Operation::Send {
-                socket,
-                message: Message::default(),
-            },
-            1,
-        );
+        submit(&mut ring, Operation::Send { socket, message: Message::default() }, 1);
         assert_eq!(ring.in_flight(), 1);
         let done = one(&mut ring);
         assert_eq!(done.result, Ok(0));
@@ -537,14 +365,7 @@ fn a_send_to_a_closed_peer_fails_without_a_signal() {
     each(|mut ring| {
         let (socket, peer) = pair(&mut ring);
         drop(peer);
-        submit(
-            &mut ring,
-            Operation::Send {
-                socket,
-                message: message(&[0; 100]),
-            },
-            1,
-        );
+        submit(&mut ring, Operation::Send { socket, message: message(&[0; 100]) }, 1);
         assert_eq!(one(&mut ring).result, Err(Errno(libc::EPIPE)));
     });
 }
@@ -553,24 +374,14 @@ fn a_send_to_a_closed_peer_fails_without_a_signal() {
 fn a_stalled_send_ends_when_its_socket_is_closed() {
     each(|mut ring| {
         let (socket, _peer) = pair(&mut ring);
-        submit(
-            &mut ring,
-            Operation::Send {
-                socket,
-                message: message(&vec![0; 4 << 20]),
-            },
-            1,
-        );
+        submit(&mut ring, Operation::Send { socket, message: message(&vec![0; 4 << 20]) }, 1);
         let mut out = Vec::new();
-        ring.turn(Wait::Until(clock() + Duration::from_millis(20)), &mut out)
-            .unwrap();
+        ring.turn(Wait::Until(clock() + Duration::from_millis(20)), &mut out).unwrap();
         assert!(out.is_empty());
         ring.close(socket);
         let done = one(&mut ring);
         assert!(done.result.is_err());
-        assert!(
-            matches!(done.returned, Returned::Message(message) if message.bytes.len() == 4 << 20)
-        );
+        assert!(matches!(done.returned, Returned::Message(message) if message.bytes.len() == 4 << 20));
     });
 }
 
@@ -580,8 +391,7 @@ fn sleeps_until_the_time_given() {
         let start = clock();
         let mut out = Vec::new();
         while clock() < start + Duration::from_millis(30) {
-            ring.turn(Wait::Until(start + Duration::from_millis(30)), &mut out)
-                .unwrap();
+            ring.turn(Wait::Until(start + Duration::from_millis(30)), &mut out).unwrap();
         }
         assert!(ring.now() >= start + Duration::from_millis(30));
         assert!(ring.counters().sleeps >= 1 && ring.counters().sleeps < 5);
@@ -620,7 +430,7 @@ fn a_wake_from_another_thread_ends_the_sleep() {
             }
         });
         let mut out = Vec::new();
-        for number in 0..200 {
+        for number in 0..200u64 {
             go.send(number).unwrap();
             let got = loop {
                 if let Some(got) = mailbox.take() {
@@ -640,13 +450,7 @@ fn a_wake_from_another_thread_ends_the_sleep() {
 
 #[test]
 fn rings_wake_one_another() {
-    for (ours, theirs) in [
-        ("none", "none"),
-        ("all", "none"),
-        ("none", "all"),
-        ("5.19", "5.19"),
-        ("none", "5.19"),
-    ] {
+    for (ours, theirs) in [("none", "none"), ("all", "none"), ("none", "all"), ("5.19", "5.19"), ("none", "5.19")] {
         let mut ring = Ring::new(&settings(ours), &arena()).unwrap();
         let (ping, mine) = crate::mailbox::<u32, _>(4, ring.waker());
         let (hand_over, handed) = mpsc::channel();
@@ -659,9 +463,7 @@ fn rings_wake_one_another() {
                 match mine.take() {
                     Some(u32::MAX) => return ring.counters(),
                     Some(number) => ping.send(number + 1).unwrap(),
-                    None => ring
-                        .turn(Wait::Until(clock() + PATIENCE), &mut out)
-                        .unwrap(),
+                    None => ring.turn(Wait::Until(clock() + PATIENCE), &mut out).unwrap(),
                 }
             }
         });
@@ -674,8 +476,7 @@ fn rings_wake_one_another() {
                 if let Some(got) = mine.take() {
                     break got;
                 }
-                ring.turn(Wait::Until(clock() + PATIENCE), &mut out)
-                    .unwrap();
+                ring.turn(Wait::Until(clock() + PATIENCE), &mut out).unwrap();
             };
             assert_eq!(got, number + 1);
         }
@@ -696,8 +497,7 @@ fn wakes_of_a_ring_that_goes_are_not_lost() {
         let mut ring = Ring::new(&settings("none"), &arena()).unwrap();
         hand_over.send(ring.waker()).unwrap();
         let start = clock();
-        ring.turn(Wait::Until(start + PATIENCE), &mut Vec::new())
-            .unwrap();
+        ring.turn(Wait::Until(start + PATIENCE), &mut Vec::new()).unwrap();
         assert!(clock() < start + PATIENCE, "the wake was lost");
     });
     let waker = handed.recv().unwrap();
@@ -720,9 +520,7 @@ fn a_blocking_call_runs_elsewhere_and_wakes() {
             Ok((1 << 40 | 7, vec![1, 2, 3]))
         };
         ring.offload(Box::new(job), 5).ok().unwrap();
-        ring.offload(Box::new(|| Err(Errno(libc::ENOENT))), 6)
-            .ok()
-            .unwrap();
+        ring.offload(Box::new(|| Err(Errno(libc::ENOENT))), 6).ok().unwrap();
         assert_eq!(ring.in_flight(), 2);
         let mut done = wait_for(&mut ring, 2);
         done.sort_by_key(|completion| completion.token);
@@ -742,25 +540,14 @@ fn a_ring_is_dropped_with_operations_in_flight() {
         let pool = ring.pool().clone();
         for _ in 0..4 {
             let buffer = ring.pool().take(Class::Small).unwrap();
-            submit(
-                &mut ring,
-                Operation::ReceiveInto {
-                    socket,
-                    buffer,
-                    range: 0..10,
-                },
-                0,
-            );
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, 0);
             submit(&mut ring, Operation::Receive { socket }, 0);
         }
         ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
         let start = clock();
         drop(ring);
         assert!(clock() - start < Duration::from_secs(1));
-        assert_eq!(
-            (pool.available(Class::Small), pool.available(Class::Medium)),
-            (16, 8)
-        );
+        assert_eq!((pool.available(Class::Small), pool.available(Class::Medium)), (16, 8));
         assert_eq!(peer.read(&mut [0; 1]).unwrap_or(0), 0);
     });
 }
@@ -769,20 +556,13 @@ fn a_ring_is_dropped_with_operations_in_flight() {
 fn more_completions_than_the_queue_holds_all_arrive() {
     each(|_| ());
     for mask in ["none", "5.19", "all"] {
-        let many = RingSettings {
-            slots: 4000,
-            entries: 8,
-            ..settings(mask)
-        };
+        let many = RingSettings { slots: 4000, entries: 8, ..settings(mask) };
         let mut ring = Ring::new(&many, &arena()).unwrap();
         let (socket, _peer) = pair(&mut ring);
         for token in 0..4000 {
             submit(&mut ring, Operation::Shutdown { socket }, token);
         }
-        let mut tokens: Vec<u64> = wait_for(&mut ring, 4000)
-            .iter()
-            .map(|completion| completion.token)
-            .collect();
+        let mut tokens: Vec<u64> = wait_for(&mut ring, 4000).iter().map(|completion| completion.token).collect();
         tokens.sort_unstable();
         assert!(tokens.into_iter().eq(0..4000));
         assert_eq!(ring.counters().stale, 0);
@@ -795,21 +575,10 @@ fn a_completion_queue_that_overflows_loses_nothing() {
         let mut ring = Ring::new(&settings(mask), &arena()).unwrap();
         // 128 completions fit; these are not counted by slots.
         for _ in 0..1000 {
-            ring.push(
-                opcode::Nop::new()
-                    .build()
-                    .user_data(user_data(Kind::Cancel, NO_KEY)),
-            );
+            ring.push(opcode::Nop::new().build().user_data(user_data(Kind::Cancel, NO_KEY)));
         }
         let (socket, mut peer) = pair(&mut ring);
-        submit(
-            &mut ring,
-            Operation::Send {
-                socket,
-                message: message(b"last"),
-            },
-            1,
-        );
+        submit(&mut ring, Operation::Send { socket, message: message(b"last") }, 1);
         assert_eq!(one(&mut ring).result, Ok(4));
         assert!(ring.counters().overflows > 0);
         let mut bytes = [0; 4];
@@ -820,15 +589,8 @@ fn a_completion_queue_that_overflows_loses_nothing() {
 #[test]
 fn a_stale_completion_is_counted_and_dropped() {
     let mut ring = Ring::new(&settings("none"), &arena()).unwrap();
-    let stale = Key {
-        index: 3,
-        generation: 77,
-    };
-    ring.push(
-        opcode::Nop::new()
-            .build()
-            .user_data(user_data(Kind::Operation, stale)),
-    );
+    let stale = Key { index: 3, generation: 77 };
+    ring.push(opcode::Nop::new().build().user_data(user_data(Kind::Operation, stale)));
     ring.push(opcode::Nop::new().build().user_data(0));
     let mut out = Vec::new();
     ring.turn(Wait::Poll, &mut out).unwrap();
@@ -838,16 +600,7 @@ fn a_stale_completion_is_counted_and_dropped() {
 
 #[test]
 fn user_data_carries_kind_and_key() {
-    for key in [
-        Key {
-            index: 0,
-            generation: 1,
-        },
-        Key {
-            index: (1 << 28) - 1,
-            generation: u32::MAX,
-        },
-    ] {
+    for key in [Key { index: 0, generation: 1 }, Key { index: (1 << 28) - 1, generation: u32::MAX }] {
         let data = user_data(Kind::Operation, key);
         assert_eq!((data >> 60, user_key(data)), (1, key));
     }

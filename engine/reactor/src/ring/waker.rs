@@ -140,17 +140,9 @@ fn outbox_push(target: &RingWaker) -> bool {
             let Some(messages) = outbox.as_mut() else {
                 return false;
             };
-            let ring = target
-                .0
-                .ring
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let ring = target.0.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let Some(ring) = ring else { return false };
-            messages.push(Message {
-                target: target.clone(),
-                ring,
-            });
+            messages.push(Message { target: target.clone(), ring });
             true
         })
         .unwrap_or(false)
@@ -173,9 +165,6 @@ pub(crate) fn outbox_take(mut send: impl FnMut(Message)) {
 
 /// No later turn will take them: what waits is sent at once.
 pub(crate) fn outbox_close() {
-    let waiting = OUTBOX
-        .try_with(|outbox| outbox.borrow_mut().take())
-        .ok()
-        .flatten();
+    let waiting = OUTBOX.try_with(|outbox| outbox.borrow_mut().take()).ok().flatten();
     waiting.iter().flatten().for_each(Message::fall_back);
 }
