@@ -79,29 +79,33 @@ fn speaks(text: &str) -> Option<usize> {
     ends.min()
 }
 
-/// For text that is no TOML: hides what follows a word for a secret up to the end of its line, and, where a string begins
-/// there that doesn't end in the line, up to the end of the text. Escapes in quoted keys can hide such a word, so a text
-/// with a backslash and a `u` in a key is hidden as a whole.
+/// For text that is no TOML: hides what follows a word for a secret up to the end of its line; where a string begins there
+/// that doesn't end in the line, up to the end of the text; where a `chap` table is opened, up to the next header. Escapes
+/// in a key can hide such a word, so a line with a backslash in its key is hidden as a whole.
 pub(crate) fn lexical(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut offset = 0;
+    let mut in_chap = false;
     for line in text.split_inclusive('\n') {
+        let here = offset..offset + line.len();
+        offset = here.end;
+        let is_header = line.trim_start().starts_with('[');
+        in_chap &= !is_header;
         let key = line.split('=').next().unwrap_or_default();
         let escaped = key.contains('\\').then_some(0);
-        if let Some(at) = speaks(line).or(escaped) {
-            let rest = &line[at..];
-            let open = rest.contains("\"\"\"")
-                || rest.contains("'''")
-                || rest.matches('"').count() % 2 == 1
-                || rest.matches('\'').count() % 2 == 1
-                || !rest.chars().any(|c| c.is_alphanumeric());
-            if open {
-                found.push(offset + at..text.len());
-                return found;
-            }
-            found.push(offset + at..offset + line.len());
+        let at = if in_chap { Some(0) } else { speaks(line).or(escaped) };
+        let Some(at) = at else { continue };
+        let rest = &line[at..];
+        let odd = |quote: char| rest.matches(quote).count() % 2 == 1;
+        let string_goes_on = rest.contains("\"\"\"") || rest.contains("'''") || odd('"') || odd('\'');
+        let value_follows = !is_header && !rest.chars().any(char::is_alphanumeric) && !rest.contains('{');
+        if string_goes_on || value_follows && !in_chap {
+            found.push(here.start + at..text.len());
+            return found;
         }
-        offset += line.len();
+        let table_opens = is_header || !rest.contains('}');
+        in_chap |= table_opens && line.to_ascii_lowercase().contains("chap");
+        found.push(here.start + at..here.end);
     }
     found
 }
@@ -110,11 +114,15 @@ pub(crate) fn lexical(text: &str) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
+    fn one(range: Range<usize>) -> Vec<Range<usize>> {
+        vec![range]
+    }
+
     #[test]
     fn hidden_text_keeps_its_length_and_lines() {
-        assert_eq!(hide("a = 'bcd\né'\n", &[4..12]), "a = ****\n***\n");
-        assert_eq!(hide("é", &[0..1]).chars().count(), 2, "half a character is no reason to fail");
-        assert_eq!(hide("ab", &[1..100]), "a*");
+        assert_eq!(hide("a = 'bcd\né'\n", &one(4..12)), "a = ****\n***\n");
+        assert_eq!(hide("é", &one(0..1)).chars().count(), 2, "half a character is no reason to fail");
+        assert_eq!(hide("ab", &one(1..100)), "a*");
     }
 
     #[test]
@@ -148,6 +156,9 @@ mod tests {
             "chap = { user = \"a\", secret = \"hu\"sh\" }",
             "chap = {\n secret = \"\"\"\nhush\n",
             "secret =\n'hush'",
+            "chap = {\n user = 'a',\n secrte = 'hush'\n",
+            "[volume.access.chap]\nuser = 'a'\nsecrte = 'hush'\n= x",
+            "chap =\n{ secrte = 'hush' }",
         ] {
             let shown = hide(text, &lexical(text));
             assert!(!shown.contains("hush") && !shown.contains("sh\""), "{shown}");
