@@ -14,15 +14,10 @@ impl Null {
     pub(crate) fn new(bytes: u64) -> Null {
         Null {
             geometry: Geometry {
-                bytes,
-                alignment: 1,
-                physical_block: 4096,
-                optimal_io: 0,
                 discard_granularity: 4096,
                 discard_zeroes: true,
                 persistent: false,
-                read_only: false,
-                rotational: false,
+                ..Geometry::new(bytes)
             },
         }
     }

@@ -40,15 +40,11 @@ impl Ram {
         let shared =
             Arc::new(Shared { region: Region::new(bytes)?, mapped: (0..words).map(|_| AtomicU64::new(0)).collect() });
         let geometry = Geometry {
-            bytes,
-            alignment: 1,
             physical_block: GRANULE as u32,
-            optimal_io: 0,
             discard_granularity: GRANULE as u32,
             discard_zeroes: true,
             persistent: false,
-            read_only: false,
-            rotational: false,
+            ..Geometry::new(bytes)
         };
         Ok(Ram { shared, geometry })
     }

@@ -1,14 +1,14 @@
 //! The control half of every store.
 
 use crate::file::File;
-use crate::filter::{self, Armed};
+use crate::filter::{self, Armed, Filter};
 use crate::null::Null;
 use crate::ram::Ram;
 use crate::settings::{DEPTH_LIMIT, Kind, OpenError, Settings};
 use backstore_api::{BlockQueue, Geometry, StoreError};
 use memory::Class;
 use reactor::Reactor;
-use std::{io, sync::Arc};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
 /// An open store: one per volume, shared by all threads.
 ///
@@ -47,6 +47,24 @@ impl Store {
             medium,
             depth: settings.depth.clamp(1, DEPTH_LIMIT),
             filters: settings.filters.iter().map(filter::arm).collect(),
+        }))
+    }
+
+    /// A file that is open already: handed over by another process, or one of a simulated world. It is used as
+    /// `geometry` says; nothing is looked at, sized or locked. Memory is aligned as offsets are, and an alignment above
+    /// 1 means that no page cache is in between. Status answers that all is mapped.
+    ///
+    /// Errors: an alignment that no buffer can have.
+    pub fn adopt(
+        descriptor: Arc<OwnedFd>,
+        geometry: Geometry,
+        depth: u32,
+        filters: &[Filter],
+    ) -> Result<Arc<Store>, OpenError> {
+        Ok(Arc::new(Store {
+            medium: Medium::File(crate::file::adopt(descriptor, geometry)?),
+            depth: depth.clamp(1, DEPTH_LIMIT),
+            filters: filters.iter().map(filter::arm).collect(),
         }))
     }
 

@@ -87,17 +87,7 @@ mod tests {
         }
     }
     fn with_alignment(alignment: u32) -> Fixed {
-        Fixed(Geometry {
-            bytes: 1 << 20,
-            alignment,
-            physical_block: 4096,
-            optimal_io: 0,
-            discard_granularity: 0,
-            discard_zeroes: false,
-            persistent: true,
-            read_only: false,
-            rotational: false,
-        })
+        Fixed(Geometry { alignment, ..Geometry::new(1 << 20) })
     }
 
     #[test]

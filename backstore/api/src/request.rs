@@ -28,6 +28,23 @@ pub struct Geometry {
     pub rotational: bool,
 }
 
+impl Geometry {
+    /// A persistent, writable medium that takes any I/O and no discard: a beginning to change fields of.
+    pub const fn new(bytes: u64) -> Geometry {
+        Geometry {
+            bytes,
+            alignment: 1,
+            physical_block: 4096,
+            optimal_io: 0,
+            discard_granularity: 0,
+            discard_zeroes: false,
+            persistent: true,
+            read_only: false,
+            rotational: false,
+        }
+    }
+}
+
 /// A block-store request. Offsets and lengths are bytes and multiples of the volume's block size.
 pub enum Request {
     /// Fills `range` of the buffer. A store may answer with the data at another place of the buffer (aligned direct

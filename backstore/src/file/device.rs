@@ -1,7 +1,7 @@
 //! Opening a block device: claim it, and ask the kernel for its size and limits.
 
 use super::File;
-use super::open::check_direct_limits;
+use super::open::check_limits;
 use super::shared::{Presence, Shared};
 use super::sysfs;
 use super::walk::Limits;
@@ -47,7 +47,7 @@ pub(crate) fn open_device(settings: &BlockSettings, block_size: u32) -> Result<F
     }
     let logical = u64::from(logical);
     let (alignment, memory) =
-        if settings.direct { check_direct_limits(&settings.path, logical, logical.min(4096))? } else { (1, 1) };
+        if settings.direct { check_limits(&settings.path, logical, logical.min(4096))? } else { (1, 1) };
     // PUNCH_HOLE on a device is a zeroing that may deallocate; it needs both.
     let punches = !settings.read_only
         && attribute("discard_max_bytes").unwrap_or(0) > 0

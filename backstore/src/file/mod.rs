@@ -8,7 +8,7 @@ mod sysfs;
 mod walk;
 
 pub(crate) use device::open_device;
-pub(crate) use open::open_file;
+pub(crate) use open::{adopt, open_file};
 
 use backstore_api::{Geometry, StoreError};
 use memory::Class;

@@ -31,6 +31,17 @@ pub(crate) fn open_file(settings: &FileSettings, block_size: u32) -> Result<File
     result
 }
 
+/// A file that is open already; see [`Store::adopt`](crate::Store::adopt).
+pub(crate) fn adopt(descriptor: Arc<OwnedFd>, geometry: Geometry) -> Result<File, OpenError> {
+    let path = PathBuf::from("adopted file");
+    let alignment = u64::from(geometry.alignment);
+    let (alignment, memory) = check_limits(&path, alignment, alignment.min(4096))?;
+    let buffered = alignment == 1;
+    let shared = Shared::new(descriptor, path, buffered, false, Presence::Always, 512);
+    let limits = Limits { alignment, memory, allocate: alignment };
+    Ok(File { shared: Arc::new(shared), geometry, limits })
+}
+
 /// Whether the file is absent, and may be.
 fn check_path(settings: &FileSettings) -> Result<bool, OpenError> {
     let path = &settings.path;
@@ -105,7 +116,7 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
     let stat = rustix::fs::fstat(&descriptor).map_err(|error| OpenError::system(place, "look at it", error, ""))?;
     let (alignment, memory) = if settings.direct { direct_limits(&settings.path, &descriptor, &stat)? } else { (1, 1) };
     let least = u64::from(settings.least_alignment.max(1));
-    let (alignment, memory) = check_direct_limits(&settings.path, alignment.max(least), memory)?;
+    let (alignment, memory) = check_limits(&settings.path, alignment.max(least), memory)?;
     let bytes = size(settings, &descriptor, &stat, block_size, alignment)?;
     let granule = block_of(&stat);
     let length = bytes.next_multiple_of(alignment);
@@ -210,7 +221,7 @@ fn direct_limits(path: &Path, descriptor: &OwnedFd, stat: &Stat) -> Result<(u64,
 }
 
 /// Buffers lie on pages, and a bounce buffer holds at least one block.
-pub(super) fn check_direct_limits(path: &Path, alignment: u64, memory: u64) -> Result<(u64, u64), OpenError> {
+pub(super) fn check_limits(path: &Path, alignment: u64, memory: u64) -> Result<(u64, u64), OpenError> {
     let memory = memory.max(1);
     let fits = alignment.is_power_of_two() && alignment <= BOUNCE;
     if !fits || !memory.is_power_of_two() || memory > 4096 {

@@ -49,7 +49,7 @@ pub(crate) enum Presence {
 
 impl Shared {
     pub(crate) fn new(
-        descriptor: OwnedFd,
+        descriptor: impl Into<Arc<OwnedFd>>,
         path: PathBuf,
         buffered: bool,
         holes: bool,
@@ -57,7 +57,7 @@ impl Shared {
         block_size: u32,
     ) -> Shared {
         Shared {
-            descriptor: Arc::new(descriptor),
+            descriptor: descriptor.into(),
             path,
             buffered,
             holes,

@@ -7,5 +7,6 @@ mod harness;
 mod memory_disks;
 mod model;
 mod on_ring;
+mod on_twin;
 mod opening;
 mod plain;
