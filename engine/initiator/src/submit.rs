@@ -26,7 +26,8 @@ pub struct Command<'a> {
     pub write_length: u32,
     /// Most bytes of immediate data; `None`: what the negotiation allows.
     pub immediate_data: Option<u32>,
-    /// Most bytes of unsolicited data, immediate data included; `None`: what the negotiation allows.
+    /// Most bytes of unsolicited data, immediate data included; `None`: what the negotiation allows. Only that, or the
+    /// immediate data alone, is legal (RFC 7143 11.3.4): anything between is for tests.
     pub unsolicited_data: Option<u32>,
 }
 

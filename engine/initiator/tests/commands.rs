@@ -84,8 +84,11 @@ fn read(scripted: &mut Scripted, length: u32) -> u32 {
     handle.initiator_task_tag()
 }
 
+/// Offset, F bit and data.
+type Segment = (u32, bool, Vec<u8>);
+
 /// Submits a write; gives its tag and what was sent: the command, and each data segment with its F bit and offset.
-fn write(scripted: &mut Scripted, data: &[u8]) -> (u32, ScsiCommand, Vec<(u32, bool, Vec<u8>)>) {
+fn write(scripted: &mut Scripted, data: &[u8]) -> (u32, ScsiCommand, Vec<Segment>) {
     let command = Command::write(cdb::write_10(0, 1), data.len() as u32);
     let transfer = Transfer::sending(data.to_vec());
     let tag = scripted.connection.submit(&command, transfer, &mut scripted.out).unwrap().initiator_task_tag();
@@ -101,7 +104,7 @@ fn write(scripted: &mut Scripted, data: &[u8]) -> (u32, ScsiCommand, Vec<(u32, b
 }
 
 /// Offset, F bit and data of Data-Out PDUs that belong to one sequence.
-fn data_out(sent: Vec<(RequestPdu, Vec<u8>)>, tag: u32, ttt: u32) -> Vec<(u32, bool, Vec<u8>)> {
+fn data_out(sent: Vec<(RequestPdu, Vec<u8>)>, tag: u32, ttt: u32) -> Vec<Segment> {
     sent.into_iter()
         .enumerate()
         .map(|(index, (pdu, data))| {
@@ -197,7 +200,8 @@ fn sense_comes_without_its_length_field() {
 fn unsolicited_data_follow_the_negotiation() {
     let data = bytes(3001);
     // InitialR2T, ImmediateData; then offsets and lengths of what goes unasked (FirstBurst 2048, target's MRDSL 1024).
-    let cases: [(bool, bool, &[(u32, usize)]); 4] = [
+    type Case<'a> = (bool, bool, &'a [(u32, usize)]);
+    let cases: [Case<'_>; 4] = [
         (true, true, &[(0, 1024)]),
         (true, false, &[]),
         (false, true, &[(0, 1024), (1024, 1024)]),

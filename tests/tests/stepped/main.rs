@@ -542,3 +542,78 @@ fn a_corrupt_header_closes_the_connection() {
     assert_eq!(full.closed, Some(protocol::CloseReason::HeaderDigest));
     assert!(pair.ends.is_empty());
 }
+
+/// Any legal settings; digests in two of four cases.
+fn any_settings(rng: &mut StdRng) -> Settings {
+    let mut among = |values: &[u32]| values[rng.next_u32() as usize % values.len()];
+    let max_burst_length = among(&[512, 513, 1024, 5000, 65_536, 1 << 20]);
+    let digest = |n| [DigestChoice::Never, DigestChoice::Allow, DigestChoice::Prefer][n as usize];
+    Settings {
+        header_digest: digest(among(&[0, 1, 2])),
+        data_digest: digest(among(&[0, 1, 2])),
+        initial_r2t: among(&[0, 1]) == 1,
+        immediate_data: among(&[0, 1]) == 1,
+        max_recv_data_segment_length: among(&[512, 515, 700, 4096, 65_536]),
+        max_burst_length,
+        first_burst_length: among(&[512, 600, 4096, 65_536]).min(max_burst_length),
+        max_outstanding_r2t: among(&[1, 2, 3, 8]) as u16,
+        data_pdu_in_order: among(&[0, 1]) == 1,
+        data_sequence_in_order: among(&[0, 1]) == 1,
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn any_two_sides_agree_and_move_any_commands() {
+    for seed in 0..200 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (ours, theirs) = (any_settings(&mut rng), any_settings(&mut rng));
+        let window = rng.next_u32() % 6 + 1;
+        let mut pair = Pair::new(ours, theirs, window);
+        for round in 0..4 {
+            let mut expected = HashMap::new();
+            for number in 0..rng.next_u32() % 8 {
+                let mut any = |most: u32| rng.next_u32() % most;
+                let (lba, blocks) = (round * 10_000 + number, any(50) as u16);
+                let moved = u32::from(blocks) * BLOCK;
+                let length = if any(3) == 0 { any(30_000) } else { moved };
+                let write = any(2) == 0;
+                let mut command = if write {
+                    Command::write(cdb::write_10(lba, blocks), length)
+                } else {
+                    Command::read(cdb::read_10(lba, blocks), length)
+                };
+                // RFC 7143 11.3.4: all that may go unasked, or the immediate data alone.
+                command.immediate_data = (any(4) == 0).then(|| any(600));
+                let alone = if pair.connection.parameters().immediate_data { any(513) } else { 0 };
+                if any(4) == 0 {
+                    (command.immediate_data, command.unsolicited_data) = (None, Some(alone));
+                }
+                command.immediate = any(6) == 0;
+                let data = if write { expected_data(lba, length) } else { Vec::new() };
+                match pair.connection.submit(&command, Transfer::sending(data), &mut pair.to_target) {
+                    Ok(task) => expected.insert(task.initiator_task_tag(), (write, lba, moved, length)),
+                    Err(refused) => {
+                        assert_eq!(refused.reason, SubmitError::Full);
+                        break;
+                    }
+                };
+            }
+            pair.run();
+            assert_eq!((pair.closed, &pair.rejects[..]), (None, &[][..]), "seed {seed}");
+            let mut written: HashMap<u32, Vec<u8>> = pair.written().into_iter().collect();
+            for (tag, (write, lba, moved, length)) in expected {
+                let end = pair.ends.remove(&tag).unwrap_or_else(|| panic!("seed {seed}: no end"));
+                let residual = match moved.cmp(&length) {
+                    std::cmp::Ordering::Less => Residual::Underflow(length - moved),
+                    std::cmp::Ordering::Equal => Residual::None,
+                    std::cmp::Ordering::Greater => Residual::Overflow(moved - length),
+                };
+                assert_eq!((end.status, end.residual), (0, residual), "seed {seed}: {:?}", end.sense);
+                let data = if write { written.remove(&lba).unwrap_or_default() } else { end.data };
+                assert!(data == expected_data(lba, moved.min(length)), "seed {seed}");
+            }
+            assert!(written.is_empty() && pair.ends.is_empty());
+        }
+    }
+}
