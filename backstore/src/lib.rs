@@ -9,8 +9,8 @@
 //!   when it is made, and allocates nothing for a read or a write.
 //! - A failed flush latches the store on all cores until [`Store::clear_latch`]: the kernel reports lost pages once,
 //!   and would call the next flush good.
-//! - Of two sync operations that run at the same time the kernel tells only one of a lost page. The other one learns of
-//!   it from the latch, if the first one's completion was looked at before; a flush that starts later always does.
+//! - One flush of a queue runs at a time; those that come meanwhile share the next. Of two on different cores the kernel
+//!   tells only one of a lost page: the other learns of it from the latch, if the first one's end was seen before.
 //! - A file that was deleted while open, or a device that was removed, is found at the next flush (looked at once a
 //!   second at most), after any medium error, and by [`Store::probe`]; from then on all is refused as gone.
 #![forbid(unsafe_code)]

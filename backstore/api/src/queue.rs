@@ -29,8 +29,9 @@ pub trait BlockQueue<R, C> {
     /// and the lower 24 bits are the queue's own.
     fn complete(&mut self, reactor: &mut R, completion: C) -> Option<Completion>;
 
-    /// Work that no reactor completion drives: operations that the reactor had no slot for, and requests that a
-    /// filter holds back. Call it once per turn, again until it gives `None`.
+    /// Work that no reactor completion drives, and requests that ended together with another one: shared flushes,
+    /// operations that the reactor had no slot for, and what a filter holds back. Call it in every turn, after the
+    /// turn's completions, again until it gives `None`.
     fn poll(&mut self, _reactor: &mut R) -> Option<Completion> {
         None
     }

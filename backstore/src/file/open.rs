@@ -136,11 +136,13 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
     };
     let presence = if stat.st_nlink > 0 { Presence::Name } else { Presence::Always };
     let buffered = !settings.direct;
+    // Partial blocks are zeroed through the page cache, which direct I/O is to stay clear of.
+    let allocate = if settings.direct { granule.max(alignment) } else { alignment };
     // What is allocated but never written looks like a hole, and isn't one for who asked for the space.
     let holes = !settings.preallocate;
     let path = settings.path.clone();
     let shared = Shared::new(descriptor, path, buffered, holes, presence, block_size);
-    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate: alignment } })
+    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate } })
 }
 
 /// Settles the size of the disk, and gives the file that length and the space that it is to have.

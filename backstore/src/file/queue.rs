@@ -1,4 +1,6 @@
 //! The data half of a file or block device on one core: a slab of requests, each of which is a walk.
+//!
+//! One sync runs at a time. Requests that want one meanwhile share the next: it starts after all that they cover.
 
 use super::shared::{Shared, unpack};
 use super::walk::{Limits, Next, Task, Walk};
@@ -40,6 +42,13 @@ pub(crate) struct FileQueue {
     bounce: Vec<Buffer>,
     /// Requests that wait for a bounce buffer or for the reactor.
     held: VecDeque<Key>,
+    syncing: bool,
+    /// Requests that the running sync covers, besides the one that started it.
+    joined: Vec<Key>,
+    /// Requests that wait for the next one.
+    sync_waiting: VecDeque<Key>,
+    /// Ended together with another one: for `poll`.
+    ready: VecDeque<Completion>,
     next_look: Duration,
     looking: bool,
 }
@@ -63,6 +72,10 @@ impl FileQueue {
             ops: Slab::with_capacity(depth),
             bounce,
             held: VecDeque::with_capacity(depth as usize),
+            syncing: false,
+            joined: Vec::with_capacity(depth as usize),
+            sync_waiting: VecDeque::with_capacity(depth as usize),
+            ready: VecDeque::with_capacity(depth as usize),
             next_look: Duration::ZERO,
             looking: false,
         }
@@ -163,6 +176,10 @@ impl FileQueue {
                 return;
             }
         }
+        if next == Next::Sync && self.syncing {
+            self.sync_waiting.push_back(key);
+            return;
+        }
         let started = match next {
             Next::Look => {
                 let shared = Arc::clone(&self.shared);
@@ -191,6 +208,10 @@ impl FileQueue {
         };
         if started {
             op.running = Some(next);
+            if next == Next::Sync {
+                self.syncing = true;
+                self.joined.extend(self.sync_waiting.drain(..));
+            }
         } else {
             self.held.push_back(key);
         }
@@ -203,6 +224,36 @@ impl FileQueue {
                 self.drive(reactor, key);
             }
         }
+    }
+
+    /// The sync of `leader` ended with `result` (None: it goes on), and so did those that share it.
+    fn synced<R: Reactor>(
+        &mut self,
+        reactor: &mut R,
+        outcome: Result<u32, Errno>,
+        result: &Option<Result<Answer, StoreError>>,
+    ) {
+        self.syncing = false;
+        for at in 0..self.joined.len() {
+            let key = self.joined[at];
+            let ended = match (outcome, result) {
+                (Ok(moved), _) => self.landed(key, Next::Sync, moved, None, reactor.now()),
+                (Err(_), Some(Err(error))) => Some(Err(*error)),
+                // It is tried again, for all of them.
+                (Err(_), _) => {
+                    self.sync_waiting.push_back(key);
+                    continue;
+                }
+            };
+            match ended {
+                Some(result) => {
+                    let completion = self.end(key, result);
+                    self.ready.extend(completion);
+                }
+                None => self.drive(reactor, key),
+            }
+        }
+        self.joined.clear();
     }
 
     /// Sends a helper to see whether the file is still there; nobody waits for it.
@@ -403,7 +454,8 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
             Returned::Job(_, bytes) => Some(bytes),
             Returned::Nothing | Returned::Message(_) => None,
         };
-        let result = match completion.result {
+        let outcome = completion.result;
+        let result = match outcome {
             Ok(moved) => self.landed(key, next, moved, job, reactor.now()),
             Err(errno) => {
                 if is_medium(errno) {
@@ -412,6 +464,9 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
                 self.failed(key, next, errno)
             }
         };
+        if next == Next::Sync {
+            self.synced(reactor, outcome, &result);
+        }
         let ended = match result {
             Some(result) => self.end(key, result),
             None => {
@@ -419,6 +474,11 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
                 None
             }
         };
+        if !self.syncing
+            && let Some(first) = self.sync_waiting.pop_front()
+        {
+            self.drive(reactor, first);
+        }
         if !self.held.is_empty() {
             self.drive_held(reactor);
         }
@@ -429,11 +489,15 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         if !self.held.is_empty() {
             self.drive_held(reactor);
         }
-        None
+        self.ready.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        (!self.ready.is_empty()).then_some(Duration::ZERO)
     }
 
     fn in_flight(&self) -> u32 {
-        self.ops.len() + u32::from(self.looking)
+        self.ops.len() + self.ready.len() as u32 + u32::from(self.looking)
     }
 
     fn close(&mut self, reactor: &mut R) {

@@ -85,6 +85,37 @@ fn a_flush_that_was_under_way_when_another_failed_fails_too() {
 }
 
 #[test]
+fn flushes_that_come_during_one_share_the_next() {
+    let mut bench = bench(|_| {});
+    for _ in 0..5 {
+        assert!(matches!(bench.core.offer(Request::Flush).1, Submitted::Pending));
+    }
+    let ended = bench.core.drain();
+    assert_eq!(ended.len(), 5);
+    assert!(ended.iter().all(|completion| completion.result == Ok(Answer::Done)));
+    // The first one began before the others came; it may not cover what they do.
+    assert_eq!(bench.core.reactor.log.iter().filter(|done| **done == Done::Sync).count(), 2);
+
+    let mut count = 0;
+    bench.core.reactor.fail_with(move |done| {
+        count += u32::from(*done == Done::Sync);
+        match (done, count) {
+            (Done::Sync, 2) => errno(Os::INTR),
+            (Done::Sync, 3) => errno(Os::IO),
+            _ => None,
+        }
+    });
+    for _ in 0..5 {
+        assert!(matches!(bench.core.offer(Request::Flush).1, Submitted::Pending));
+    }
+    let ended = bench.core.drain();
+    assert_eq!(ended.len(), 5);
+    let good = ended.iter().filter(|completion| completion.result == Ok(Answer::Done)).count();
+    let bad = ended.iter().filter(|completion| completion.result == Err(StoreError::Latched)).count();
+    assert_eq!((good, bad), (1, 4));
+}
+
+#[test]
 fn a_cancelled_flush_does_not_latch() {
     let mut bench = bench(|_| {});
     bench.core.reactor.fail_with(|_| errno(Os::CANCELED));
