@@ -321,3 +321,6 @@ impl Parameters {
         joined
     }
 }
+
+#[cfg(test)]
+mod tests;

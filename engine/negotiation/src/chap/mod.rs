@@ -62,3 +62,6 @@ pub enum ChapError {
     #[error("the secrets of the two directions are equal")]
     EqualSecrets,
 }
+
+#[cfg(test)]
+mod tests;

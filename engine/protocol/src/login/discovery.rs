@@ -11,7 +11,7 @@ use wire::{
     RejectReason, TextRequest, TextResponse, padding,
 };
 
-/// Most PDUs that a discovery session may send: with [`MAX_ANSWER`] in pieces of 512 bytes there is room to spare.
+/// Most PDUs that a discovery session may send: with `MAX_ANSWER` in pieces of 512 bytes there is room to spare.
 const MAX_REQUESTS: u32 = 16_384;
 /// Most Rejects before the connection is closed.
 const MAX_REJECTS: u32 = 16;
@@ -313,14 +313,15 @@ impl DiscoverySession {
     /// The answer to a whole request; None when it breaks a rule.
     fn answer(&mut self, text: &[u8], directory: &dyn Directory) -> Option<Vec<u8>> {
         let mut answer = Vec::new();
+        let mut asked = false;
         for pair in wire::text::pairs(text) {
             let (name, value) = pair.ok()?;
             let key = receive_in_full_feature_phase(Role::Target, &mut self.parameters, name, value, &mut answer);
             if key.ok()? == Some(Key::SendTargets) {
+                if std::mem::replace(&mut asked, true) {
+                    return None;
+                }
                 self.send_targets(value, directory, &mut answer)?;
-            }
-            if answer.len() > MAX_ANSWER {
-                return None;
             }
         }
         Some(answer)

@@ -78,6 +78,8 @@ struct Core {
     initiator_alias: Option<String>,
     target_name: Option<String>,
     sequence: Option<Sequence>,
+    /// The stage of a batch that goes on in the next request.
+    stage: Option<Stage>,
     text: TextAccumulator,
     text_length: usize,
     requests: u32,
@@ -103,6 +105,7 @@ impl Login {
                 initiator_alias: None,
                 target_name: None,
                 sequence: None,
+                stage: None,
                 text: TextAccumulator::new(MAX_TEXT),
                 text_length: 0,
                 requests: 0,
@@ -181,7 +184,7 @@ impl Core {
         let request = LoginRequest::parse(header)?;
         let mut sequence = *self.sequence.get_or_insert_with(|| Sequence::begin(&request));
         sequence.check(&request)?;
-        check_stage(&state, &request)?;
+        check_stage(self.stage.take().or(state.stage()), &state, &request)?;
         self.requests += 1;
         if self.requests > MAX_REQUESTS {
             return Err(LoginFailure::TooLong("64 requests"));
@@ -196,6 +199,7 @@ impl Core {
             // RFC 7143 6.2: nothing is said until the text is whole.
             sequence.respond(stage, None, &[], out);
             self.sequence = Some(sequence);
+            self.stage = Some(stage);
             return Ok(Outcome::Continue(state));
         }
         let text = std::mem::replace(&mut self.text, TextAccumulator::new(MAX_TEXT));
@@ -256,10 +260,10 @@ impl Core {
     }
 }
 
-/// RFC 7143 11.12.3: from where to where.
-fn check_stage(state: &State, request: &LoginRequest) -> Result<(), LoginFailure> {
+/// RFC 7143 11.12.3: from where to where. `stage`: where the login is, if it is settled.
+fn check_stage(stage: Option<Stage>, state: &State, request: &LoginRequest) -> Result<(), LoginFailure> {
     let current = request.current_stage;
-    match state.stage() {
+    match stage {
         Some(stage) if stage != current => return Err(state.out_of_stage()),
         Some(_) => {}
         None if matches!(current, Stage::SecurityNegotiation | Stage::LoginOperationalNegotiation) => {}

@@ -19,7 +19,6 @@ pub(super) struct Sequence {
     initiator_task_tag: u32,
     version_max: u8,
     version_min: u8,
-    first_stat_sn: u32,
 }
 
 impl Sequence {
@@ -35,7 +34,6 @@ impl Sequence {
             initiator_task_tag: request.initiator_task_tag,
             version_max: request.version_max,
             version_min: request.version_min,
-            first_stat_sn: request.exp_stat_sn,
         }
     }
 
@@ -53,8 +51,7 @@ impl Sequence {
             return Err(LoginFailure::Changed(field));
         }
         // Some initiators don't count it on in the login phase; one that is ahead has not understood us at all.
-        let acknowledged = request.exp_stat_sn.wrapping_sub(self.first_stat_sn);
-        if !sn_lte(acknowledged, self.stat_sn.wrapping_sub(self.first_stat_sn)) {
+        if !sn_lte(request.exp_stat_sn, self.stat_sn) {
             return Err(LoginFailure::ExpStatSn);
         }
         if self.version_min > VERSION {
