@@ -8,7 +8,7 @@ use crate::settings::{DEPTH_LIMIT, Kind, OpenError, Settings};
 use backstore_api::{BlockQueue, Geometry, StoreError};
 use memory::Class;
 use reactor::Reactor;
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
 
 /// An open store: one per volume, shared by all threads.
 ///
@@ -157,6 +157,22 @@ impl Store {
             Medium::Ram(_) | Medium::Null(_) => None,
             Medium::File(file) => Some(file.broken()),
         }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.medium {
+            Medium::Ram(_) => "ram",
+            Medium::Null(_) => "null",
+            Medium::File(_) => "file",
+        };
+        f.debug_struct("Store")
+            .field("kind", &kind)
+            .field("geometry", self.geometry())
+            .field("depth", &self.depth)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }
 

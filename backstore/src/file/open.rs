@@ -21,13 +21,16 @@ pub(crate) fn open_file(settings: &FileSettings, block_size: u32) -> Result<File
     let place = &settings.path.display();
     let absent = check_path(settings)?;
     let descriptor = open(settings, absent)?;
+    // Keeps the lock until the file is dealt with.
+    let lock = descriptor.try_clone();
     let result = fit(settings, descriptor, block_size);
-    if absent && result.is_err() {
-        // We made it, and hold its lock no longer: leave nothing behind.
-        if let Err(error) = fs::remove_file(&settings.path) {
-            tracing::warn!(path = %place, %error, "an unfinished file stays behind");
-        }
+    if absent
+        && result.is_err()
+        && let Err(error) = fs::remove_file(&settings.path)
+    {
+        tracing::warn!(path = %place, %error, "an unfinished file stays behind");
     }
+    drop(lock);
     result
 }
 

@@ -66,6 +66,17 @@ fn a_file_keeps_its_bytes_with_what_an_old_kernel_has() {
     follow(&settings, FeatureMask::of_kernel(5, 19));
 }
 
+/// tmpfs punches holes and does not zero ranges: the second is written.
+#[test]
+fn a_file_in_memory_keeps_its_bytes() {
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("not tested: there is no /dev/shm");
+        return;
+    };
+    let file = backstore::FileSettings::new(folder.path().join("disk"), Some(crate::model::BYTES));
+    follow(&Settings::new(backstore::Kind::File(file)), FeatureMask::NONE);
+}
+
 #[test]
 fn two_cores_write_neighbouring_blocks() {
     let (_folder, settings) = file_settings(true, 1);

@@ -20,6 +20,12 @@ fn refusal(file: FileSettings) -> String {
 }
 
 #[test]
+fn a_store_is_shared_by_threads() {
+    fn shared<T: Send + Sync + std::fmt::Debug>() {}
+    shared::<Store>();
+}
+
+#[test]
 fn a_sparse_file_is_made_with_its_size_and_no_space() {
     let folder = folder();
     let path = folder.path().join("disk");
