@@ -86,20 +86,20 @@ fn limits_come_from_the_kernel() {
 fn a_device_that_is_in_use_is_refused() {
     let Some(device) = Loop::new() else { return };
     let first = Store::open(&device.settings(true)).unwrap();
-    let text = Store::open(&device.settings(true)).err().expect("a refusal").to_string();
+    let text = Store::open(&device.settings(true)).expect_err("a refusal").to_string();
     assert!(text.contains("is in use"), "{text}");
     drop(first);
     Store::open(&device.settings(true)).unwrap();
     let Kind::Block(BlockSettings { path, .. }) = device.settings(true).kind else { unreachable!() };
     let file = Kind::File(backstore::FileSettings::new(path, None));
-    let text = Store::open(&Settings::new(file)).err().expect("a refusal").to_string();
+    let text = Store::open(&Settings::new(file)).expect_err("a refusal").to_string();
     assert!(text.contains("kind = \"block\""), "{text}");
 }
 
 #[test]
 fn a_read_only_device_says_so() {
     let Some(device) = Loop::with(&["-r"]) else { return };
-    let text = Store::open(&device.settings(true)).err().expect("a refusal").to_string();
+    let text = Store::open(&device.settings(true)).expect_err("a refusal").to_string();
     assert!(text.contains("read_only = true"), "{text}");
     let mut settings = device.settings(true);
     if let Kind::Block(block) = &mut settings.kind {

@@ -16,7 +16,7 @@ fn open(file: FileSettings) -> Result<Arc<Store>, OpenError> {
 
 /// The refusal's text.
 fn refusal(file: FileSettings) -> String {
-    open(file).err().expect("a refusal").to_string()
+    open(file).expect_err("a refusal").to_string()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn refusals_name_the_place_the_cause_and_the_way_out() {
     assert!(text.contains("4608 or 5120"), "{text}");
 
     let block = Kind::Block(BlockSettings { path: path.clone(), direct: false, read_only: false });
-    let text = Store::open(&Settings::new(block)).err().expect("a refusal").to_string();
+    let text = Store::open(&Settings::new(block)).expect_err("a refusal").to_string();
     assert!(text.contains("not a block device") && text.contains("kind = \"file\""), "{text}");
 }
 
@@ -185,7 +185,7 @@ fn a_size_that_is_no_number_of_blocks_is_refused() {
     let mut settings = Settings::new(Kind::Null { bytes: 4096 + 512 });
     Store::open(&settings).unwrap();
     settings.block_size = 4096;
-    let text = Store::open(&settings).err().expect("a refusal").to_string();
+    let text = Store::open(&settings).expect_err("a refusal").to_string();
     assert!(text.contains("4096 or 8192"), "{text}");
 }
 
@@ -198,7 +198,7 @@ fn a_queue_without_bounce_buffers_is_refused() {
     let (class, count) = store.buffers_per_queue();
     assert!(count > 0);
     let _all: Vec<_> = std::iter::from_fn(|| pool.take(class)).collect();
-    let error = store.queue(&mut plain, 0).err().expect("a refusal");
+    let error = store.queue(&mut plain, 0).expect_err("a refusal");
     assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
     assert!(store.queue(&mut plain, 5).is_err(), "a token base with a slot in it");
 }
