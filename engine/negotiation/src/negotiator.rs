@@ -187,7 +187,8 @@ impl Negotiator {
             let default = result::get(&Parameters::default(), key);
             let newer = matches!(key, Key::TaskReporting | Key::ISCSIProtocolLevel);
             let pointless = key == Key::FirstBurstLength && self.settings.initial_r2t && !self.settings.immediate_data;
-            if !pointless && !(newer && mine == default) {
+            let needless = newer && mine == default;
+            if !(pointless || needless) {
                 self.offer(key, mine, out);
             }
         }

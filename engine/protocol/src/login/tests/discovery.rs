@@ -8,6 +8,9 @@ use wire::{
     RejectReason, TextRequest, TextResponse, padding,
 };
 
+/// Header and data of a PDU.
+type Pdu = ([u8; BHS_LEN], Vec<u8>);
+
 struct Discovery {
     session: DiscoverySession,
     targets: Targets,
@@ -25,7 +28,7 @@ fn discovery(targets: Targets, segment: u32) -> Discovery {
 }
 
 impl Discovery {
-    fn raw(&mut self, bytes: &[u8]) -> (DiscoveryStep, Vec<([u8; BHS_LEN], Vec<u8>)>) {
+    fn raw(&mut self, bytes: &[u8]) -> (DiscoveryStep, Vec<Pdu>) {
         let (mut input, mut out) = (bytes, Vec::new());
         let step = self.session.receive(&mut input, &self.targets, &mut out);
         let (mut rest, mut pdus) = (out.as_slice(), Vec::new());
