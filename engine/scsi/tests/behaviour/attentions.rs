@@ -93,3 +93,49 @@ fn a_stop_by_one_nexus_is_seen_by_the_next_command_of_another() {
     rig.run(&[0x1B, 0, 0, 0, 0, 0], &[]).good();
     assert_eq!(test_unit_ready(&mut rig, &mut other).sense.unwrap().asc, 0x0402);
 }
+
+#[test]
+fn a_change_on_one_core_is_seen_by_the_next_command_of_another() {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    let rig = Rig::new();
+    let (unit, port) = (&rig.unit, &rig.port);
+    let (established, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let watchers: Vec<_> = (2..4)
+            .map(|id| {
+                let (established, stop) = (&established, &stop);
+                scope.spawn(move || {
+                    let (mut nexus, mut scratch) = (Nexus::new(unit, id), Vec::new());
+                    let mut seen = 0;
+                    let mut heard = 0;
+                    loop {
+                        let last = stop.load(Ordering::SeqCst);
+                        let before = established.load(Ordering::SeqCst);
+                        let nexus = Some(&mut nexus);
+                        let mut context =
+                            Context { port, unit: Some(unit), nexus, scratch: &mut scratch, now: Default::default() };
+                        let (_, Step::Done(outcome)) = Command::start(&[0; 6], &mut context) else { panic!() };
+                        if outcome.sense.is_some() {
+                            heard += 1;
+                            // It may have taken one that is not counted yet.
+                            seen = established.load(Ordering::SeqCst) + 1;
+                        } else {
+                            assert!(before <= seen, "{before} is not heard of, {seen} was the last");
+                        }
+                        if last && outcome.sense.is_none() {
+                            return heard;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for count in 1..=2000 {
+            unit.attention(Attention::CapacityChanged, None);
+            established.store(count, Ordering::SeqCst);
+        }
+        stop.store(true, Ordering::SeqCst);
+        for watcher in watchers {
+            assert!(watcher.join().unwrap() > 0);
+        }
+    });
+}

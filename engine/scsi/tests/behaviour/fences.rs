@@ -261,7 +261,7 @@ fn one_core_alone_is_granted_after_its_own_acknowledgement() {
     home.request(asked.clone(), &mut actions);
     assert_eq!(actions, [Action::Hold { core: 0, request: asked.clone() }]);
     actions.clear();
-    assert!(gate.hold(asked.clone(), [8..16].into_iter()));
+    assert!(gate.hold(asked.clone(), std::iter::once(8..16)));
     assert!(gate.blocks(&(7..9)));
     assert!(!gate.blocks(&(8..9)));
     home.acknowledged(asked.id, 0, &mut actions);

@@ -94,9 +94,39 @@ fn more_than_the_block_limits_page_allows_is_refused() {
     let mut rig = Rig::with(Geometry { bytes: 4 << 30, ..geometry() }, 512);
     let (cdb, list) = unmap(&[(0, 0); 257]);
     assert_eq!(rig.run(&cdb, &list).refused(), (ILLEGAL, 0x2600));
+    let (cdb, list) = unmap(&[(0, 0); 256]);
+    rig.run(&cdb, &list).good();
     let (cdb, list) = unmap(&[(0, 1 << 19), (1 << 20, (1 << 19) + 1)]);
     let sense = rig.run(&cdb, &list).sense();
     assert_eq!(sense.specific, Specific::Field { cdb: false, byte: 32, bit: None });
+}
+
+#[test]
+fn as_much_as_the_block_limits_page_allows_is_unmapped_in_pieces() {
+    let blocks = 1u64 << 20;
+    let mut rig = Rig::with(Geometry { bytes: 4096 << 20, ..geometry() }, 4096);
+    rig.medium = Vec::new();
+    let (cdb, list) = unmap(&[(0, blocks as u32)]);
+    let (port, unit) = (&rig.port, rig.unit.clone());
+    let mut context = scsi::Context {
+        port,
+        unit: Some(&unit),
+        nexus: Some(&mut rig.nexus),
+        scratch: &mut rig.scratch,
+        now: Default::default(),
+    };
+    let mut padded = [0; 16];
+    padded[..10].copy_from_slice(&cdb);
+    let (mut command, _) = scsi::Command::start(&padded, &mut context);
+    let mut step = command.step(scsi::Event::Received(&list), &mut context);
+    let mut next = 0;
+    while let Step::Discard { offset, length } = step {
+        assert_eq!(offset, next);
+        next += length;
+        step = command.step(scsi::Event::Stored, &mut context);
+    }
+    assert_eq!(next, blocks * 4096);
+    assert!(matches!(step, Step::Done(outcome) if outcome.status == scsi::Status::Good));
 }
 
 #[test]
