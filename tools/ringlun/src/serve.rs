@@ -3,7 +3,6 @@ use crate::{WRONG_INPUT, arguments::Serve, check::print_diagnostic, logging, rea
 use config::{Host, Loaded, Plan, System};
 use std::{
     io::{Write, stderr, stdout},
-    net::SocketAddr,
     process::ExitCode,
 };
 
@@ -28,23 +27,17 @@ pub fn run(arguments: &Serve) -> ExitCode {
         tracing::warn!(cure = warning.cure(), "{warning}");
     }
     let shown = plan.clone();
-    let announce = move |portals: &[SocketAddr], targets: &[String]| {
-        let text = ready::announcement(portals, targets, &shown);
+    let announce = move |now: &server::Ready| {
+        let text = ready::announcement(&now.portals, &now.targets, &shown);
         let mut out = stdout().lock();
         // Whoever started this may have closed its end; serving goes on.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     };
-    match engine(plan, announce) {
+    match server::run(plan, announce) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            tracing::error!("{message}");
+        Err(error) => {
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// The call into the server. Blocks until it is drained.
-fn engine(plan: Plan, announce: impl FnOnce(&[SocketAddr], &[String])) -> Result<(), String> {
-    let _ = (plan, announce);
-    Err("this build has no server".to_owned())
 }
