@@ -198,7 +198,7 @@ fn a_queue_without_bounce_buffers_is_refused() {
     let (class, count) = store.buffers_per_queue();
     assert!(count > 0);
     let _all: Vec<_> = std::iter::from_fn(|| pool.take(class)).collect();
-    let error = store.queue(&mut plain, 0).expect_err("a refusal");
+    let error = store.queue(&mut plain, 0).err().expect("a refusal");
     assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
     assert!(store.queue(&mut plain, 5).is_err(), "a token base with a slot in it");
 }
