@@ -147,7 +147,7 @@ impl Segment {
     }
 }
 
-/// Appends a PDU: header (lengths as they stand in it), AHS, data, pad and digests.
+/// Appends a PDU: header (lengths as they stand in it), AHS, data, pad, and digests where asked for. Nothing is checked.
 pub fn append(out: &mut Vec<u8>, header: &[u8; BHS], ahs: &[u8], data: &[u8], header_digest: bool, data_digest: bool) {
     append_header(out, header, ahs, header_digest);
     if !data.is_empty() {

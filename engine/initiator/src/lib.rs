@@ -26,6 +26,7 @@ mod window;
 pub use connection::{Connection, Handle, Limits};
 pub use data_out::DataOut;
 pub use event::{Advance, Asynchronous, CloseReason, Event, Residual, Response};
+pub use frame::append as append_pdu;
 pub use login::{LoggedIn, Login, LoginError, LoginOptions, random_isid};
 pub use submit::{Command, Refused, SubmitError, lun};
 pub use targets::{Address, Target, TargetsError, parse_targets};

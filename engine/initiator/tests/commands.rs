@@ -412,6 +412,22 @@ fn data_in_that_nobody_asked_for_closes_the_connection() {
 }
 
 #[test]
+fn a_lenient_initiator_lets_harmless_numbers_pass() {
+    for lenient in [false, true] {
+        let limits = Limits { lenient, ..Limits::default() };
+        let mut scripted = Scripted::with_limits(parameters(), 8, limits);
+        let (tag, ..) = write(&mut scripted, &bytes(3000));
+        let pdu = ReadyToTransfer { stat_sn: 77, ..r2t(tag, 0, 1024, 100) };
+        if lenient {
+            scripted.give_quietly(pdu, &[]);
+            assert_eq!(scripted.sent().len(), 1);
+        } else {
+            assert_eq!(scripted.refusal(pdu, &[]), "protocol error: StatSN out of order");
+        }
+    }
+}
+
+#[test]
 fn a_data_in_sequence_is_bounded_by_max_burst_length() {
     let mut scripted = Scripted::new(parameters());
     let tag = read(&mut scripted, 100_000);
