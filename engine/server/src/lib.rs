@@ -1,8 +1,59 @@
 //! Joins the engine and the stores: data cores, connections, dispatch, placement, the control thread, shutdown.
+//!
+//! [`run`] is the whole target. The data path is [`core::Core`], generic over the reactor; the decisions of the control
+//! thread are state machines of their own, so that both run under a simulation as well.
 #![forbid(unsafe_code)]
 
+mod boot;
 pub mod control;
 pub mod core;
 pub mod mail;
 mod outgoing;
 pub mod state;
+
+pub use boot::ServeError;
+
+use std::{net::SocketAddr, sync::Arc};
+
+/// What is there once all portals are open.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Addresses that are listened on, with their real ports.
+    pub portals: Vec<SocketAddr>,
+    /// Names of the targets.
+    pub targets: Vec<String>,
+}
+
+/// Serves a plan until SIGTERM or SIGINT, and drains. Blocks. `ready` is called when every volume is open and every
+/// portal listens.
+///
+/// # Errors
+/// What could not be opened, with the way out; or what could not be flushed at the end.
+pub fn run(plan: config::Plan, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
+    raise_file_limit(plan.pools().descriptors);
+    let house = boot::House::open(&plan)?;
+    let bell = Arc::new(tokio::sync::Notify::new());
+    let ring = bell.clone();
+    let (post, cores) = boot::start_cores(&plan, &house, move || ring.notify_one())?;
+    // Only now, with every volume ready, is anybody let in.
+    let portals = control::open_portals(&plan)?;
+    let addresses = portals.iter().map(|p| (p.address, p.group)).collect();
+    let targets = control::directory::Targets::new(plan, addresses)
+        .map_err(|error| ServeError::Control(std::io::Error::other(error.to_string())))?;
+    control::run(targets, house, post, bell, portals, cores, ready)
+}
+
+/// Every connection is a descriptor: the soft limit is raised to the hard one.
+fn raise_file_limit(wanted: u64) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    if let Some(most) = getrlimit(Resource::Nofile).current
+        && most < wanted
+    {
+        tracing::warn!("only {most} files may be open, and {wanted} may be needed; raise the limit (ulimit -n)");
+    }
+}

@@ -27,6 +27,8 @@ pub struct Installed {
 pub struct Handover {
     /// Who it is.
     pub identity: Installed,
+    /// CID of the connection.
+    pub cid: u16,
     /// What login agreed on.
     pub parameters: Parameters,
     /// CmdSN of the first command.

@@ -99,7 +99,7 @@ impl<R: Reactor> Core<R> {
         }
         for action in actions {
             let core = match &action {
-                Action::Hold { core, .. } | Action::Release { core, .. } | Action::Joined { core } => *core,
+                Action::Hold { core, .. } | Action::Release { core, .. } | Action::Joined { core, .. } => *core,
                 Action::Granted { id } => id.core,
             };
             self.fence_send(core, FenceMail { unit, body: FenceBody::Action(action) });

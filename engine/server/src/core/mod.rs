@@ -215,7 +215,7 @@ impl<R: Reactor> Core<R> {
 
     /// Installs a session on a connected descriptor and sends its final Login Response.
     pub fn install(&mut self, descriptor: Descriptor, handover: Handover) {
-        let Handover { identity, parameters, exp_cmd_sn, stat_sn, port, response, leftover, addresses } = handover;
+        let Handover { identity, cid, parameters, exp_cmd_sn, stat_sn, port, response, leftover, addresses } = handover;
         let now = self.reactor.now();
         let id = identity.id;
         let places = self.places(&port, id);
@@ -253,6 +253,7 @@ impl<R: Reactor> Core<R> {
         };
         let link = self.links.get_mut(key).expect("just inserted");
         link.session.set_index(key.index);
+        link.connection.set_cid(cid);
         debug!(session = id, core = self.number, initiator = %link.identity.initiator, "session installed");
         protocol::Sink::put(&mut link.outgoing, &response);
         self.mark_dirty(key);

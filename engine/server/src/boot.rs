@@ -1,0 +1,263 @@
+//! From a plan to running data cores: stores opened, identities looked up, rings made, threads pinned.
+
+use crate::{
+    core::{Core, CoreLimits, Unit, store_token_base},
+    mail::Post,
+    state::{State, StateError},
+};
+use backstore::{BlockSettings, FileSettings, Kind, OpenError, Settings, Store};
+use config::Plan;
+use memory::{Arena, ArenaConfig};
+use reactor::{FeatureMask, Reactor, Ring, RingSettings, RingWaker};
+use scsi::{LogicalUnit, TargetPort};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+};
+use tracing::{debug, info, warn};
+
+/// Why the target could not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A store can't be opened.
+    #[error("volume `{volume}`: {source}")]
+    Store {
+        /// Its short name.
+        volume: String,
+        /// Why.
+        source: OpenError,
+    },
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A portal can't be opened.
+    #[error("portal {address}: {source}; is another target listening there? choose another `address` in [[portal]]")]
+    Portal {
+        /// Its address as in the config.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A data core can't start.
+    #[error("data core {core}: {doing}: {source}")]
+    Core {
+        /// The processor.
+        core: usize,
+        /// What failed.
+        doing: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A kernel feature in `mask_features` that the reactor does not know.
+    #[error("`mask_features` in [server]: {0}")]
+    Feature(String),
+    /// The control thread.
+    #[error("control thread: {0}")]
+    Control(io::Error),
+    /// The drain took too long, or a store could not be flushed.
+    #[error("shutdown: {0}")]
+    Shutdown(String),
+}
+
+/// What all cores and the control thread have of the volumes and targets.
+pub(crate) struct House {
+    pub stores: Vec<Arc<Store>>,
+    pub units: Vec<Arc<LogicalUnit>>,
+    /// By target (position in the plan) and portal group.
+    pub ports: BTreeMap<(usize, u16), Arc<TargetPort>>,
+    /// Keeps the state directory locked.
+    pub _state: State,
+}
+
+impl House {
+    /// Opens every store, and looks up what was recorded. Blocks.
+    pub fn open(plan: &Plan) -> Result<House, ServeError> {
+        let mut state = State::open(&plan.server.state_dir)?;
+        let mut stores = Vec::new();
+        let mut units = Vec::new();
+        for volume in &plan.volumes {
+            let mut settings = Settings::new(kind(&volume.store));
+            settings.block_size = volume.block_size;
+            settings.depth = plan.limits.store_depth;
+            let store = Store::open(&settings)
+                .map_err(|source| ServeError::Store { volume: volume.name.clone(), source })?;
+            let mut identity = state.identity(&place(&volume.store, &volume.full_name), &volume.full_name);
+            let wanted = &volume.identity;
+            let set = |field: &mut String, value: &Option<String>| {
+                if let Some(value) = value {
+                    field.clone_from(value);
+                }
+            };
+            set(&mut identity.vendor, &wanted.vendor);
+            set(&mut identity.product, &wanted.product);
+            set(&mut identity.revision, &wanted.revision);
+            set(&mut identity.serial, &wanted.serial);
+            units.push(LogicalUnit::new(identity, store.geometry().clone(), volume.block_size));
+            info!(volume = volume.name, bytes = store.geometry().bytes, "volume is ready");
+            stores.push(store);
+        }
+        let groups: BTreeSet<u16> = plan.portals.iter().map(|p| p.group).collect();
+        let mut ports = BTreeMap::new();
+        for (index, target) in plan.targets.iter().enumerate() {
+            for &group in &groups {
+                let port = TargetPort {
+                    target_name: target.name.clone(),
+                    portal_group: group,
+                    relative_port: state.relative_port(&target.name, group)?,
+                    luns: target.luns.iter().map(|(&lun, &volume)| (lun, units[volume].clone())).collect(),
+                };
+                ports.insert((index, group), Arc::new(port));
+            }
+        }
+        state.save()?;
+        Ok(House { stores, units, ports, _state: state })
+    }
+}
+
+fn kind(store: &config::Store) -> Kind {
+    match store.clone() {
+        config::Store::Ram { size } => Kind::Ram { bytes: size },
+        config::Store::Null { size } => Kind::Null { bytes: size },
+        config::Store::File { path, size, direct, preallocate, read_only } => {
+            Kind::File(FileSettings { direct, preallocate, read_only, ..FileSettings::new(path, size) })
+        }
+        config::Store::Block { path, direct, read_only } => Kind::Block(BlockSettings { path, direct, read_only }),
+    }
+}
+
+/// What names a volume's data, whatever the volume is called.
+fn place(store: &config::Store, full_name: &str) -> String {
+    let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned()).display().to_string();
+    match store.path() {
+        Some(path) => format!("{}:{}", store.kind(), absolute(path)),
+        None => format!("{}:{full_name}", store.kind()),
+    }
+}
+
+/// A data core's thread.
+pub(crate) struct Running {
+    pub core: usize,
+    pub thread: JoinHandle<io::Result<()>>,
+}
+
+type Started = Result<(RingWaker, String), (&'static str, io::Error)>;
+
+/// Starts all data cores; gives their letter boxes and threads.
+pub(crate) fn start_cores(
+    plan: &Plan,
+    house: &House,
+    bell: impl Fn() + Send + Sync + 'static,
+) -> Result<(Arc<Post<RingWaker>>, Vec<Running>), ServeError> {
+    let mask = feature_mask(&plan.server.mask_features)?;
+    let mut waiting = Vec::new();
+    for (number, &cpu) in plan.server.cores.iter().enumerate() {
+        let (started, has_started) = mpsc::channel::<Started>();
+        let (go, may_go) = mpsc::channel::<Arc<Post<RingWaker>>>();
+        let core = Blueprint {
+            number: number as u16,
+            cpu,
+            settings: ring_settings(plan, mask),
+            arena: arena_config(plan),
+            limits: core_limits(plan),
+            stores: house.stores.clone(),
+            units: house.units.clone(),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("core-{cpu}"))
+            .spawn(move || core.run(&started, &may_go))
+            .map_err(|source| ServeError::Core { core: cpu, doing: "start its thread", source })?;
+        waiting.push((cpu, thread, has_started, go));
+    }
+    let mut wakers = Vec::new();
+    for (cpu, _, has_started, _) in &waiting {
+        let ended = || ("start", io::Error::other("its thread ended"));
+        let (waker, features) = has_started
+            .recv()
+            .unwrap_or_else(|_| Err(ended()))
+            .map_err(|(doing, source)| ServeError::Core { core: *cpu, doing, source })?;
+        debug!(core = cpu, features, "data core is ready");
+        wakers.push(waker);
+    }
+    let post = Post::new(wakers, bell);
+    let mut running = Vec::new();
+    for (core, thread, _, go) in waiting {
+        // A thread that is gone shows when it is joined.
+        let _ = go.send(post.clone());
+        running.push(Running { core, thread });
+    }
+    Ok((post, running))
+}
+
+struct Blueprint {
+    number: u16,
+    cpu: usize,
+    settings: RingSettings,
+    arena: ArenaConfig,
+    limits: CoreLimits,
+    stores: Vec<Arc<Store>>,
+    units: Vec<Arc<LogicalUnit>>,
+}
+
+impl Blueprint {
+    /// The whole life of a core's thread: the ring is made, used and dropped here.
+    fn run(self, started: &mpsc::Sender<Started>, may_go: &mpsc::Receiver<Arc<Post<RingWaker>>>) -> io::Result<()> {
+        let (ring, units) = match self.build() {
+            Ok(built) => built,
+            Err(failure) => {
+                let _ = started.send(Err(failure));
+                return Ok(());
+            }
+        };
+        let _ = started.send(Ok((ring.waker(), ring.features().to_string())));
+        let Ok(post) = may_go.recv() else { return Ok(()) };
+        Core::new(self.number, self.limits, ring, post, units).run()
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn build(&self) -> Result<(Ring, Vec<Unit<Ring>>), (&'static str, io::Error)> {
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: self.cpu }) {
+            warn!(core = self.cpu, "the thread could not be pinned to its processor");
+        }
+        let arena = Arena::new(self.arena).map_err(|e| ("map its buffers", e))?;
+        let mut ring = Ring::new(&self.settings, &arena).map_err(|e| ("make its ring", e))?;
+        let mut units = Vec::new();
+        let total = self.arena.small + self.arena.medium + self.arena.large;
+        for (index, (store, unit)) in self.stores.iter().zip(&self.units).enumerate() {
+            let queue =
+                store.queue(&mut ring, store_token_base(index as u16)).map_err(|e| ("open a store's queue", e))?;
+            units.push(Unit::new(unit.clone(), queue, total / 2));
+        }
+        Ok((ring, units))
+    }
+}
+
+fn feature_mask(names: &[String]) -> Result<FeatureMask, ServeError> {
+    names.join(",").parse::<FeatureMask>().map_err(|error| ServeError::Feature(error.to_string()))
+}
+
+fn arena_config(plan: &Plan) -> ArenaConfig {
+    let pools = plan.pools();
+    ArenaConfig { small: pools.small, medium: pools.medium, large: pools.large }
+}
+
+fn core_limits(plan: &Plan) -> CoreLimits {
+    let pools = plan.pools();
+    CoreLimits { sessions: pools.connections, window: plan.limits.queue_depth, tasks: pools.commands }
+}
+
+fn ring_settings(plan: &Plan, features: FeatureMask) -> RingSettings {
+    let pools = plan.pools();
+    RingSettings {
+        entries: pools.ring_entries,
+        slots: pools.operations,
+        files: pools.files,
+        receive_buffers: pools.receive_buffers.min(32_768) as u16,
+        iowq_bounded: pools.kernel_workers,
+        worker_cpus: plan.server.cores.iter().map(|&c| c as u32).collect(),
+        features,
+        ..RingSettings::default()
+    }
+}
