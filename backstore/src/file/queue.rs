@@ -482,7 +482,7 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         if !self.held.is_empty() {
             self.drive_held(reactor);
         }
-        ended
+        ended.or_else(|| self.ready.pop_front())
     }
 
     fn poll(&mut self, reactor: &mut R) -> Option<Completion> {
