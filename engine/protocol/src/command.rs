@@ -7,7 +7,7 @@ use crate::hold::Held;
 use crate::segment::{INCORRECT_AMOUNT, Part, UNEXPECTED_DATA};
 use crate::session::{Order, Session};
 use crate::sink::Sink;
-use crate::task::{Burst, MAX_OUTSTANDING_R2T, NONE, Task, Tasks};
+use crate::task::{Burst, MAX_OUTSTANDING_R2T, Task, Tasks};
 use wire::{BHS_LEN, RejectReason, ScsiCommand, ScsiResponse, ScsiResponseCode};
 
 /// SCSI status TASK SET FULL.
@@ -48,23 +48,26 @@ impl Connection {
         // Without W, F means nothing.
         let unsolicited = command.write && !command.final_bit;
         let held = order == Order::Ahead;
-        let task = Task {
-            session: session.index(),
+        let (index, failure) = (session.index(), unsolicited_failure(session, &command));
+        let accept = failure.is_none();
+        let queued = !held && !command.immediate;
+        let admitted = session.admit(tasks, command.initiator_task_tag, |chain| Task {
+            session: index,
             initiator_task_tag: command.initiator_task_tag,
             lun: command.lun,
             attribute: command.attribute.code(),
             read_length,
             write_length,
             cmd_sn: command.cmd_sn,
-            chain: NONE,
+            chain,
             immediate: command.immediate,
             held,
-            queued: !held && !command.immediate,
+            queued,
             finished: false,
             unsolicited_open: unsolicited,
             failure_reported: false,
             outstanding: 0,
-            failure: unsolicited_failure(session, &command),
+            failure,
             read_offset: 0,
             sequence: 0,
             data_sn: 0,
@@ -73,9 +76,10 @@ impl Connection {
             unsolicited_data_sn: 0,
             bursts: [Burst::default(); MAX_OUTSTANDING_R2T],
             work: T::default(),
-        };
-        let accept = task.failure.is_none();
-        let admitted = session.admit(tasks, task);
+        });
+        if admitted.is_some() {
+            session.count(command.immediate, queued);
+        }
         if !command.immediate {
             match (order, admitted) {
                 (Order::Ahead, Some(key)) => session.hold(command.cmd_sn, Held::Task(key)),

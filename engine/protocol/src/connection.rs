@@ -147,7 +147,8 @@ impl Connection {
                         return Advance::Idle;
                     } else {
                         let segment = &self.segment;
-                        let task = (segment.accept && tasks.get(segment.task).is_some()).then_some(segment.task);
+                        let task = (segment.accept && tasks.get(segment.task).is_some_and(|task| !task.finished))
+                            .then_some(segment.task);
                         let offset = segment.offset.wrapping_add(segment.done);
                         return Advance::Payload { task, offset, length: left };
                     }

@@ -10,6 +10,9 @@ pub const MAX_IMMEDIATE: u32 = 8;
 /// The largest command window.
 pub const MAX_WINDOW: u32 = 65536;
 
+/// Session index of a task that belongs to no session any more.
+const DETACHED: u32 = u32::MAX;
+
 /// What is the same for all connections of a session: CmdSN window, order, held commands. A plain value.
 #[derive(Debug)]
 pub struct Session {
@@ -145,14 +148,22 @@ impl Session {
     }
 
     /// Forgets a task and opens the window. `None`: the key is stale or another session's.
+    #[inline]
     pub fn retire<T>(&mut self, tasks: &mut Tasks<T>, key: TaskKey) -> Option<T> {
-        if tasks.get(key)?.session != self.index {
+        if !self.detach(tasks, key) {
             return None;
         }
-        let mut task = tasks.remove(key)?;
-        self.unlink(tasks, key.index, &task);
-        self.settle(&mut task);
-        self.tasks = self.tasks.saturating_sub(1);
+        Some(tasks.remove(key)?.work)
+    }
+
+    /// Takes an aborted task out of the session, as [`retire`](Self::retire) does, but leaves it in the slab: I/O in
+    /// flight still names its slot. The server removes it from the slab. False: the key is stale or another session's.
+    #[inline]
+    pub fn detach<T>(&mut self, tasks: &mut Tasks<T>, key: TaskKey) -> bool {
+        let Some(task) = tasks.get_mut(key).filter(|task| task.session == self.index) else {
+            return false;
+        };
+        self.settle(task);
         if task.immediate {
             self.immediate = self.immediate.saturating_sub(1);
         } else if task.held
@@ -160,31 +171,13 @@ impl Session {
         {
             hold.abandon(task.cmd_sn);
         }
-        Some(task.work)
-    }
-
-    /// Takes an aborted task out of the session, as [`retire`](Self::retire) does, but leaves it in the slab: I/O in
-    /// flight still names its slot. The server removes it from the slab. False: the key is stale or another session's.
-    pub fn detach<T>(&mut self, tasks: &mut Tasks<T>, key: TaskKey) -> bool {
-        let Some(task) = tasks.get_mut(key).filter(|task| task.session == self.index) else {
-            return false;
-        };
-        self.settle(task);
-        let (immediate, held, cmd_sn) = (task.immediate, task.held, task.cmd_sn);
-        let (tag, chain) = (task.initiator_task_tag, task.chain);
-        self.unlink_chain(tasks, key.index, tag, chain);
+        task.session = DETACHED;
+        task.held = false;
+        task.outstanding = 0;
+        task.unsolicited_open = false;
+        let (tag, chain) = (task.initiator_task_tag, std::mem::replace(&mut task.chain, NONE));
+        self.unlink(tasks, key.index, tag, chain);
         self.tasks = self.tasks.saturating_sub(1);
-        if immediate {
-            self.immediate = self.immediate.saturating_sub(1);
-        } else if held && let Some(hold) = &mut self.hold {
-            hold.abandon(cmd_sn);
-        }
-        if let Some(task) = tasks.get_mut(key) {
-            task.session = u32::MAX;
-            task.chain = NONE;
-            task.outstanding = 0;
-            task.unsolicited_open = false;
-        }
         true
     }
 
@@ -199,31 +192,34 @@ impl Session {
         }
     }
 
-    /// Adds a task to the slab and to the index. `None`: no slot is free.
+    /// Adds a task to the slab and to the index; `task` gets the rest of its chain. `None`: no slot is free.
     #[inline]
-    pub(crate) fn admit<T>(&mut self, tasks: &mut Tasks<T>, mut task: Task<T>) -> Option<TaskKey> {
-        let bucket = self.bucket(task.initiator_task_tag);
-        task.chain = self.buckets[bucket];
-        let (immediate, queued) = (task.immediate, task.queued);
-        let key = tasks.insert(task).ok()?;
+    pub(crate) fn admit<T>(
+        &mut self,
+        tasks: &mut Tasks<T>,
+        initiator_task_tag: u32,
+        task: impl FnOnce(u32) -> Task<T>,
+    ) -> Option<TaskKey> {
+        let bucket = self.bucket(initiator_task_tag);
+        let key = tasks.insert(task(self.buckets[bucket])).ok()?;
         if key.index >= crate::task::MAX_TASKS {
             tasks.remove(key);
             return None;
         }
         self.buckets[bucket] = key.index;
         self.tasks += 1;
-        self.immediate += u32::from(immediate);
-        if queued {
-            self.queued += 1;
-        }
         Some(key)
     }
 
-    fn unlink<T>(&mut self, tasks: &mut Tasks<T>, index: u32, task: &Task<T>) {
-        self.unlink_chain(tasks, index, task.initiator_task_tag, task.chain);
+    /// Counts an admitted task.
+    #[inline]
+    pub(crate) fn count(&mut self, immediate: bool, queued: bool) {
+        self.immediate += u32::from(immediate);
+        self.queued += u32::from(queued);
     }
 
-    fn unlink_chain<T>(&mut self, tasks: &mut Tasks<T>, index: u32, initiator_task_tag: u32, chain: u32) {
+    #[inline]
+    fn unlink<T>(&mut self, tasks: &mut Tasks<T>, index: u32, initiator_task_tag: u32, chain: u32) {
         let bucket = self.bucket(initiator_task_tag);
         if self.buckets[bucket] == index {
             self.buckets[bucket] = chain;

@@ -207,3 +207,29 @@ fn a_session_lists_its_own_tasks_alone() {
     assert_eq!(sorted(target.session.tasks(&target.tasks).collect()), mine);
     assert_eq!(target.session.find(&target.tasks, 2), None);
 }
+
+#[test]
+fn a_detached_task_is_no_longer_the_sessions_but_stays_in_its_slot() {
+    let mut target = Target::new();
+    let bytes = pdu(|h| write(0, 100).emit(h), &pattern(0, 100), &target.parameters);
+    target.feed(&bytes[..68]);
+    let task = target.session.find(&target.tasks, 0).unwrap();
+    assert!(target.session.detach(&mut target.tasks, task));
+    assert!(!target.session.detach(&mut target.tasks, task));
+    assert!(target.tasks.get(task).is_some());
+    assert_eq!(target.session.task_count(), 0);
+    assert_eq!(target.session.max_cmd_sn(), FIRST_CMD_SN + WINDOW);
+    // The rest of its data is dropped, and its tag is free.
+    assert_eq!(target.feed(&bytes[68..]), [dropped(20, 80)]);
+    let again = target.command(ScsiCommand { initiator_task_tag: 0, ..plain(1) }, &[]);
+    assert_ne!(again, task);
+    assert!(target.connection.retire(&mut target.session, &mut target.tasks, task).is_none());
+}
+
+#[test]
+fn sessions_and_connections_can_move_to_another_thread() {
+    fn movable<T: Send + 'static>() {}
+    movable::<Session>();
+    movable::<crate::Connection>();
+    movable::<Tasks<u32>>();
+}
