@@ -23,7 +23,7 @@ pub(crate) const MOST_DESCRIPTORS: u32 = 256;
 const HEADER: usize = 8;
 const DESCRIPTOR: usize = 16;
 /// Bytes of one step.
-const PIECE: u64 = 256 << 20;
+const PIECE: u64 = 64 << 20;
 
 /// The rest of an UNMAP, one range after the other.
 pub(crate) struct Unmapping {

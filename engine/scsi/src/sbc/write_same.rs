@@ -28,9 +28,9 @@ pub(crate) const TABLE: &[Entry] = &[
 /// MAXIMUM WRITE SAME LENGTH in blocks (VPD B0h): bounds the time that one command takes.
 pub(crate) const MOST_BLOCKS: u64 = 65535;
 
-/// Bytes of one step. A pattern is written out; zeroes are mostly a matter of metadata.
+/// Bytes of one step: a store in memory does it at once, on the core that others wait for.
 const FILL_PIECE: u64 = 1 << 20;
-const ZERO_PIECE: u64 = 32 << 20;
+const ZERO_PIECE: u64 = 4 << 20;
 
 /// The rest of a WRITE SAME, one bounded piece after the other.
 pub(crate) struct Filling {
