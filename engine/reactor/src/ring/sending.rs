@@ -166,7 +166,7 @@ mod tests {
             match round {
                 Round::Done => Vec::new(),
                 Round::One(address, length) => std::slice::from_raw_parts(*address, *length as usize).to_vec(),
-                Round::Many(header) => (0..(**header).msg_iovlen as usize)
+                Round::Many(header) => (0..(**header).msg_iovlen)
                     .flat_map(|at| {
                         let piece = *(**header).msg_iov.add(at);
                         std::slice::from_raw_parts(piece.iov_base.cast::<u8>(), piece.iov_len).to_vec()

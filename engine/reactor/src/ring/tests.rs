@@ -244,6 +244,65 @@ fn closing_ends_what_is_in_flight_and_the_descriptor_is_stale() {
 }
 
 #[test]
+fn closing_finds_every_operation_on_the_file() {
+    each(|mut ring| {
+        // Shared, so that no shutdown ends what was forgotten.
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let socket = ring.register_shared(&Arc::new(ours.into())).unwrap();
+        let ids: Vec<OperationId> = (0..6)
+            .map(|token| {
+                let buffer = ring.pool().take(Class::Small).unwrap();
+                submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1 }, token)
+            })
+            .collect();
+        for gone in [3, 5, 0] {
+            ring.cancel(ids[gone]);
+            assert_eq!(one(&mut ring).token, gone as u64);
+        }
+        ring.close(socket);
+        let mut tokens: Vec<u64> = wait_for(&mut ring, 3).iter().map(|done| done.token).collect();
+        tokens.sort_unstable();
+        assert_eq!(tokens, [1, 2, 4]);
+        assert_eq!(ring.in_flight(), 0);
+    });
+}
+
+#[test]
+fn a_cancelled_send_does_not_go_on() {
+    each(|mut ring| {
+        let (socket, mut peer) = pair(&mut ring);
+        let region = Region::new(4 << 20).unwrap();
+        let parts = (0..400).map(|at| Part::Region(region.slice(at * 10_000, 10_000))).collect();
+        let many = Message { parts, ..Message::default() };
+        for message in [message(&vec![0; 4 << 20]), many] {
+            let id = submit(&mut ring, Operation::Send { socket, message }, 1);
+            let mut out = Vec::new();
+            ring.turn(Wait::Until(clock() + Duration::from_millis(5)), &mut out).unwrap();
+            assert!(out.is_empty());
+            ring.cancel(id);
+            assert_eq!(one(&mut ring).result, Err(Errno(libc::ECANCELED)));
+            peer.set_nonblocking(true).unwrap();
+            while peer.read(&mut [0; 65536]).is_ok_and(|count| count > 0) {}
+        }
+    });
+}
+
+#[test]
+fn a_non_blocking_socket_is_waited_for() {
+    each(|mut ring| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = ring.register(ours.into()).unwrap();
+        submit(&mut ring, Operation::Receive { socket }, 1);
+        let mut out = Vec::new();
+        ring.turn(Wait::Until(clock() + Duration::from_millis(5)), &mut out).unwrap();
+        assert!(out.is_empty());
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(one(&mut ring).result, Ok(1));
+    });
+}
+
+#[test]
 fn the_table_of_files_is_bounded() {
     each(|mut ring| {
         let pairs: Vec<_> = (0..8).map(|_| pair(&mut ring)).collect();
