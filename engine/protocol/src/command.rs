@@ -8,13 +8,11 @@ use crate::segment::{INCORRECT_AMOUNT, Part, UNEXPECTED_DATA};
 use crate::session::{Order, Session};
 use crate::sink::Sink;
 use crate::task::{Burst, MAX_OUTSTANDING_R2T, Task, Tasks};
+use wire::ahs::CommandSegments;
 use wire::{BHS_LEN, RejectReason, ScsiCommand, ScsiResponse, ScsiResponseCode};
 
 /// SCSI status TASK SET FULL.
 const TASK_SET_FULL: u8 = 0x28;
-/// AHS types (RFC 7143 11.2.2.1).
-const EXTENDED_CDB: u8 = 1;
-const BIDIRECTIONAL_LENGTH: u8 = 2;
 
 impl Connection {
     #[inline]
@@ -42,7 +40,7 @@ impl Connection {
         let write_length = if command.write { expected } else { 0 };
         let read_length = match (command.read, command.write) {
             (true, false) => expected,
-            (true, true) => bidirectional_length(self.ahs_bytes()).unwrap_or(0),
+            (true, true) => self.segments().bidirectional_read_length.unwrap_or(0),
             (false, _) => 0,
         };
         // Without W, F means nothing.
@@ -110,6 +108,11 @@ impl Connection {
         }))
     }
 
+    /// What came behind the last header; nothing if it can't be read.
+    pub(crate) fn segments(&self) -> CommandSegments<'_> {
+        CommandSegments::parse(self.ahs_bytes()).unwrap_or_default()
+    }
+
     /// Why a command gets a Reject and no task.
     #[inline]
     fn refusal<T>(&self, session: &Session, tasks: &Tasks<T>, command: &ScsiCommand) -> Option<RejectReason> {
@@ -124,7 +127,7 @@ impl Connection {
         if !command.write && command.data_segment_length != 0 {
             return Some(RejectReason::ProtocolError);
         }
-        if self.ahs != 0 && !is_well_formed(self.ahs_bytes()) {
+        if self.ahs != 0 && CommandSegments::parse(self.ahs_bytes()).is_err() {
             return Some(RejectReason::InvalidPduField);
         }
         None
@@ -178,46 +181,4 @@ fn unsolicited_failure(session: &Session, command: &ScsiCommand) -> Option<(u8, 
         return Some(INCORRECT_AMOUNT);
     }
     None
-}
-
-/// Additional header segments: type, and what follows the type byte (RFC 7143 11.2.2). Ends early where one is
-/// malformed, with `Err`.
-fn segments(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), ()>> {
-    std::iter::from_fn(move || {
-        if bytes.is_empty() {
-            return None;
-        }
-        let Some((head, rest)) = bytes.split_first_chunk::<3>() else {
-            bytes = &[];
-            return Some(Err(()));
-        };
-        let length = usize::from(u16::from_be_bytes([head[0], head[1]]));
-        if length == 0 || length > rest.len() {
-            bytes = &[];
-            return Some(Err(()));
-        }
-        let whole = wire::padded(3 + length);
-        let segment = &rest[..length];
-        bytes = bytes.get(whole..).unwrap_or(&[]);
-        Some(Ok((head[2] & 0x3f, segment)))
-    })
-}
-
-fn is_well_formed(ahs: &[u8]) -> bool {
-    segments(ahs).all(|segment| segment.is_ok())
-}
-
-/// The CDB's bytes beyond the 16th; the segment starts with a reserved byte.
-pub(crate) fn extended_cdb(ahs: &[u8]) -> &[u8] {
-    find(ahs, EXTENDED_CDB).and_then(|segment| segment.get(1..)).unwrap_or(&[])
-}
-
-/// Expected read length of a bidirectional command.
-fn bidirectional_length(ahs: &[u8]) -> Option<u32> {
-    let bytes = find(ahs, BIDIRECTIONAL_LENGTH)?.get(1..5)?;
-    Some(u32::from_be_bytes(bytes.try_into().ok()?))
-}
-
-fn find(ahs: &[u8], kind: u8) -> Option<&[u8]> {
-    segments(ahs).map_while(Result::ok).find(|segment| segment.0 == kind).map(|segment| segment.1)
 }

@@ -103,7 +103,7 @@ impl Connection {
     /// What came in an extended CDB AHS with the last command: the CDB's bytes from the 17th on (RFC 7143 11.2.2.3).
     /// Valid from `Event::Command` to the next `advance`.
     pub fn extended_cdb(&self) -> &[u8] {
-        crate::command::extended_cdb(&self.partial[BHS_LEN..BHS_LEN + self.ahs])
+        self.segments().extended_cdb.unwrap_or(&[])
     }
 
     pub(crate) fn ahs_bytes(&self) -> &[u8] {

@@ -14,7 +14,7 @@ pub enum Advance {
     /// into a buffer, and reports each piece with [`Connection::payload`](crate::Connection::payload). Until all
     /// are reported, the next `advance` gives the rest again.
     Payload {
-        /// Whose data it is; `None` also when the task was retired meanwhile.
+        /// Whose data it is; `None` also when the task was retired or got its status meanwhile.
         task: Option<TaskKey>,
         /// Where the bytes belong, in bytes from the start of the task's data.
         offset: u32,
