@@ -43,7 +43,7 @@ impl Attention {
     /// Its sense data.
     pub fn sense(self) -> Sense {
         let code = match self {
-            Attention::PowerOn => asc::POWER_ON_OCCURRED,
+            Attention::PowerOn => asc::POWER_ON_RESET_OR_BUS_DEVICE_RESET,
             Attention::BusDeviceReset => asc::BUS_DEVICE_RESET,
             Attention::NexusLoss => asc::NEXUS_LOSS,
             Attention::CommandsCleared => asc::COMMANDS_CLEARED,

@@ -111,16 +111,18 @@ impl FenceHome {
         self.fences.is_empty()
     }
 
-    /// A core gets its first session with the unit. It may not start I/O there before [`Action::Joined`] reaches it. Not
-    /// for one that is there already and has I/O in flight.
+    /// A core gets its first session with the unit. It may not start I/O there before [`Action::Joined`] reaches it.
+    ///
+    /// It has nothing in flight, so nobody waits for its acknowledgement; this holds for one that is there already and
+    /// starts anew, too.
     pub fn join(&mut self, core: Core, actions: &mut Vec<Action>) {
         if !self.cores.contains(&core) {
             self.cores.push(core);
         }
-        // It has nothing in flight, so nobody waits for its acknowledgement.
         let known = self.fences.iter().filter(|fence| fence.phase != Phase::Queued);
         let held = known.map(|fence| fence.request.clone()).collect();
         actions.push(Action::Joined { core, held });
+        self.acknowledged_all(core, actions);
     }
 
     /// A core has no session with the unit any more, no I/O in flight, and no fence that it uses: it acknowledges all,
@@ -130,10 +132,7 @@ impl FenceHome {
         while let Some(id) = self.fences.iter().map(|fence| fence.request.id).find(|id| id.core == core) {
             self.released(id, actions);
         }
-        let ids: Vec<FenceId> = self.fences.iter().map(|fence| fence.request.id).collect();
-        for id in ids {
-            self.acknowledged(id, core, actions);
-        }
+        self.acknowledged_all(core, actions);
     }
 
     /// A command asks for a fence. A name that exists already is ignored.
@@ -157,6 +156,13 @@ impl FenceHome {
         if missing.is_empty() {
             fence.phase = Phase::Granted;
             actions.push(Action::Granted { id });
+        }
+    }
+
+    fn acknowledged_all(&mut self, core: Core, actions: &mut Vec<Action>) {
+        let ids: Vec<FenceId> = self.fences.iter().map(|fence| fence.request.id).collect();
+        for id in ids {
+            self.acknowledged(id, core, actions);
         }
     }
 

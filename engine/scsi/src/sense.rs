@@ -48,7 +48,7 @@ pub mod asc {
     pub const WRITE_PROTECTED: u16 = 0x2700;
     pub const SOFTWARE_WRITE_PROTECTED: u16 = 0x2702;
     pub const SPACE_ALLOCATION_FAILED: u16 = 0x2707;
-    pub const POWER_ON_OCCURRED: u16 = 0x2901;
+    pub const POWER_ON_RESET_OR_BUS_DEVICE_RESET: u16 = 0x2900;
     pub const BUS_DEVICE_RESET: u16 = 0x2903;
     pub const NEXUS_LOSS: u16 = 0x2907;
     pub const MODE_PARAMETERS_CHANGED: u16 = 0x2A01;

@@ -21,7 +21,7 @@ fn a_new_nexus_hears_of_power_on_once_and_not_by_exempt_commands() {
     let mut rig = Rig::fresh(geometry(), 512);
     rig.run(&[0x12, 0, 0, 0, 36, 0], &[]).good();
     rig.run(&[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], &[]).good();
-    assert_eq!(rig.run(&cdb_10(0x28, 0, 0, 1), &[]).refused(), (SenseKey::UnitAttention, 0x2901));
+    assert_eq!(rig.run(&cdb_10(0x28, 0, 0, 1), &[]).refused(), (SenseKey::UnitAttention, 0x2900));
     rig.run(&cdb_10(0x28, 0, 0, 1), &[]).good();
 }
 
@@ -41,7 +41,7 @@ fn request_sense_takes_the_attention() {
 fn a_mode_select_is_heard_by_every_other_nexus() {
     let mut rig = Rig::new();
     let mut other = Nexus::new(&rig.unit, 2);
-    assert_eq!(test_unit_ready(&mut rig, &mut other).sense.unwrap().asc, 0x2901);
+    assert_eq!(test_unit_ready(&mut rig, &mut other).sense.unwrap().asc, 0x2900);
     let pages = [&[0; 4][..], &[0x08, 18], &[0; 18]].concat();
     let cdb = [0x15, 0x10, 0, 0, pages.len() as u8, 0];
     rig.run(&cdb, &pages).good();

@@ -306,3 +306,19 @@ fn fences_side_by_side_do_not_wait_and_overlapping_ones_queue() {
     home.released(FenceId { core: 2, serial: 1 }, &mut actions);
     assert_eq!(granted(&actions), [0, 1, 2, 3]);
 }
+
+#[test]
+fn a_core_that_starts_anew_holds_what_is_held_and_delays_nobody() {
+    let (mut home, mut actions) = (FenceHome::new(), Vec::new());
+    home.join(0, &mut actions);
+    home.join(1, &mut actions);
+    let asked = request(0, 1, Some(0..8));
+    home.request(asked.clone(), &mut actions);
+    home.acknowledged(asked.id, 0, &mut actions);
+    assert!(!actions.contains(&Action::Granted { id: asked.id }));
+    actions.clear();
+    home.join(1, &mut actions);
+    let joined = Action::Joined { core: 1, held: vec![asked.clone()] };
+    assert_eq!(actions, [joined, Action::Granted { id: asked.id }]);
+    assert!(FenceGate::joined(vec![asked]).blocks(&(7..8)));
+}

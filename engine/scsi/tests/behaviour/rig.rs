@@ -75,7 +75,7 @@ impl Rig {
 
     pub fn with(geometry: Geometry, block_size: u32) -> Rig {
         let mut rig = Rig::fresh(geometry, block_size);
-        assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x2901));
+        assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x2900));
         rig
     }
 
