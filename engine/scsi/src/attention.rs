@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Attention {
-    /// POWER ON OCCURRED: the nexus is new.
+    /// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED: the nexus is new. The general code, as libiscsi expects of a login
+    /// this one alone.
     PowerOn,
     /// BUS DEVICE RESET FUNCTION OCCURRED: LOGICAL UNIT RESET, TARGET WARM RESET.
     BusDeviceReset,

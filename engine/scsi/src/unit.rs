@@ -218,7 +218,7 @@ pub struct Nexus {
 }
 
 impl Nexus {
-    /// A new nexus has POWER ON OCCURRED pending. `id`: unique per session in the process.
+    /// A new nexus has [`Attention::PowerOn`] pending. `id`: unique per session in the process.
     pub fn new(unit: &LogicalUnit, id: u64) -> Nexus {
         let mut pending = Pending::default();
         pending.add(Attention::PowerOn);

@@ -29,7 +29,7 @@ fn a_new_nexus_hears_of_power_on_once_and_not_by_exempt_commands() {
 fn request_sense_takes_the_attention() {
     let mut rig = Rig::fresh(geometry(), 512);
     let sense = rig.run(&[0x03, 0, 0, 0, 252, 0], &[]).good();
-    assert_eq!((sense[2], sense[12], sense[13]), (6, 0x29, 0x01));
+    assert_eq!((sense[2], sense[12], sense[13]), (6, 0x29, 0x00));
     rig.run(&[0; 6], &[]).good();
     rig.unit.attention(Attention::CapacityChanged, None);
     let sense = rig.run(&[0x03, 1, 0, 0, 252, 0], &[]).good();
