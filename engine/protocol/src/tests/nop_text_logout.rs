@@ -39,7 +39,11 @@ fn a_ping_is_answered_with_its_data() {
 #[test]
 fn a_ping_is_echoed_as_far_as_the_peer_can_take_it() {
     let mut target = Target::new();
-    target.send(|h| nop(0).emit(h), &pattern(0, 3000));
+    let bytes = pdu(|h| nop(0).emit(h), &pattern(0, 3000), &target.parameters);
+    target.feed(&bytes[..2500]);
+    // No more of it is kept.
+    assert_eq!(target.connection.collected.len(), 1024);
+    target.feed(&bytes[2500..]);
     assert_eq!(target.reply().1, pattern(0, 1024));
 }
 
@@ -115,10 +119,26 @@ fn silence_is_broken_by_a_ping_and_ended_by_a_close() {
     assert_eq!(target.replies(), []);
     assert_eq!(tick(&mut target, 23), Ok(second(31)));
     assert_eq!(tick(&mut target, 31), Ok(second(36)));
-    // Payload is a sign of life too.
     assert_eq!(tick(&mut target, 36), Err(CloseReason::Silent));
     target.connection.set_liveness(Duration::ZERO, Duration::ZERO);
     assert!(tick(&mut target, 1000).is_ok());
+}
+
+#[test]
+fn payload_is_a_sign_of_life_while_a_ping_waits() {
+    let mut target = Target::new();
+    let second = Duration::from_secs;
+    target.connection.set_liveness(second(10), second(5));
+    let tick = |target: &mut Target, at| target.connection.tick(&mut target.session, second(at), &mut target.sink);
+    let bytes = pdu(|h| write(0, 100).emit(h), &pattern(0, 100), &target.parameters);
+    target.feed(&bytes[..48]);
+    assert_eq!(tick(&mut target, 10), Ok(second(15)));
+    // Received straight into a buffer, without input to advance.
+    target.connection.payload(&bytes[48..60]);
+    target.now = second(13);
+    target.feed(&[]);
+    assert_eq!(tick(&mut target, 15), Ok(second(18)));
+    assert_eq!(tick(&mut target, 18), Err(CloseReason::Silent));
 }
 
 fn text(n: u32, tag: u32) -> TextRequest {

@@ -233,3 +233,13 @@ fn sessions_and_connections_can_move_to_another_thread() {
     movable::<crate::Connection>();
     movable::<Tasks<u32>>();
 }
+
+#[test]
+fn a_held_task_that_was_detached_is_skipped() {
+    let mut target = Target::new();
+    target.send(|h| plain(1).emit(h), &[]);
+    let task = target.session.find(&target.tasks, 1).unwrap();
+    assert!(target.session.detach(&mut target.tasks, task));
+    assert_eq!(target.send(|h| plain(0).emit(h), &[]).len(), 1);
+    assert_eq!(target.session.exp_cmd_sn(), FIRST_CMD_SN + 2);
+}
