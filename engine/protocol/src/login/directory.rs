@@ -29,8 +29,8 @@ pub enum Access {
     Removed,
     /// Not this initiator, or not from this address (0202h).
     Forbidden,
-    /// The target is served elsewhere (0101h, or 0102h when `permanently`). Without a port in the configuration it is
-    /// 3260; a portal group tag is not sent (RFC 7143 11.13.5).
+    /// The target is served elsewhere (0101h, or 0102h when `permanently`). A portal group tag is not sent
+    /// (RFC 7143 11.13.5).
     Moved {
         /// Where to go.
         to: TargetAddress,

@@ -155,6 +155,7 @@ impl DiscoverySession {
         stat_sn
     }
 
+    /// One command ahead is enough: each is answered before the next is read.
     fn max_cmd_sn(&self) -> u32 {
         self.exp_cmd_sn.wrapping_add(1)
     }

@@ -48,6 +48,7 @@ fn prove(script: &mut Script, credentials: &Credentials) -> (Option<Reply>, Opti
     (reply, proved)
 }
 
+// R6, R7.
 #[test]
 fn both_sides_prove_themselves_and_the_login_goes_on() {
     for algorithm in Algorithm::ALL {
@@ -196,6 +197,7 @@ fn a_reflected_challenge_ends_the_connection() {
     assert_eq!((status, failure), (LoginStatus::AuthenticationFailure, LoginFailure::Chap(ChapError::Reflected)));
 }
 
+// R18.
 #[test]
 fn a_recorded_response_does_not_open_another_login() {
     let mut script = chosen();

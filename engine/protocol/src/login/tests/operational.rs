@@ -165,3 +165,35 @@ fn a_discovery_session_needs_no_target_and_no_chap() {
     assert!(!admission.parameters.header_digest);
     assert_eq!(admission.parameters.max_recv_data_segment_length, 8192);
 }
+
+// R5: what the seeds recommend for Linux and for Windows is agreed to as it is offered.
+#[test]
+fn the_keys_of_real_initiators_are_agreed_to() {
+    let settings = Settings { max_outstanding_r2t: 16, ..Settings::default() };
+    let linux = "HeaderDigest=None DataDigest=None DefaultTime2Wait=2 DefaultTime2Retain=0 IFMarker=No OFMarker=No \
+                 ErrorRecoveryLevel=0 InitialR2T=No ImmediateData=Yes MaxBurstLength=1048576 FirstBurstLength=262144 \
+                 MaxOutstandingR2T=1 MaxConnections=1 DataPDUInOrder=Yes DataSequenceInOrder=Yes \
+                 MaxRecvDataSegmentLength=262144";
+    let (reply, parameters) = Script::operational(settings, linux);
+    for key in linux.split(' ').filter(|line| !line.is_empty() && !line.starts_with("MaxRecv")) {
+        assert!(reply.lines().contains(&key), "{key}: {:?}", reply.lines());
+    }
+    assert_eq!((parameters.max_burst_length, parameters.first_burst_length), (1_048_576, 262_144));
+    assert_eq!(parameters.peer_max_recv_data_segment_length, 262_144);
+    assert!(!parameters.initial_r2t && parameters.immediate_data);
+
+    let windows = "HeaderDigest=None,CRC32C DataDigest=None,CRC32C ErrorRecoveryLevel=2 InitialR2T=No ImmediateData=Yes \
+                   MaxRecvDataSegmentLength=65536 MaxBurstLength=262144 FirstBurstLength=65536 MaxConnections=1 \
+                   DataPDUInOrder=Yes DataSequenceInOrder=Yes DefaultTime2Wait=0 DefaultTime2Retain=60 \
+                   MaxOutstandingR2T=16";
+    let (_, parameters) = Script::operational(settings, windows);
+    assert_eq!((parameters.max_burst_length, parameters.first_burst_length), (262_144, 65536));
+    assert_eq!((parameters.peer_max_recv_data_segment_length, parameters.max_outstanding_r2t), (65536, 16));
+    assert_eq!((parameters.error_recovery_level, parameters.default_time2wait), (0, 2));
+}
+
+#[test]
+fn a_connection_that_says_nothing_costs_little() {
+    // And nothing on the heap before its first data segment.
+    assert!(size_of::<Login>() <= 1024, "{} bytes", size_of::<Login>());
+}
