@@ -245,6 +245,19 @@ fn requests_and_text_are_bounded() {
     assert_eq!(script.refused(reply).0, LoginStatus::InitiatorError);
     assert!((MAX_TEXT..MAX_TEXT + 8001).contains(&total));
 
+    // Also when each batch is short enough.
+    let mut script = Script::new();
+    script.stay(SECURITY, &Script::names(OPEN)).unwrap();
+    let mut batches = 0;
+    let reply = loop {
+        let reply = script.stay(SECURITY, &format!("X-{batches}={}", "v".repeat(8000)));
+        batches += 1;
+        if matches!(script.last, Some(LoginStep::Close(_))) {
+            break reply;
+        }
+    };
+    assert_eq!((script.refused(reply).0, batches), (LoginStatus::InitiatorError, 9));
+
     let mut script = Script::new();
     let unknown: String = (0..65).map(|number| format!(" K{number}=1")).collect();
     let reply = script.stay(SECURITY, &(Script::names(OPEN) + &unknown));
