@@ -3,17 +3,18 @@
 mod files;
 mod provided;
 mod sending;
+mod settings;
 mod setup;
 mod slot;
 #[cfg(test)]
 mod tests;
 mod waker;
 
+pub use settings::{Counters, RingSettings};
 pub use waker::RingWaker;
 
 use crate::{
-    Completion, Descriptor, Errno, Feature, FeatureMask, Features, Job, Operation, OperationId, Reactor, Returned, Use,
-    Wait,
+    Completion, Descriptor, Errno, Feature, Features, Job, Operation, OperationId, Reactor, Returned, Use, Wait,
     descriptor::{duplicate, make_blocking},
     offload::Offload,
 };
@@ -30,67 +31,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-
-/// Sizes and bounds of a ring.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RingSettings {
-    /// Submissions that are published at once; more than that cost a further system call.
-    pub entries: u32,
-    /// Operations in flight.
-    pub slots: u32,
-    /// Descriptors registered at once.
-    pub files: u32,
-    /// Buffers of [`Class::Medium`] that wait for received data, at most 32768. They come from the pool.
-    pub receive_buffers: u16,
-    /// Threads for [`Reactor::offload`]; they start with the first job.
-    pub helper_threads: u32,
-    /// Kernel workers for file I/O that can't go inline; 0: the kernel's default.
-    pub iowq_bounded: u32,
-    /// Kernel workers for other work that can't go inline; 0: the kernel's default.
-    pub iowq_unbounded: u32,
-    /// Processors of helper threads and kernel workers; empty: where the core itself runs.
-    pub worker_cpus: Vec<u32>,
-    /// Kernel features not to use.
-    pub features: FeatureMask,
-}
-
-impl Default for RingSettings {
-    fn default() -> RingSettings {
-        RingSettings {
-            entries: 256,
-            slots: 4096,
-            files: 1024,
-            receive_buffers: 64,
-            helper_threads: 2,
-            iowq_bounded: 16,
-            iowq_unbounded: 16,
-            worker_cpus: Vec::new(),
-            features: FeatureMask::NONE,
-        }
-    }
-}
-
-impl RingSettings {
-    /// Room for completions: each slot may have one of its own and one of its cancellation.
-    fn completions(&self) -> u32 {
-        self.slots.saturating_mul(2).saturating_add(64).max(self.entries.saturating_mul(2)).min(65536)
-    }
-}
-
-/// What a ring counted since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Completions whose operation was gone already: should stay 0.
-    pub stale: u64,
-    /// Times that the completion queue was found full.
-    pub overflows: u64,
-    /// System calls into the ring.
-    pub enters: u64,
-    /// Those of them that slept.
-    pub sleeps: u64,
-    /// Receives that found no provided buffer.
-    pub starved: u64,
-}
 
 /// What a completion is about: the upper four bits of its `user_data`.
 #[derive(Clone, Copy, PartialEq, Eq)]

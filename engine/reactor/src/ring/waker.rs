@@ -28,6 +28,9 @@ pub(crate) struct Shared {
 }
 
 /// Wakes the core of a [`Ring`](super::Ring).
+///
+/// A thread that has a ring of its own (with the feature `msg_ring`) wakes others with the submissions of its next
+/// turn, not with a system call of its own: whoever wakes must turn soon, or drop its ring.
 #[derive(Clone)]
 pub struct RingWaker(Arc<Shared>);
 

@@ -1,6 +1,7 @@
 //! The twin keeps the promises of a reactor, and its world the threats.
 
 use super::*;
+use crate::{Message, Part};
 use memory::ArenaConfig;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

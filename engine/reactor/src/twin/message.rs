@@ -1,0 +1,108 @@
+//! Steps of receives and sends: how bytes go between streams and what operations own.
+
+use super::{
+    stream::End,
+    world::{Operator, State},
+};
+use crate::{Errno, Message, Part};
+
+/// None: it waits for bytes.
+pub(crate) fn receive(
+    state: &mut State,
+    end: End,
+    operator: Operator,
+    cancelled: bool,
+    into: &mut [u8],
+) -> Option<Result<u32, Errno>> {
+    match state.incoming(end).waiting() {
+        Err(errno) => Some(Err(errno)),
+        Ok(None) => Some(Ok(0)),
+        Ok(Some(0)) if cancelled => Some(Err(Errno(libc::ECANCELED))),
+        Ok(Some(0)) => {
+            state.park_reader(end, operator);
+            None
+        }
+        Ok(Some(waiting)) => {
+            let mut limit = into.len().min(waiting);
+            if state.fragments() && limit > 0 {
+                limit = 1 + state.random.below(limit as u64) as usize;
+            }
+            Some(Ok(state.take_bytes(end, &mut into[..limit]) as u32))
+        }
+    }
+}
+
+/// None: it waits for room, or goes on later.
+pub(crate) fn send(
+    state: &mut State,
+    end: End,
+    operator: Operator,
+    cancelled: bool,
+    message: &Message,
+    sent: &mut usize,
+) -> Option<Result<u32, Errno>> {
+    let total = message_length(message);
+    if *sent == total {
+        return Some(Ok(total as u32));
+    }
+    match state.outgoing(end).room() {
+        None => Some(Err(Errno(libc::EPIPE))),
+        Some(_) if cancelled => Some(Err(Errno(libc::ECANCELED))),
+        Some(0) => {
+            state.park_writer(end, operator);
+            None
+        }
+        Some(room) => {
+            let mut count = room.min(total - *sent);
+            if state.fragments() && state.random.coin() {
+                count = 1 + state.random.below(count as u64) as usize;
+            }
+            let bytes = message_bytes(message, *sent, count);
+            state.put_bytes(end, &bytes);
+            *sent += count;
+            if *sent == total {
+                return Some(Ok(total as u32));
+            }
+            state.schedule(operator);
+            None
+        }
+    }
+}
+
+fn part_length(part: &Part) -> usize {
+    match part {
+        Part::Bytes(range) | Part::Buffer { range, .. } => (range.end - range.start) as usize,
+        Part::Region(slice) => slice.len() as usize,
+    }
+}
+
+fn message_length(message: &Message) -> usize {
+    if message.parts.is_empty() { message.bytes.len() } else { message.parts.iter().map(part_length).sum() }
+}
+
+/// A piece of what a message says now: the pages of a region may have changed since it was submitted.
+fn message_bytes(message: &Message, mut skip: usize, count: usize) -> Vec<u8> {
+    if message.parts.is_empty() {
+        return message.bytes[skip..skip + count].to_vec();
+    }
+    let mut bytes = Vec::with_capacity(count);
+    for part in &message.parts {
+        let length = part_length(part);
+        let now = length.saturating_sub(skip).min(count - bytes.len());
+        if now > 0 {
+            match part {
+                Part::Bytes(range) => bytes.extend_from_slice(&message.bytes[range.start as usize + skip..][..now]),
+                Part::Buffer { index, range } => {
+                    bytes.extend_from_slice(&message.buffers[*index as usize][range.start as usize + skip..][..now]);
+                }
+                Part::Region(slice) => {
+                    let start = bytes.len();
+                    bytes.resize(start + now, 0);
+                    slice.copy_part(skip as u32, &mut bytes[start..]);
+                }
+            }
+        }
+        skip = skip.saturating_sub(length);
+    }
+    bytes
+}
