@@ -15,6 +15,9 @@ pub enum Feature {
     NoSqArray,
     /// Descriptors live in a table of the ring.
     RegisteredFiles,
+    /// A file that leaves the table is released at once, whatever other operations wait for. Without it a closed socket
+    /// would stay open until every receive that was waiting at that time has ended.
+    PromptRelease,
     /// The arena is pinned once, not per operation.
     RegisteredBuffers,
     /// The kernel picks the buffer of a receive when data is there.
@@ -29,12 +32,13 @@ pub enum Feature {
 
 impl Feature {
     /// All of them, in the order that reports use.
-    pub const ALL: [Feature; 10] = [
+    pub const ALL: [Feature; 11] = [
         Feature::SingleIssuer,
         Feature::DeferTaskrun,
         Feature::CoopTaskrun,
         Feature::NoSqArray,
         Feature::RegisteredFiles,
+        Feature::PromptRelease,
         Feature::RegisteredBuffers,
         Feature::ProvidedBuffers,
         Feature::MessageRing,
@@ -50,6 +54,7 @@ impl Feature {
             Feature::CoopTaskrun => "coop_taskrun",
             Feature::NoSqArray => "no_sqarray",
             Feature::RegisteredFiles => "registered_files",
+            Feature::PromptRelease => "prompt_release",
             Feature::RegisteredBuffers => "registered_buffers",
             Feature::ProvidedBuffers => "provided_buffers",
             Feature::MessageRing => "msg_ring",
@@ -61,6 +66,7 @@ impl Feature {
     /// The first kernel release that has it (in the form that is used here).
     pub const fn since(self) -> (u32, u32) {
         match self {
+            Feature::PromptRelease => (6, 13),
             Feature::SingleIssuer => (6, 0),
             Feature::DeferTaskrun => (6, 1),
             Feature::NoSqArray => (6, 6),
@@ -79,6 +85,7 @@ impl Feature {
             Feature::DeferTaskrun => "task work at any system call",
             Feature::CoopTaskrun => "task work by interrupts",
             Feature::RegisteredFiles => "plain descriptors",
+            Feature::PromptRelease => "sockets are plain descriptors",
             Feature::RegisteredBuffers => "pages are pinned per operation",
             Feature::ProvidedBuffers => "every waiting receive holds a buffer",
             Feature::MessageRing => "an eventfd wakes sleeping cores",
@@ -261,7 +268,7 @@ mod tests {
     fn release_5_19_lacks_what_came_later() {
         let mask: FeatureMask = "5.19".parse().unwrap();
         let hidden: Vec<Feature> = Feature::ALL.into_iter().filter(|feature| mask.hides(*feature)).collect();
-        assert_eq!(hidden, [Feature::SingleIssuer, Feature::DeferTaskrun, Feature::NoSqArray]);
-        assert_eq!("6.6".parse(), Ok(FeatureMask::NONE));
+        assert_eq!(hidden, [Feature::SingleIssuer, Feature::DeferTaskrun, Feature::NoSqArray, Feature::PromptRelease]);
+        assert_eq!("6.13".parse(), Ok(FeatureMask::NONE));
     }
 }

@@ -150,24 +150,26 @@ impl Ring {
 
     fn register_holder(&mut self, holder: Holder) -> io::Result<Descriptor> {
         let raw = holder.raw();
+        let in_table = self.is_in_table(&holder);
         let Ok(descriptor) = self.files.insert(holder) else {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the ring's table of files is full"));
         };
-        if self.features.uses(Feature::RegisteredFiles)
-            && let Err(error) = self.ring.submitter().register_files_update(descriptor.slot, &[raw])
-        {
+        if in_table && let Err(error) = self.ring.submitter().register_files_update(descriptor.slot, &[raw]) {
             self.files.remove(descriptor.slot);
             return Err(error);
         }
         Ok(descriptor)
     }
 
+    /// The file lives in the ring's table.
+    fn is_in_table(&self, holder: &Holder) -> bool {
+        self.features.uses(Feature::RegisteredFiles)
+            && (self.features.uses(Feature::PromptRelease) || matches!(holder, Holder::Shared(_)))
+    }
+
     fn target(&self, slot: u32) -> Target {
-        if self.features.uses(Feature::RegisteredFiles) {
-            Target::Fixed(slot)
-        } else {
-            Target::Plain(self.files.at(slot).holder.raw())
-        }
+        let holder = &self.files.at(slot).holder;
+        if self.is_in_table(holder) { Target::Fixed(slot) } else { Target::Plain(holder.raw()) }
     }
 
     /// Queues a submission; publishes the queue when it is full.
@@ -248,12 +250,12 @@ impl Ring {
     }
 
     fn close_now(&mut self, slot: u32) {
-        if self.features.uses(Feature::RegisteredFiles)
+        let Some(file) = self.files.remove(slot) else { return };
+        if self.is_in_table(&file.holder)
             && let Err(error) = self.ring.submitter().register_files_update(slot, &[-1])
         {
             tracing::error!(%error, slot, "a registered file could not be taken out of the ring");
         }
-        self.files.remove(slot);
     }
 
     /// A completion without the kernel: `operation` comes home as it is.
@@ -454,11 +456,6 @@ impl Reactor for Ring {
             return;
         };
         file.closing = true;
-        // The kernel may keep a registered file for a while after it was taken out, and a peer would wait for the end
-        // of the stream that long. Not a socket: refused, without harm.
-        if let Holder::Own(fd) = &file.holder {
-            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
-        }
         let mut next = file.first;
         if next == NONE {
             self.close_now(descriptor.slot);

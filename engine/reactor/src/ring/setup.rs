@@ -2,9 +2,9 @@
 
 use super::{RingSettings, provided::Provided};
 use crate::features::{Feature, Features, Use};
-use io_uring::{IoUring, Probe, opcode};
+use io_uring::{IoUring, Probe, opcode, types};
 use memory::Arena;
-use std::io;
+use std::{io, os::fd::AsRawFd};
 
 /// A ring and what was registered with it.
 pub(crate) struct Parts {
@@ -19,9 +19,16 @@ const FLAGS: [Feature; 4] = [Feature::NoSqArray, Feature::DeferTaskrun, Feature:
 
 pub(crate) fn set_up(settings: &RingSettings, arena: &Arena) -> io::Result<Parts> {
     let mut features = Features::new(settings.features);
-    let ring = create(settings, &mut features)?;
+    let mut ring = create(settings, &mut features)?;
     check_operations(&ring)?;
     register_files(&ring, settings, &mut features);
+    if features.uses(Feature::RegisteredFiles) && features.wanted(Feature::PromptRelease) && settings.files >= 2 {
+        match releases_promptly(&mut ring) {
+            Ok(true) => features.set(Feature::PromptRelease, Use::Used),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the release of registered files could not be tried out"),
+        }
+    }
     register_buffers(&ring, arena, &mut features);
     let provided = provide_buffers(&ring, settings, &mut features);
     set_workers(&ring, settings, &mut features);
@@ -119,6 +126,35 @@ fn register_files(ring: &IoUring, settings: &RingSettings, features: &mut Featur
             "the table of registered files could not be made, plain descriptors are used; raise the limit of open files (ulimit -n)"
         ),
     }
+}
+
+/// Tries it out: is a socket closed as soon as it leaves the table, although a receive waits on another one?
+fn releases_promptly(ring: &mut IoUring) -> io::Result<bool> {
+    let pair = || {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+    };
+    let (waiting, waiting_peer) = pair()?;
+    let (leaving, leaving_peer) = pair()?;
+    ring.submitter().register_files_update(0, &[waiting.as_raw_fd(), leaving.as_raw_fd()])?;
+    // Leaked for the case that its end can't be waited for: one byte.
+    let byte = Box::into_raw(Box::new(0u8));
+    let receive = opcode::Recv::new(types::Fixed(0), byte, 1).build();
+    // SAFETY: the byte is freed below only after the completion; the queue is empty, so there is room.
+    unsafe { ring.submission().push(&receive).map_err(io::Error::other)? };
+    ring.submit()?;
+    ring.submitter().register_files_update(1, &[-1])?;
+    drop(leaving);
+    let mut end = [0u8; 1];
+    let seen = rustix::net::recv(&leaving_peer, &mut end, rustix::net::RecvFlags::DONTWAIT).map(|(count, _)| count);
+    drop(waiting_peer);
+    ring.submit_and_wait(1)?;
+    if ring.completion().next().is_some() {
+        // SAFETY: made by Box::into_raw above; the only operation on it has ended.
+        drop(unsafe { Box::from_raw(byte) });
+    }
+    ring.submitter().register_files_update(0, &[-1])?;
+    Ok(seen == Ok(0))
 }
 
 fn register_buffers(ring: &IoUring, arena: &Arena, features: &mut Features) {
