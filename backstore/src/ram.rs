@@ -40,7 +40,6 @@ impl Ram {
         let shared =
             Arc::new(Shared { region: Region::new(bytes)?, mapped: (0..words).map(|_| AtomicU64::new(0)).collect() });
         let geometry = Geometry {
-            physical_block: GRANULE as u32,
             discard_granularity: GRANULE as u32,
             discard_zeroes: true,
             persistent: false,

@@ -129,7 +129,7 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
     let geometry = Geometry {
         bytes,
         alignment: alignment as u32,
-        physical_block: (granule.min(4096)).max(alignment) as u32,
+        physical_block: alignment.max(512) as u32,
         optimal_io: 0,
         discard_granularity: if punches { granule as u32 } else { 0 },
         discard_zeroes: punches,

@@ -45,3 +45,27 @@ impl<T> Mailbox<T> {
         self.queue.pop()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[derive(Clone, Default)]
+    struct Count(Arc<AtomicU32>);
+    impl Wake for Count {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_value_back_and_wakes_its_reader() {
+        let wakes = Count::default();
+        let (sender, mailbox) = mailbox(2, wakes.clone());
+        let other = sender.clone();
+        assert_eq!((sender.send(1), other.send(2), sender.send(3)), (Ok(()), Ok(()), Err(3)));
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 3);
+        assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Some(1), Some(2), None));
+    }
+}

@@ -66,7 +66,17 @@ pub enum Step {
         /// Not empty; at most the unit's maximum transfer.
         span: Span,
     },
-    /// Collect `length` bytes of parameter data or one pattern block from the initiator (1 to 65,535).
+    /// COMPARE AND WRITE: the first half of the data that was received last (the server still has it) is compared with
+    /// the span; if it is equal, the second half is written there. Nothing else may touch the span meanwhile, on any
+    /// core. [`Event::Moved`], or [`Event::Miscompare`].
+    Swap {
+        /// Not empty; half as long as what was received.
+        span: Span,
+        /// As for a write.
+        durable: bool,
+    },
+    /// Collect `length` bytes of parameter data, one pattern block, or the data of COMPARE AND WRITE from the initiator
+    /// (1 to 262,144).
     /// [`Event::Received`]; or, before anything is collected, [`Event::Short`] or [`Event::Long`].
     Receive {
         /// Bytes.
@@ -281,7 +291,11 @@ impl Command {
 
     #[inline]
     fn advance(&mut self, event: Event<'_>, unit: &Arc<LogicalUnit>, context: &mut Context<'_>) -> Step {
-        let write_same = matches!(self.cdb.opcode(), sbc::write_same::WRITE_SAME_10 | sbc::write_same::WRITE_SAME_16);
+        // Their data-out has exactly one length.
+        let exact = matches!(
+            self.cdb.opcode(),
+            sbc::write_same::WRITE_SAME_10 | sbc::write_same::WRITE_SAME_16 | sbc::compare_and_write::OPCODE
+        );
         match (&mut self.state, event) {
             (State::Moving { .. }, Event::Moved) => good(),
             (state, Event::Failed(error)) => fail(Sense::from_store(error, unit.block_size(), state.writes())),
@@ -297,8 +311,7 @@ impl Command {
                 let (length, then) = (*length as usize, *then);
                 then(self, &data[..length], unit, context)
             }
-            // Data-out of WRITE SAME is exactly one block.
-            (State::Receiving { .. }, Event::Received(_) | Event::Short | Event::Long) if write_same => {
+            (State::Receiving { .. }, Event::Received(_) | Event::Short | Event::Long) if exact => {
                 fail(Sense::illegal(asc::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT))
             }
             (State::Receiving { .. }, Event::Received(_) | Event::Short) => {

@@ -110,7 +110,7 @@ impl Entry {
 }
 
 /// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
-static FAMILIES: [&[Entry]; 12] = [
+static FAMILIES: [&[Entry]; 13] = [
     spc::inquiry::TABLE,
     spc::sense::TABLE,
     spc::luns::TABLE,
@@ -119,6 +119,7 @@ static FAMILIES: [&[Entry]; 12] = [
     spc::opcodes::TABLE,
     sbc::transfer::TABLE,
     sbc::verify::TABLE,
+    sbc::compare_and_write::TABLE,
     sbc::capacity::TABLE,
     sbc::control::TABLE,
     sbc::write_same::TABLE,

@@ -245,7 +245,10 @@ fn arena_config(plan: &Plan) -> ArenaConfig {
 
 fn core_limits(plan: &Plan) -> CoreLimits {
     let pools = plan.pools();
-    CoreLimits { sessions: pools.connections, window: plan.limits.queue_depth, tasks: pools.commands }
+    CoreLimits { sessions: pools.connections, window: plan.limits.queue_depth, tasks: pools.commands,
+        nop_interval: plan.limits.nop_interval,
+        nop_timeout: plan.limits.nop_timeout,
+    }
 }
 
 fn ring_settings(plan: &Plan, features: FeatureMask) -> RingSettings {

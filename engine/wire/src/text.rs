@@ -43,11 +43,11 @@ pub enum TextError {
     },
 }
 
-/// True for a key by RFC 7143 6.1: a capital letter, then letters, digits, `.`, `-`, `+`, `@`, `_`; and `#`, which
+/// True for a key by RFC 7143 6.1: a letter (a capital one, but for `iSCSIProtocolLevel`), then letters, digits, `.`, `-`, `+`, `@`, `_`; and `#`, which
 /// `X#`, `Y#` and `Z#` keys have.
 pub fn is_key(key: &[u8]) -> bool {
     key.len() <= MAX_KEY_LEN
-        && key.first().is_some_and(u8::is_ascii_uppercase)
+        && (key.first().is_some_and(u8::is_ascii_uppercase) || key == b"iSCSIProtocolLevel")
         && key.iter().all(|c| c.is_ascii_alphanumeric() || b".-+@_#".contains(c))
 }
 

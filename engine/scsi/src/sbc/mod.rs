@@ -1,6 +1,7 @@
 //! Commands of block devices (SBC-3).
 
 pub(crate) mod capacity;
+pub(crate) mod compare_and_write;
 pub(crate) mod control;
 pub(crate) mod range;
 pub(crate) mod transfer;

@@ -45,6 +45,11 @@ impl Blocks {
         Blocks { lba: cdb.u64(2), count: u64::from(cdb.u32(10)), count_at: 10 }
     }
 
+    /// Of a CDB of 16 bytes with a count of one byte.
+    pub fn of_one_byte(cdb: &Cdb, count_at: u8) -> Blocks {
+        Blocks { lba: cdb.u64(2), count: u64::from(cdb.byte(usize::from(count_at))), count_at }
+    }
+
     /// Every block exists; the first one has to exist even when there are none (SBC-3 4.5, and what libiscsi tests).
     #[inline]
     pub fn check(&self, unit: &LogicalUnit) -> Result<(), Sense> {

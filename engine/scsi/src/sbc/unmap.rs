@@ -29,6 +29,8 @@ const PIECE: u64 = 64 << 20;
 pub(crate) struct Unmapping {
     /// Offset and length in bytes; last one first.
     ranges: Vec<(u64, u64)>,
+    /// LBPRZ.
+    zeroes: bool,
 }
 
 impl Unmapping {
@@ -39,7 +41,12 @@ impl Unmapping {
                 self.ranges.push((offset + length, left - length));
             }
             if length > 0 {
-                return Step::Discard { offset, length };
+                // Where unmapped blocks read as zeroes (LBPRZ), all of them have to, also those that share a granule of the
+                // store with others.
+                return match self.zeroes {
+                    true => Step::Zero { offset, length, unmap: true, durable: false },
+                    false => Step::Discard { offset, length },
+                };
             }
         }
         good()
@@ -62,7 +69,7 @@ fn unmap(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
 fn parameters(command: &mut Command, list: &[u8], unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
     match ranges(list, unit) {
         Ok(ranges) => {
-            let mut unmapping = Box::new(Unmapping { ranges });
+            let mut unmapping = Box::new(Unmapping { ranges, zeroes: unit.store().discard_zeroes });
             let step = unmapping.next();
             command.state = State::Unmapping(unmapping);
             step

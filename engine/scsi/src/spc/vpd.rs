@@ -3,7 +3,7 @@
 use crate::{
     identity::{Identity, ascii},
     port::TargetPort,
-    sbc::{unmap, write_same},
+    sbc::{compare_and_write, unmap, write_same},
     unit::LogicalUnit,
 };
 
@@ -131,6 +131,7 @@ fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     }
     put(40, write_same::MOST_BLOCKS as u32);
     page[0] = 0x01; // WSNZ
+    page[1] = compare_and_write::most_blocks(unit);
     let granularity = u16::try_from(geometry.physical_block >> shift).unwrap_or(u16::MAX).max(1);
     page[2..4].copy_from_slice(&granularity.to_be_bytes());
     out.extend(page);

@@ -38,6 +38,11 @@ pub(super) async fn attend(control: Rc<Control>, stream: TcpStream, peer: Socket
     control.leave(id);
 }
 
+/// What we agree to at most.
+fn settings() -> Settings {
+    Settings { max_outstanding_r2t: protocol::MAX_OUTSTANDING_R2T as u16, ..Settings::default() }
+}
+
 fn local_address(stream: &TcpStream) -> std::io::Result<SocketAddr> {
     let socket = reactor::descriptor::duplicate(stream)?;
     let address = rustix::net::getsockname(&socket)?;
@@ -56,7 +61,7 @@ struct Visitor<'a> {
 
 impl Visitor<'_> {
     async fn log_in(&self) {
-        let mut login = Login::new(Settings::default(), self.peer.ip(), self.group);
+        let mut login = Login::new(settings(), self.peer.ip(), self.group);
         let mut chunk = vec![0; CHUNK];
         loop {
             let (result, back) = self.stream.read(chunk).await;

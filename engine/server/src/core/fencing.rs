@@ -52,14 +52,14 @@ impl<R: Reactor> Core<R> {
         let unit = task.work.unit;
         self.fences.push(FenceRecord { serial, task: task_key, window });
         let id = FenceId { core: self.number, serial };
-        self.to_home(unit, FenceBody::Request(FenceRequest { id, range: Some(range) }));
+        self.tell_home(unit, FenceBody::Request(FenceRequest { id, range: Some(range) }));
     }
 
     /// Gives a fence back, or withdraws the request.
     pub(crate) fn drop_fence(&mut self, unit: u16, fence: FenceState) {
         let (FenceState::Asked(serial) | FenceState::Held(serial)) = fence else { return };
         self.fences.retain(|record| record.serial != serial);
-        self.to_home(unit, FenceBody::Released(FenceId { core: self.number, serial }));
+        self.tell_home(unit, FenceBody::Released(FenceId { core: self.number, serial }));
     }
 
     /// I/O of this core has ended on a range, and was not under a fence of its own.
@@ -71,11 +71,11 @@ impl<R: Reactor> Core<R> {
         let mut acknowledge = Vec::new();
         gate.ended(range, &mut acknowledge);
         for id in acknowledge {
-            self.to_home(unit, FenceBody::Acknowledged(id, self.number));
+            self.tell_home(unit, FenceBody::Acknowledged(id, self.number));
         }
     }
 
-    fn to_home(&mut self, unit: u16, body: FenceBody) {
+    fn tell_home(&mut self, unit: u16, body: FenceBody) {
         let home = unit % self.post.cores();
         self.fence_send(home, FenceMail { unit, body });
     }
@@ -115,7 +115,7 @@ impl<R: Reactor> Core<R> {
                     ranges_in_flight(&task.work, unit, &mut ranges);
                 }
                 if self.units[unit as usize].gate.hold(request, ranges.into_iter()) {
-                    self.to_home(unit, FenceBody::Acknowledged(id, self.number));
+                    self.tell_home(unit, FenceBody::Acknowledged(id, self.number));
                 }
             }
             Action::Release { id, .. } => {

@@ -221,7 +221,7 @@ impl<R: Reactor> Core<R> {
                     continue;
                 }
                 match motion {
-                    Motion::Write => unit.dying.push((task_key.index, work.transfer.range(i))),
+                    Motion::Write | Motion::Swap => unit.dying.push((task_key.index, work.transfer.range(i))),
                     Motion::Plain if work.plain.writes() => unit.dying.push((task_key.index, work.plain.range())),
                     _ => {}
                 }

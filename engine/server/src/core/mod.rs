@@ -36,6 +36,10 @@ pub struct CoreLimits {
     pub window: u32,
     /// Tasks of all sessions.
     pub tasks: u32,
+    /// A silent connection is pinged after this; zero: never.
+    pub nop_interval: Duration,
+    /// And closed when it does not answer within this.
+    pub nop_timeout: Duration,
 }
 
 /// What a token of the reactor means: the upper four bits.
@@ -153,7 +157,7 @@ impl<R: Reactor> Core<R> {
         } else if self.links.is_empty() && matches!(self.drain, Drain::No) {
             Wait::Forever
         } else {
-            Wait::Until(self.next_tick)
+            Wait::Until(self.store_deadline().map_or(self.next_tick, |at| at.min(self.next_tick)))
         };
         let mut completions = std::mem::take(&mut self.completions);
         self.reactor.turn(wait, &mut completions)?;
@@ -164,6 +168,7 @@ impl<R: Reactor> Core<R> {
         while let Some(message) = self.post.receive(self.number) {
             self.mail(message);
         }
+        self.poll_stores();
         let now = self.reactor.now();
         if now >= self.next_tick {
             self.next_tick = now + TICK;
@@ -254,6 +259,7 @@ impl<R: Reactor> Core<R> {
         let link = self.links.get_mut(key).expect("just inserted");
         link.session.set_index(key.index);
         link.connection.set_cid(cid);
+        link.connection.set_liveness(self.limits.nop_interval, self.limits.nop_timeout);
         debug!(session = id, core = self.number, initiator = %link.identity.initiator, "session installed");
         protocol::Sink::put(&mut link.outgoing, &response);
         self.mark_dirty(key);

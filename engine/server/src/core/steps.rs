@@ -158,6 +158,9 @@ impl<R: Reactor> Core<R> {
                 let length = if repeat && writes >= block { span.length } else { comes.min(writes) / block * block };
                 work.begin(Motion::Compare, span, length).repeat = repeat;
             }
+            Step::Swap { span, durable } => {
+                work.begin(Motion::Swap, span, span.length).durable = durable;
+            }
             Step::Check { span } => {
                 work.begin(Motion::Check, span, span.length);
             }

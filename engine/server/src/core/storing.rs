@@ -25,7 +25,8 @@ impl<R: Reactor> Core<R> {
         let unit = &mut self.units[unit_index as usize];
         let range = window_range(work, window);
         let motion = work.transfer.motion;
-        let writes = motion == Motion::Write || (motion == Motion::Plain && work.plain.writes());
+        let writes =
+            matches!(motion, Motion::Write | Motion::Swap) || (motion == Motion::Plain && work.plain.writes());
         let w = &mut work.transfer.windows[window];
         // A window that holds its fence passes its own hold.
         let fenced = matches!(w.fence, FenceState::Held(_));
@@ -36,7 +37,11 @@ impl<R: Reactor> Core<R> {
             if let FenceState::Asked(_) = w.fence {
                 return self.list_waiting(task_key);
             }
-            if let Some(exclusive) = unit.queue.exclusive(range.clone()) {
+            let exclusive = match unit.queue.exclusive(range.clone()) {
+                None if motion == Motion::Swap => Some(range.clone()),
+                exclusive => exclusive,
+            };
+            if let Some(exclusive) = exclusive {
                 self.ask_fence(task_key, window, exclusive);
                 return self.list_waiting(task_key);
             }
@@ -50,10 +55,10 @@ impl<R: Reactor> Core<R> {
                 let Some(buffer) = w.buffer.take() else { return };
                 Request::Write { offset: range.start, buffer, range: 0..w.length, durable: work.transfer.durable }
             }
-            Motion::Compare => {
+            Motion::Compare | Motion::Swap => {
                 let slack = unit.read_slack(range.start, w.length);
                 let class = Class::fitting((w.length + slack) as usize);
-                let Some((buffer, charge)) = self.take_buffer(unit_index, class) else {
+                let Some((buffer, charge)) = self.take_second(unit_index, class) else {
                     return self.wait_for_buffer(task_key);
                 };
                 let Some(task) = self.tasks.get_mut(task_key) else { return };
@@ -102,6 +107,13 @@ impl<R: Reactor> Core<R> {
                             task.work.transfer.windows[window].other_charge = None;
                         }
                     },
+                    Request::Write { buffer, .. } if task.work.transfer.motion == Motion::Swap => {
+                        // It begins again with the read: still under its fence.
+                        drop(buffer);
+                        let w = &mut task.work.transfer.windows[window];
+                        w.other_charge = None;
+                        w.phase = Phase::Ready;
+                    }
                     Request::Write { buffer, .. } => task.work.transfer.windows[window].buffer = Some(buffer),
                     Request::Fill { buffer, pattern, .. } => {
                         let charge = task.work.transfer.windows[window].charge.take();
@@ -153,7 +165,27 @@ impl<R: Reactor> Core<R> {
     /// A completion of the reactor for a unit's queue.
     pub(crate) fn store_completed(&mut self, unit: u16, completion: Completion) {
         let Some(seat) = self.units.get_mut(unit as usize) else { return };
-        let Some(done) = seat.queue.complete(&mut self.reactor, completion) else { return };
+        if let Some(done) = seat.queue.complete(&mut self.reactor, completion) {
+            self.request_ended(unit, done);
+        }
+    }
+
+    /// What ended without a completion of its own: shared flushes, and what a filter held back.
+    pub(crate) fn poll_stores(&mut self) {
+        for unit in 0..self.units.len() {
+            while self.units[unit].queue.in_flight() > 0 {
+                let Some(done) = self.units[unit].queue.poll(&mut self.reactor) else { break };
+                self.request_ended(unit as u16, done);
+            }
+        }
+    }
+
+    /// When a store has to be polled at the latest.
+    pub(crate) fn store_deadline(&self) -> Option<std::time::Duration> {
+        self.units.iter().filter_map(|unit| unit.queue.deadline()).min()
+    }
+
+    fn request_ended(&mut self, unit: u16, done: backstore_api::Completion) {
         let (index, window) = ((done.tag >> 8) as u32, (done.tag & 0xff) as usize);
         if done.tag == super::management::DRAIN_TAG {
             self.drain_flushed(unit, done.result.map(drop));
@@ -187,7 +219,9 @@ impl<R: Reactor> Core<R> {
                 let w = &mut work.transfer.windows[window];
                 match motion {
                     Motion::Plain => drop(done.buffer),
-                    _ if w.phase == Phase::Verifying || motion == Motion::Compare => w.other = done.buffer,
+                    _ if w.phase == Phase::Verifying || motion != Motion::Write && motion != Motion::Read => {
+                        w.other = done.buffer;
+                    }
                     _ => w.buffer = done.buffer,
                 }
                 w.phase = Phase::Done;
@@ -221,6 +255,14 @@ impl<R: Reactor> Core<R> {
                 w.data = data;
                 self.compare_window(task_key, window);
             }
+            (Motion::Swap, Answer::Data(data)) => {
+                w.other = buffer;
+                w.data = data;
+                if self.swap_window(task_key, window) {
+                    return;
+                }
+            }
+            (Motion::Swap, _) => w.other = buffer,
             (Motion::Write, Answer::Data(data)) if verifying => {
                 w.other = buffer;
                 w.data = data;
@@ -271,7 +313,7 @@ impl<R: Reactor> Core<R> {
         let range = task.work.transfer.range(window);
         let length = task.work.transfer.windows[window].length;
         let slack = self.units[unit as usize].read_slack(range.start, length);
-        match self.take_buffer(unit, Class::fitting((length + slack) as usize)) {
+        match self.take_second(unit, Class::fitting((length + slack) as usize)) {
             Some((buffer, charge)) => {
                 if let Some(task) = self.tasks.get_mut(task_key) {
                     task.work.transfer.windows[window].other_charge = Some(charge);
@@ -305,6 +347,57 @@ impl<R: Reactor> Core<R> {
         if let Some(at) = difference {
             work.transfer.failure.get_or_insert(Failure::Miscompare(start + at as u64));
         }
+    }
+
+    /// COMPARE AND WRITE: the block has been read. True: it was equal, and is being written.
+    fn swap_window(&mut self, task_key: TaskKey, window: usize) -> bool {
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let work = &mut task.work;
+        let start = work.transfer.range(window).start;
+        let (durable, w) = (work.transfer.durable, &mut work.transfer.windows[window]);
+        let length = w.length as usize;
+        let (Some(parameter), Some(mut medium)) = (&work.parameter, w.other.take()) else { return false };
+        let (expected, new) = parameter.buffer[..2 * length].split_at(length);
+        let found = &medium[w.data.start as usize..w.data.end as usize];
+        let failure = match found.len() < length {
+            true => Some(Failure::Store(StoreError::Medium { offset: start + found.len() as u64 })),
+            false => first_difference(expected, found).map(|at| Failure::Miscompare(start + at as u64)),
+        };
+        if let Some(failure) = failure {
+            w.other = Some(medium);
+            work.transfer.failure.get_or_insert(failure);
+            return false;
+        }
+        medium[..length].copy_from_slice(new);
+        let request = Request::Write { offset: start, buffer: medium, range: 0..length as u32, durable };
+        self.offer(task_key, window, Phase::Verifying, request);
+        true
+    }
+
+    /// COMPARE AND WRITE.
+    pub(crate) fn pump_swap(&mut self, task_key: TaskKey) -> Pumped {
+        let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+        let work = &mut task.work;
+        if let Some(failure) = work.transfer.failure {
+            return self.fail(task_key, failure);
+        }
+        if work.transfer.used == 0 && work.transfer.planned == 0 {
+            let length = work.transfer.length;
+            let window = work.transfer.open(length).expect("no window is in use");
+            work.transfer.windows[window].phase = Phase::Ready;
+            self.store_window(task_key, window);
+        }
+        let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+        let work = &mut task.work;
+        if let Some(failure) = work.transfer.failure {
+            return self.fail(task_key, failure);
+        }
+        let transfer = &mut work.transfer;
+        if transfer.used > 0 && transfer.windows[transfer.first as usize].phase == Phase::Done {
+            transfer.close_oldest();
+            return Pumped::Moved;
+        }
+        Pumped::Waiting
     }
 
     /// A plain store operation.

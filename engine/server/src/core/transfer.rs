@@ -72,6 +72,7 @@ impl<R: Reactor> Core<R> {
         match task.work.transfer.motion {
             Motion::None => Pumped::Waiting,
             Motion::Plain => self.pump_plain(task_key),
+            Motion::Swap => self.pump_swap(task_key),
             Motion::Read | Motion::Check => self.pump_out(task_key),
             Motion::Write | Motion::Compare | Motion::Receive => self.pump_in(task_key),
         }
@@ -84,7 +85,7 @@ impl<R: Reactor> Core<R> {
     }
 
     /// Drops what a failed transfer holds, once the store and the receives have given everything back.
-    fn fail(&mut self, task_key: TaskKey, failure: Failure) -> Pumped {
+    pub(crate) fn fail(&mut self, task_key: TaskKey, failure: Failure) -> Pumped {
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
         if task.work.in_flight > 0 || task.expects_data() {
             return Pumped::Waiting;
@@ -286,12 +287,8 @@ impl<R: Reactor> Core<R> {
         if left == 0 || work.transfer.used as usize >= limit || (work.unsolicited && work.transfer.used > 0) {
             return false;
         }
-        let Some(link) = self.links.get(work.link) else { return false };
-        let most = link.connection.parameters().max_burst_length.min(Class::Large.bytes() as u32);
         let block = self.units[work.unit as usize].block_size();
-        // Whole blocks, so that a window can go to the store by itself.
-        let aligned = if most >= block { most / block * block } else { block };
-        let mut length = left.min(aligned);
+        let mut length = left.min(Class::Large.bytes() as u32);
         if repeat {
             // One block comes; each window compares it with as much of the medium as a buffer holds.
             length = left.min(Class::Large.bytes() as u32 / 2 / block * block);
@@ -355,24 +352,25 @@ impl<R: Reactor> Core<R> {
         }
         let key = task.work.link;
         let Some(link) = self.links.get_mut(key) else { return };
-        // Immediate data is still to be reported by the protocol.
-        for i in task.work.transfer.order() {
+        let most = link.connection.parameters().max_burst_length;
+        let windows = task.work.transfer.order();
+        for i in windows {
             let Some(task) = self.tasks.get_mut(task_key) else { return };
             let immediate = task.work.immediate;
             let w = &task.work.transfer.windows[i];
             let expected = w.expected();
-            if w.phase != Phase::Filling || w.asked || w.filled >= expected {
+            if w.phase != Phase::Filling || w.buffer.is_none() || w.filled < w.asked || w.filled >= expected {
                 continue;
             }
+            // Immediate data is still to be reported by the protocol.
             if w.start < immediate && w.filled < expected.min(immediate - w.start) {
                 return;
             }
             if !link.connection.may_solicit(task) {
                 return;
             }
-            let (offset, length) = (w.start + w.filled, expected - w.filled);
-            task.work.transfer.windows[i].asked = true;
-            link.connection.ready_to_transfer(
+            let (offset, length) = (w.start + w.filled, (expected - w.filled).min(most));
+            let sent = link.connection.ready_to_transfer(
                 &mut link.session,
                 &mut self.tasks,
                 task_key,
@@ -380,11 +378,18 @@ impl<R: Reactor> Core<R> {
                 length,
                 &mut link.outgoing,
             );
+            if let Some(task) = self.tasks.get_mut(task_key)
+                && sent
+            {
+                let w = &mut task.work.transfer.windows[i];
+                w.asked = w.filled + length;
+            }
         }
         self.mark_dirty(key);
     }
 
-    /// A buffer of the class, or of a larger one, within the unit's share.
+    /// A buffer of the class, or of a larger one, within the unit's share. The last large one is left for
+    /// [`Core::take_second`].
     pub(crate) fn take_buffer(&mut self, unit: u16, class: Class) -> Option<(Buffer, Charge)> {
         let shared = self.units.len() > 1;
         let pool = self.reactor.pool();
@@ -392,13 +397,17 @@ impl<R: Reactor> Core<R> {
         if shared && unit.is_at_share() {
             return None;
         }
-        let larger: &[Class] = match class {
-            Class::Small => &[Class::Small, Class::Medium, Class::Large],
-            Class::Medium => &[Class::Medium, Class::Large],
-            Class::Large => &[Class::Large],
-        };
-        let buffer = larger.iter().find_map(|&c| pool.take(c))?;
+        let spare = |c: &&Class| **c != Class::Large || pool.available(Class::Large) > 1;
+        let buffer = at_least(class).iter().filter(spare).find_map(|&c| pool.take(c))?;
         Some((buffer, unit.charge()))
+    }
+
+    /// A second buffer for a window that has one: what was written is read back, or compared. Tasks that hold a first
+    /// one and wait for a second would wait for each other; this one always comes back from the store.
+    pub(crate) fn take_second(&mut self, unit: u16, class: Class) -> Option<(Buffer, Charge)> {
+        let pool = self.reactor.pool();
+        let buffer = at_least(class).iter().find_map(|&c| pool.take(c))?;
+        Some((buffer, self.units.get(unit as usize)?.charge()))
     }
 
     pub(crate) fn wait_for_buffer(&mut self, task_key: TaskKey) {
@@ -448,13 +457,21 @@ impl<R: Reactor> Core<R> {
         work.parameter = None;
         work.early = None;
         let mut fences = [super::work::FenceState::None; WINDOWS];
-        for i in 0..WINDOWS {
-            fences[i] = std::mem::take(&mut work.transfer.windows[i]).fence;
+        for (fence, window) in fences.iter_mut().zip(&mut work.transfer.windows) {
+            *fence = std::mem::take(window).fence;
         }
         work.transfer.used = 0;
         for fence in fences {
             self.drop_fence(unit, fence);
         }
+    }
+}
+
+fn at_least(class: Class) -> &'static [Class] {
+    match class {
+        Class::Small => &[Class::Small, Class::Medium, Class::Large],
+        Class::Medium => &[Class::Medium, Class::Large],
+        Class::Large => &[Class::Large],
     }
 }
 

@@ -69,7 +69,7 @@ impl<R: Reactor> Unit<R> {
     /// Bytes around a direct read that isn't aligned.
     pub(crate) fn read_slack(&self, offset: u64, length: u32) -> u32 {
         let alignment = self.queue.geometry().alignment;
-        if alignment <= 1 || (offset % u64::from(alignment) == 0 && length.is_multiple_of(alignment)) {
+        if alignment <= 1 || (offset.is_multiple_of(u64::from(alignment)) && length.is_multiple_of(alignment)) {
             return 0;
         }
         (2 * alignment).min(Class::Large.bytes() as u32 / 2)

@@ -42,6 +42,8 @@ pub(crate) enum Motion {
     Check,
     /// Initiator to the command: parameter data.
     Receive,
+    /// COMPARE AND WRITE: `Work::parameter` against the store, then into it.
+    Swap,
     /// No data between initiator and store (flush, discard, ...): window 0 stands for it.
     Plain,
 }
@@ -85,8 +87,8 @@ pub(crate) struct Window {
     pub other_charge: Option<Charge>,
     /// Pages of a RAM volume instead of a buffer.
     pub region: Option<RegionSlice>,
-    /// An R2T for it is out, or has been.
-    pub asked: bool,
+    /// Bytes from its start that R2Ts have asked for, or that came unasked.
+    pub asked: u32,
     /// VERIFY BYTCHK=11b: bytes of the one block that comes for all; else 0.
     pub block: u32,
     /// The exclusive range that this window holds through a fence.
