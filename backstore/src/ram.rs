@@ -40,6 +40,8 @@ impl Ram {
         let shared =
             Arc::new(Shared { region: Region::new(bytes)?, mapped: (0..words).map(|_| AtomicU64::new(0)).collect() });
         let geometry = Geometry {
+            // Memory has no larger unit of writing; what is given back has.
+            physical_block: 512,
             discard_granularity: GRANULE as u32,
             discard_zeroes: true,
             persistent: false,

@@ -76,7 +76,7 @@ pub enum Step {
         durable: bool,
     },
     /// Collect `length` bytes of parameter data, one pattern block, or the data of COMPARE AND WRITE from the initiator
-    /// (1 to 262,144).
+    /// (0 to 262,144; 0: nothing may be offered).
     /// [`Event::Received`]; or, before anything is collected, [`Event::Short`] or [`Event::Long`].
     Receive {
         /// Bytes.
@@ -311,6 +311,8 @@ impl Command {
                 let (length, then) = (*length as usize, *then);
                 then(self, &data[..length], unit, context)
             }
+            // NUMBER OF LOGICAL BLOCKS of 0 beside data: 256 were meant, and don't fit the field.
+            (State::Receiving { length: 0, .. }, Event::Long) if exact => fail(Sense::field_in_cdb(13, None)),
             (State::Receiving { .. }, Event::Received(_) | Event::Short | Event::Long) if exact => {
                 fail(Sense::illegal(asc::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT))
             }

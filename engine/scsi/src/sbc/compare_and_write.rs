@@ -33,10 +33,8 @@ fn compare_and_write(command: &mut Command, unit: &LogicalUnit, _: &mut Context<
     if blocks.count > u64::from(most_blocks(unit)) {
         return fail(Sense::field_in_cdb(13, None));
     }
-    if blocks.count == 0 {
-        return good();
-    }
     let (_, length) = blocks.bytes(unit);
+    // No blocks: nothing is transferred, and nothing may be offered.
     command.receive(2 * length as u32, received)
 }
 
@@ -46,6 +44,9 @@ fn blocks(command: &Command) -> Blocks {
 
 fn received(command: &mut Command, _: &[u8], unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
     let (offset, length) = blocks(command).bytes(unit);
+    if length == 0 {
+        return good();
+    }
     let durable = command.cdb.bit(1, 3) || !unit.write_cache();
     command.state = State::Moving { write: true, offset };
     Step::Swap { span: Span { offset, length: length as u32 }, durable }

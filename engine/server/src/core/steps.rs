@@ -179,6 +179,10 @@ impl<R: Reactor> Core<R> {
                         Some(step) => return self.begin(task_key, step),
                     }
                 }
+                if length == 0 {
+                    let step = self.step(task_key, Event::Received(&[]));
+                    return step.is_some_and(|step| self.begin(task_key, step));
+                }
                 let Some(task) = self.tasks.get_mut(task_key) else { return false };
                 let work = &mut task.work;
                 work.begin(Motion::Receive, Span { offset: 0, length }, length);
