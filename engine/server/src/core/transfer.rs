@@ -359,15 +359,14 @@ impl<R: Reactor> Core<R> {
             let immediate = task.work.immediate;
             let w = &task.work.transfer.windows[i];
             let expected = w.expected();
-            if w.phase != Phase::Filling || w.buffer.is_none() || w.filled < w.asked || w.filled >= expected {
+            if w.phase != Phase::Filling || w.filled >= expected || w.asked >= expected {
                 continue;
             }
-            // Immediate data is still to be reported by the protocol.
-            if w.start < immediate && w.filled < expected.min(immediate - w.start) {
-                return;
-            }
-            if !link.connection.may_solicit(task) {
-                return;
+            // DataSequenceInOrder: nothing of a later window before all of this one has been asked for. Immediate data
+            // is still to be reported by the protocol.
+            let immediate_left = w.start < immediate && w.filled < expected.min(immediate - w.start);
+            if w.buffer.is_none() || w.filled < w.asked || immediate_left || !link.connection.may_solicit(task) {
+                break;
             }
             let (offset, length) = (w.start + w.filled, (expected - w.filled).min(most));
             let sent = link.connection.ready_to_transfer(
@@ -383,6 +382,9 @@ impl<R: Reactor> Core<R> {
             {
                 let w = &mut task.work.transfer.windows[i];
                 w.asked = w.filled + length;
+                if w.asked < expected {
+                    break;
+                }
             }
         }
         self.mark_dirty(key);
