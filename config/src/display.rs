@@ -53,12 +53,7 @@ impl Plan {
                 Time(limits.nop_timeout)
             )?;
         }
-        writeln!(f, "  drain at shutdown            {} at most", Time(limits.drain_timeout))?;
-        writeln!(f, "  spin before sleep            {}", Time(limits.spin))?;
-        match limits.zero_copy_from {
-            Some(bytes) => writeln!(f, "  sends without a copy         from {}", Size(bytes)),
-            None => writeln!(f, "  sends without a copy         none"),
-        }
+        writeln!(f, "  drain at shutdown            {} at most", Time(limits.drain_timeout))
     }
 
     fn pool_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -81,10 +81,6 @@ pub struct Limits {
     pub nop_interval: Duration,
     /// And is closed when no answer comes within this.
     pub nop_timeout: Duration,
-    /// How long a core looks for work before it sleeps.
-    pub spin: Duration,
-    /// Sends of at least so many bytes go out without a copy; None: none does.
-    pub zero_copy_from: Option<u64>,
 }
 
 /// How log lines look.
@@ -249,8 +245,6 @@ impl Default for Limits {
             drain_timeout: Duration::from_secs(30),
             nop_interval: Duration::from_secs(15),
             nop_timeout: Duration::from_secs(30),
-            spin: Duration::from_micros(20),
-            zero_copy_from: None,
         }
     }
 }

@@ -30,8 +30,6 @@ pub(super) const KEYS: &[&str] = &[
     "drain_timeout_s",
     "nop_interval_s",
     "nop_timeout_s",
-    "spin_us",
-    "zero_copy_from",
     "log",
     "log_format",
 ];
@@ -164,7 +162,6 @@ impl Reader<'_> {
         let out = &mut self.out;
         let max_half_open_logins = section.limit("max_half_open_logins", 1, 65_536, default.max_half_open_logins, out);
         let memory = section.size("buffer_memory", out);
-        let zero_copy = section.size("zero_copy_from", out);
         let mut time = |section: &mut Section<'_>, key: &str, low: u32, high: u32, default: Duration| {
             Duration::from_secs(u64::from(section.limit(key, low, high, seconds(default), out)))
         };
@@ -172,7 +169,6 @@ impl Reader<'_> {
         let drain_timeout = time(section, "drain_timeout_s", 0, 3600, default.drain_timeout);
         let nop_interval = time(section, "nop_interval_s", 0, 3600, default.nop_interval);
         let nop_timeout = time(section, "nop_timeout_s", 1, 3600, default.nop_timeout);
-        let spin_us = section.limit("spin_us", 0, 10_000, 20, out);
         let limits = Limits {
             max_connections: section.limit("max_connections", 1, 65_536, default.max_connections, out),
             max_half_open_logins,
@@ -191,8 +187,6 @@ impl Reader<'_> {
             drain_timeout,
             nop_interval,
             nop_timeout,
-            spin: Duration::from_micros(u64::from(spin_us)),
-            zero_copy_from: zero_copy.map(|at| at.value).filter(|bytes| *bytes > 0),
         };
         (limits, memory.map(|at| at.span))
     }
