@@ -3,7 +3,7 @@
 use super::{
     Core,
     input::attribute,
-    work::{Motion, Stage},
+    work::{Motion, Slot, Stage},
 };
 use protocol::{Finish, Sink, TaskKey};
 use reactor::Reactor;
@@ -74,7 +74,9 @@ impl<R: Reactor> Core<R> {
         let (key, code) = (task.work.link, task.attribute);
         let place = task.work.place.filter(|_| task.work.entered);
         let Some(link) = self.links.get_mut(key) else { return };
-        link.connection.retire(&mut link.session, &mut self.tasks, task_key);
+        let slot = link.connection.retire(&mut link.session, &mut self.tasks, task_key);
+        self.recycle(slot);
+        let Some(link) = self.links.get_mut(key) else { return };
         if let Some(place) = place {
             link.places[place as usize].tasks.leave(task_key.index, attribute(code), &mut self.ready);
             if !self.ready.is_empty() {
@@ -83,6 +85,14 @@ impl<R: Reactor> Core<R> {
         }
         if !self.managements.is_empty() {
             self.managements_drained();
+        }
+    }
+
+    /// Keeps a task's memory for another one.
+    pub(crate) fn recycle(&mut self, slot: Option<Slot>) {
+        if let Some(mut work) = slot.and_then(Slot::empty) {
+            work.reset();
+            self.spare_work.push(work);
         }
     }
 

@@ -175,8 +175,9 @@ impl<R: Reactor> Core<R> {
     fn command(&mut self, key: Key, task_key: TaskKey, cdb: [u8; 16], immediate: u32, held: bool, unsolicited: bool) {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(task) = self.tasks.get_mut(task_key) else { return };
+        task.work.fill(self.spare_work.pop().unwrap_or_default());
         let place = scsi::lun_number(task.lun).and_then(|lun| link.place(lun));
-        let work = &mut task.work;
+        let work = &mut *task.work;
         work.cdb = cdb;
         work.place = place;
         work.unit = place.map_or(0, |p| link.places[p as usize].unit);
@@ -250,7 +251,7 @@ impl<R: Reactor> Core<R> {
 
     fn data(&mut self, task_key: TaskKey, offset: u32, length: u32, sequence_end: bool) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         // The target asked for it, or it came unasked: only the latter ends the unsolicited phase.
         if sequence_end {
             work.unsolicited = false;
@@ -289,7 +290,7 @@ impl<R: Reactor> Core<R> {
 
     fn data_error(&mut self, task_key: TaskKey, asc: u8, ascq: u8) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         // ERL 0: what is still to come of an unsolicited sequence is thrown away by the protocol.
         work.unsolicited = false;
         match work.stage {

@@ -3,7 +3,7 @@
 use super::{
     Core, Drain, Link,
     input::attribute,
-    work::{Motion, Phase, Stage, Work},
+    work::{Motion, Phase, Slot, Stage, Work},
 };
 use crate::mail::{Ended, FromCore, ToControl, ToCore};
 use backstore_api::{Request, StoreError, Submitted};
@@ -188,7 +188,7 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    fn kill_where(&mut self, wanted: impl Fn(&Task<Work>) -> bool) {
+    fn kill_where(&mut self, wanted: impl Fn(&Task<Slot>) -> bool) {
         let keys: Vec<TaskKey> = self
             .tasks
             .iter()
@@ -208,7 +208,7 @@ impl<R: Reactor> Core<R> {
         }
         let key = task.work.link;
         let code = task.attribute;
-        let work = &mut task.work;
+        let work = &mut *task.work;
         work.stage = Stage::Dying;
         work.outcome = None;
         let place = work.place.filter(|_| work.entered);
@@ -243,7 +243,8 @@ impl<R: Reactor> Core<R> {
             return;
         }
         self.drop_windows(task_key);
-        self.tasks.remove(task_key);
+        let slot = self.tasks.remove(task_key).map(|task| task.work);
+        self.recycle(slot);
         if !self.managements.is_empty() {
             self.managements_drained();
         }

@@ -25,7 +25,7 @@ use protocol::{CloseReason, TaskKey, Tasks};
 use reactor::{Completion, Descriptor, Operation, Reactor, Returned, Wait};
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use tracing::{debug, info, warn};
-use work::Work;
+use work::{Slot, Work};
 
 /// Bounds of one core, from the config.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +82,11 @@ pub struct Core<R: Reactor> {
     pub(crate) reactor: R,
     post: Arc<Post<R::Waker>>,
     pub(crate) links: Slab<Link>,
-    pub(crate) tasks: Tasks<Work>,
+    pub(crate) tasks: Tasks<Slot>,
     pub(crate) units: Vec<Unit<R>>,
+    /// Memory of tasks that are gone: as many as there were at a time.
+    #[allow(clippy::vec_box)] // the boxes are what is kept: they move into slots by pointer
+    spare_work: Vec<Box<Work>>,
     completions: Vec<Completion>,
     /// Links with something to send or to do at the end of the turn.
     dirty: Vec<Key>,
@@ -118,6 +121,7 @@ impl<R: Reactor> Core<R> {
             links: Slab::with_capacity(limits.sessions),
             tasks: Slab::with_capacity(limits.tasks),
             units,
+            spare_work: Vec::with_capacity(limits.window as usize),
             completions: Vec::with_capacity(1024),
             dirty: Vec::with_capacity(limits.sessions.min(1024) as usize),
             starving: VecDeque::new(),

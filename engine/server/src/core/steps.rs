@@ -130,7 +130,7 @@ impl<R: Reactor> Core<R> {
     fn begin(&mut self, task_key: TaskKey, step: Step) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
         let (reads, writes) = (task.read_length, task.write_length);
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let block = match work.place {
             Some(_) => self.units[work.unit as usize].block_size(),
             None => 512,
@@ -184,7 +184,7 @@ impl<R: Reactor> Core<R> {
                     return step.is_some_and(|step| self.begin(task_key, step));
                 }
                 let Some(task) = self.tasks.get_mut(task_key) else { return false };
-                let work = &mut task.work;
+                let work = &mut *task.work;
                 work.begin(Motion::Receive, Span { offset: 0, length }, length);
             }
             Step::Flush => self.begin_plain(task_key, Plain::Flush),

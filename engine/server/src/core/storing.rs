@@ -20,7 +20,7 @@ impl<R: Reactor> Core<R> {
     /// Gives a ready window to the store, or lists its task with those that wait.
     pub(crate) fn store_window(&mut self, task_key: TaskKey, window: usize) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let unit_index = work.unit;
         let unit = &mut self.units[unit_index as usize];
         let range = window_range(work, window);
@@ -199,7 +199,7 @@ impl<R: Reactor> Core<R> {
 
     fn window_completed(&mut self, task_key: TaskKey, window: usize, done: backstore_api::Completion) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         work.in_flight -= 1;
         let unit = work.unit;
         if work.stage == Stage::Dying {
@@ -235,7 +235,7 @@ impl<R: Reactor> Core<R> {
 
     fn window_answered(&mut self, task_key: TaskKey, window: usize, answer: Answer, buffer: Option<Buffer>) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let motion = work.transfer.motion;
         let start = work.transfer.range(window).start;
         let w = &mut work.transfer.windows[window];
@@ -328,7 +328,7 @@ impl<R: Reactor> Core<R> {
     /// Holds a window's data against what was read.
     fn compare_window(&mut self, task_key: TaskKey, window: usize) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let start = work.transfer.range(window).start;
         let w = &mut work.transfer.windows[window];
         w.phase = Phase::Done;
@@ -352,7 +352,7 @@ impl<R: Reactor> Core<R> {
     /// COMPARE AND WRITE: the block has been read. True: it was equal, and is being written.
     fn swap_window(&mut self, task_key: TaskKey, window: usize) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let start = work.transfer.range(window).start;
         let (durable, w) = (work.transfer.durable, &mut work.transfer.windows[window]);
         let length = w.length as usize;
@@ -377,7 +377,7 @@ impl<R: Reactor> Core<R> {
     /// COMPARE AND WRITE.
     pub(crate) fn pump_swap(&mut self, task_key: TaskKey) -> Pumped {
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         if let Some(failure) = work.transfer.failure {
             return self.fail(task_key, failure);
         }
@@ -388,7 +388,7 @@ impl<R: Reactor> Core<R> {
             self.store_window(task_key, window);
         }
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         if let Some(failure) = work.transfer.failure {
             return self.fail(task_key, failure);
         }
@@ -403,7 +403,7 @@ impl<R: Reactor> Core<R> {
     /// A plain store operation.
     pub(crate) fn pump_plain(&mut self, task_key: TaskKey) -> Pumped {
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         if let Some(failure) = work.transfer.failure {
             if work.in_flight > 0 {
                 return Pumped::Waiting;
@@ -417,7 +417,7 @@ impl<R: Reactor> Core<R> {
             self.store_window(task_key, window);
         }
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let transfer = &mut work.transfer;
         if transfer.used > 0 && transfer.windows[transfer.first as usize].phase == Phase::Done && work.transfer.failure.is_none() {
             work.transfer.close_oldest();

@@ -99,7 +99,7 @@ impl<R: Reactor> Core<R> {
     fn pump_out(&mut self, task_key: TaskKey) -> Pumped {
         loop {
             let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
-            let work = &mut task.work;
+            let work = &mut *task.work;
             if let Some(failure) = work.transfer.failure {
                 return self.fail(task_key, failure);
             }
@@ -138,7 +138,7 @@ impl<R: Reactor> Core<R> {
     /// Opens one more window and gives it to the store. False: not now.
     fn open_for_read(&mut self, task_key: TaskKey) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let left = work.transfer.length - work.transfer.planned;
         if left == 0 || work.transfer.used as usize == WINDOWS {
             return false;
@@ -238,7 +238,7 @@ impl<R: Reactor> Core<R> {
     fn pump_in(&mut self, task_key: TaskKey) -> Pumped {
         loop {
             let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
-            let work = &mut task.work;
+            let work = &mut *task.work;
             if let Some(failure) = work.transfer.failure {
                 return self.fail(task_key, failure);
             }
@@ -279,7 +279,7 @@ impl<R: Reactor> Core<R> {
     /// Opens one more window for data from the initiator. False: not now.
     fn open_for_write(&mut self, task_key: TaskKey) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let left = work.transfer.length - work.transfer.planned;
         // The unsolicited data all fits the first window: no second before it is over.
         let repeat = work.transfer.repeat;
@@ -454,7 +454,7 @@ impl<R: Reactor> Core<R> {
     /// Gives back all windows of a task that has nothing in flight.
     pub(crate) fn drop_windows(&mut self, task_key: TaskKey) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let work = &mut task.work;
+        let work = &mut *task.work;
         let unit = work.unit;
         work.parameter = None;
         work.early = None;

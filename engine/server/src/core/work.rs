@@ -3,7 +3,7 @@
 use super::{steps::Plain, unit::Charge};
 use memory::{Buffer, Key, RegionSlice};
 use scsi::{Command, Outcome, Span};
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 /// Windows of one task that may be in use at once.
 pub(crate) const WINDOWS: usize = 4;
@@ -206,6 +206,37 @@ impl Transfer {
     }
 }
 
+/// The place of a task's [`Work`]: the protocol moves its tasks by value, so that what is large stays behind a
+/// pointer. It is filled when the task's command arrives, and emptied when the task goes.
+#[derive(Default)]
+pub(crate) struct Slot(Option<Box<Work>>);
+
+impl Slot {
+    /// Fills the place.
+    pub fn fill(&mut self, work: Box<Work>) {
+        self.0 = Some(work);
+    }
+
+    /// Empties it; the memory is used again.
+    pub fn empty(self) -> Option<Box<Work>> {
+        self.0
+    }
+}
+
+impl Deref for Slot {
+    type Target = Work;
+
+    fn deref(&self) -> &Work {
+        self.0.as_ref().expect("filled with the command's arrival")
+    }
+}
+
+impl DerefMut for Slot {
+    fn deref_mut(&mut self) -> &mut Work {
+        self.0.as_mut().expect("filled with the command's arrival")
+    }
+}
+
 /// The server's part of a task.
 #[derive(Default)]
 pub(crate) struct Work {
@@ -250,10 +281,28 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// Makes it as new. Windows in use are given up; unused ones are as new already.
+    pub fn reset(&mut self) {
+        for i in self.transfer.order() {
+            self.transfer.windows[i] = Window::default();
+        }
+        (self.transfer.first, self.transfer.used) = (0, 0);
+        self.begin(Motion::None, Span { offset: 0, length: 0 }, 0);
+        self.stage = Stage::New;
+        (self.place, self.unit, self.link) = (None, 0, Key::default());
+        (self.command, self.outcome, self.parameter, self.extents) = (None, None, None, None);
+        (self.early, self.early_error, self.immediate, self.wanted) = (None, None, 0, 0);
+        (self.unsolicited, self.starved, self.entered) = (false, false, false);
+        (self.listed, self.starving, self.in_flight) = (false, false, 0);
+    }
+
     /// Begins a transfer.
     pub fn begin(&mut self, motion: Motion, span: Span, length: u32) -> &mut Transfer {
         debug_assert_eq!(self.transfer.used, 0);
-        self.transfer = Transfer { motion, base: span.offset, length, ..Transfer::default() };
-        &mut self.transfer
+        let transfer = &mut self.transfer;
+        (transfer.motion, transfer.base, transfer.length) = (motion, span.offset, length);
+        (transfer.durable, transfer.verify, transfer.repeat) = (false, false, false);
+        (transfer.planned, transfer.finished, transfer.failure) = (0, 0, None);
+        transfer
     }
 }
