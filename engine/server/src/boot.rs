@@ -82,8 +82,8 @@ impl House {
             let mut settings = Settings::new(kind(&volume.store));
             settings.block_size = volume.block_size;
             settings.depth = plan.limits.store_depth;
-            let store = Store::open(&settings)
-                .map_err(|source| ServeError::Store { volume: volume.name.clone(), source })?;
+            let store =
+                Store::open(&settings).map_err(|source| ServeError::Store { volume: volume.name.clone(), source })?;
             let mut identity = state.identity(&place(&volume.store, &volume.full_name), &volume.full_name);
             let wanted = &volume.identity;
             let set = |field: &mut String, value: &Option<String>| {
@@ -245,7 +245,10 @@ fn arena_config(plan: &Plan) -> ArenaConfig {
 
 fn core_limits(plan: &Plan) -> CoreLimits {
     let pools = plan.pools();
-    CoreLimits { sessions: pools.connections, window: plan.limits.queue_depth, tasks: pools.commands,
+    CoreLimits {
+        sessions: pools.connections,
+        window: plan.limits.queue_depth,
+        tasks: pools.commands,
         nop_interval: plan.limits.nop_interval,
         nop_timeout: plan.limits.nop_timeout,
     }

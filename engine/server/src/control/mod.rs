@@ -167,10 +167,7 @@ async fn serve(
     }
     tokio_uring::spawn(hear_cores(control.clone(), bell));
     tokio_uring::spawn(sweep(control.clone()));
-    ready(&Ready {
-        portals: addresses,
-        targets: plan.targets.iter().map(|t| t.name.clone()).collect(),
-    });
+    ready(&Ready { portals: addresses, targets: plan.targets.iter().map(|t| t.name.clone()).collect() });
 
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: draining"),

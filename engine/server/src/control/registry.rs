@@ -219,8 +219,7 @@ mod tests {
     #[test]
     fn sessions_of_one_target_spread_over_the_cores() {
         let mut registry = Registry::new(2, 100, 100);
-        let cores: Vec<u16> =
-            (0..4).map(|i| accepted(registry.apply(&applicant("i", i, "t"))).2).collect();
+        let cores: Vec<u16> = (0..4).map(|i| accepted(registry.apply(&applicant("i", i, "t"))).2).collect();
         assert_eq!(cores, [0, 1, 0, 1]);
     }
 

@@ -60,8 +60,7 @@ impl<R: Reactor> Core<R> {
             Stage::New | Stage::Held | Stage::Queued => {
                 let early = work.early.as_mut()?;
                 let room = early.capacity;
-                (offset < room && early.buffer.is_some())
-                    .then_some((&mut early.buffer, EARLY, offset, room - offset))
+                (offset < room && early.buffer.is_some()).then_some((&mut early.buffer, EARLY, offset, room - offset))
             }
             Stage::Running => {
                 let window = work.transfer.window_at(offset)?;

@@ -1,9 +1,6 @@
 //! One session with its connection on a data core: protocol state, what it sends, what it knows of its LUNs.
 
-use crate::{
-    mail::Installed,
-    outgoing::Outgoing,
-};
+use crate::{mail::Installed, outgoing::Outgoing};
 use memory::{Buffer, Key};
 use protocol::{CloseReason, Connection, Session};
 use reactor::{Descriptor, Message};
@@ -27,11 +24,7 @@ pub(crate) enum Receiving {
     /// A receive into a buffer of the reactor's choice is out.
     Any,
     /// A receive straight into a task's window is out. The task may be gone by the time that it ends.
-    Into {
-        task: Key,
-        window: u8,
-        at: u32,
-    },
+    Into { task: Key, window: u8, at: u32 },
 }
 
 /// A session and its one connection.

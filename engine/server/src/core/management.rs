@@ -138,8 +138,7 @@ impl<R: Reactor> Core<R> {
 
     /// TARGET COLD RESET ends all sessions of the target; the one that asked, after its answer.
     fn cut_target(&mut self, target: &str, asker: Option<Key>) {
-        let keys: Vec<Key> =
-            self.links.iter().filter(|(_, l)| *l.identity.target == *target).map(|(k, _)| k).collect();
+        let keys: Vec<Key> = self.links.iter().filter(|(_, l)| *l.identity.target == *target).map(|(k, _)| k).collect();
         for key in keys {
             if Some(key) == asker {
                 self.close_after_management(key);

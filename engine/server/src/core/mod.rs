@@ -106,7 +106,13 @@ pub struct Core<R: Reactor> {
 
 impl<R: Reactor> Core<R> {
     /// A core with its units; `units` are in the same order on every core.
-    pub fn new(number: u16, limits: CoreLimits, reactor: R, post: Arc<Post<R::Waker>>, mut units: Vec<Unit<R>>) -> Self {
+    pub fn new(
+        number: u16,
+        limits: CoreLimits,
+        reactor: R,
+        post: Arc<Post<R::Waker>>,
+        mut units: Vec<Unit<R>>,
+    ) -> Self {
         let mut joined = Vec::new();
         for unit in &mut units {
             for core in 0..post.cores() {

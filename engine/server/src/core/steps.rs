@@ -56,7 +56,9 @@ impl<R: Reactor> Core<R> {
             // NormACA is 0: no ACA condition ever exists (SAM-5 8.7).
             return self.finish(task_key, failed(Sense::illegal(INVALID_MESSAGE_ERROR)));
         }
-        let Some((command, step)) = self.with_context(task_key, |context| Command::start(&cdb, context)) else { return };
+        let Some((command, step)) = self.with_context(task_key, |context| Command::start(&cdb, context)) else {
+            return;
+        };
         if let Some(task) = self.tasks.get_mut(task_key) {
             task.work.command = Some(command);
         }

@@ -25,8 +25,7 @@ impl<R: Reactor> Core<R> {
         let unit = &mut self.units[unit_index as usize];
         let range = window_range(work, window);
         let motion = work.transfer.motion;
-        let writes =
-            matches!(motion, Motion::Write | Motion::Swap) || (motion == Motion::Plain && work.plain.writes());
+        let writes = matches!(motion, Motion::Write | Motion::Swap) || (motion == Motion::Plain && work.plain.writes());
         let w = &mut work.transfer.windows[window];
         // A window that holds its fence passes its own hold.
         let fenced = matches!(w.fence, FenceState::Held(_));
@@ -419,7 +418,10 @@ impl<R: Reactor> Core<R> {
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
         let work = &mut *task.work;
         let transfer = &mut work.transfer;
-        if transfer.used > 0 && transfer.windows[transfer.first as usize].phase == Phase::Done && work.transfer.failure.is_none() {
+        if transfer.used > 0
+            && transfer.windows[transfer.first as usize].phase == Phase::Done
+            && work.transfer.failure.is_none()
+        {
             work.transfer.close_oldest();
             work.transfer.motion = Motion::None;
             return match work.extents.take() {

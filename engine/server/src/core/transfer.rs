@@ -192,7 +192,11 @@ impl<R: Reactor> Core<R> {
         let mut source = match (window.buffer, window.region) {
             (_, Some(slice)) => Source::Region(slice),
             (Some(buffer), None) => {
-                if window.length <= COPY_LIMIT { Source::Copy(buffer) } else { Source::Held(link.hold(buffer)) }
+                if window.length <= COPY_LIMIT {
+                    Source::Copy(buffer)
+                } else {
+                    Source::Held(link.hold(buffer))
+                }
             }
             (None, None) => return,
         };
@@ -258,8 +262,7 @@ impl<R: Reactor> Core<R> {
             if let Some(window) = filled {
                 if motion == Motion::Receive {
                     let w = work.transfer.close_oldest();
-                    work.parameter =
-                        w.buffer.map(|buffer| Parameter { buffer, length: w.length, charge: w.charge });
+                    work.parameter = w.buffer.map(|buffer| Parameter { buffer, length: w.length, charge: w.charge });
                     return Pumped::Received;
                 }
                 self.store_window(task_key, window);
