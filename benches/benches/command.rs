@@ -251,7 +251,13 @@ impl Simulated {
         let logical = unit(&store);
         let queue = store.queue(&mut twin, store_token_base(0)).expect("a RAM volume has queues");
         let post = Post::new(vec![twin.waker()], || {});
-        let limits = CoreLimits { sessions: 4, window: WINDOW, tasks: 4 * (WINDOW + 8) };
+        let limits = CoreLimits {
+            sessions: 4,
+            window: WINDOW,
+            tasks: 4 * (WINDOW + 8),
+            nop_interval: Duration::ZERO,
+            nop_timeout: Duration::from_secs(30),
+        };
         let port = Arc::new(port(&logical));
         let mut core = Core::new(0, limits, twin, post, vec![Unit::new(logical, queue, 128)]);
         let (socket, peer) = world.connect().expect("a descriptor");
