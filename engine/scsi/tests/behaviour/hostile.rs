@@ -126,7 +126,11 @@ fn check(step: &Step, unit: &LogicalUnit, scratch: &[u8]) {
             inside(span.offset, span.length.into());
             assert!(span.length <= unit.max_transfer());
         }
-        Step::Receive { length } => assert!((1..=65535).contains(length)),
+        Step::Swap { span, .. } => {
+            inside(span.offset, span.length.into());
+            assert!(span.length <= 128 << 10);
+        }
+        Step::Receive { length } => assert!(*length <= 256 << 10),
         Step::Discard { offset, length } | Step::Zero { offset, length, .. } => inside(*offset, *length),
         Step::Fill { offset, length, .. } => {
             inside(*offset, *length);

@@ -137,7 +137,7 @@ fn block_limits_follow_the_store() {
     let page = vpd(&mut rig, 0xB0);
     assert_eq!(page.len(), 64);
     assert_eq!(page[4], 1, "WSNZ");
-    assert_eq!(page[5], 0, "no COMPARE AND WRITE");
+    assert_eq!(page[5], 255, "COMPARE AND WRITE");
     assert_eq!(page[6..8], [0, 8], "4096 / 512");
     assert_eq!(be(&page, 8), rig.unit.max_transfer() / 512);
     assert_eq!(be(&page, 12), 2048);

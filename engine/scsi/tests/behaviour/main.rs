@@ -2,6 +2,7 @@
 
 mod attentions;
 mod capacity;
+mod compare_and_write;
 mod fences;
 mod hostile;
 mod inquiry;

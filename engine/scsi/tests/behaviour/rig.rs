@@ -133,6 +133,7 @@ impl Rig {
             data_in: Vec::new(),
             pattern: Vec::new(),
             extents: Vec::new(),
+            longer: false,
         };
         self.steps.clear();
         let (mut command, mut step) = Command::start(&padded, &mut context);
@@ -162,6 +163,8 @@ struct Store<'a> {
     data_in: Vec<u8>,
     pattern: Vec<u8>,
     extents: Vec<Extent>,
+    /// `Event::Long` was given.
+    longer: bool,
 }
 
 impl Store<'_> {
@@ -200,9 +203,25 @@ impl Store<'_> {
                     None => Event::Moved,
                 }
             }
+            Step::Swap { span, .. } => {
+                let target = range(span.offset, span.length.into());
+                let (expected, new) = self.pattern.split_at(span.length as usize);
+                let differs = self.medium[target.clone()].iter().zip(expected).position(|(a, b)| a != b);
+                match differs {
+                    Some(place) => Event::Miscompare { offset: span.offset + place as u64 },
+                    None => {
+                        self.medium[target].copy_from_slice(new);
+                        Event::Moved
+                    }
+                }
+            }
             Step::Receive { length } => {
                 if self.data_out.len() < length as usize {
                     return Event::Short;
+                }
+                // Only what has exactly one length minds.
+                if self.data_out.len() > length as usize && !std::mem::replace(&mut self.longer, true) {
+                    return Event::Long;
                 }
                 self.pattern = self.data_out[..length as usize].to_vec();
                 Event::Received(&self.pattern)
