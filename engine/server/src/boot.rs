@@ -234,6 +234,13 @@ impl Blueprint {
     }
 }
 
+// `config` adds up memory without seeing the pools: both must mean the same buffers.
+const _: () = {
+    assert!(config::buffer_cost(1, 0, 0) == memory::Class::Small.stride() as u64);
+    assert!(config::buffer_cost(0, 1, 0) == memory::Class::Medium.stride() as u64);
+    assert!(config::buffer_cost(0, 0, 1) == memory::Class::Large.stride() as u64);
+};
+
 fn feature_mask(names: &[String]) -> Result<FeatureMask, ServeError> {
     names.join(",").parse::<FeatureMask>().map_err(|error| ServeError::Feature(error.to_string()))
 }
