@@ -1,0 +1,8 @@
+//! Simulations of the whole data path: initiators, data cores, file stores, on simulated sockets, files and time. Every
+//! run is decided by its seed, which a failure names; `RINGLUN_SEED=n` runs it alone.
+
+mod client;
+mod dice;
+mod house;
+mod power_cut;
+mod random;
