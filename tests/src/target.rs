@@ -62,6 +62,10 @@ impl Setup {
 
     fn text(&self) -> String {
         let mut text = format!("[server]\nstate_dir = \"$DIR/state\"\n{}", self.server);
+        if !self.server.contains("drain_timeout_s") {
+            // Many a test leaves a session behind.
+            text += "drain_timeout_s = 1\n";
+        }
         if !self.server.contains("mask_features")
             && let Ok(mask) = std::env::var("RINGLUN_MASK")
         {

@@ -27,7 +27,8 @@ fn iscsi_ls_lists_every_disk_with_its_size() {
         let mut lines = out.lines().skip_while(|line| *line != heading);
         assert!(lines.next().is_some(), "no line {heading:?} in\n{out}");
         let lun = lines.next().unwrap_or_default();
-        assert!(lun.starts_with("Lun:0 ") && lun.contains("DIRECT_ACCESS (Size:64M)"), "{lun:?} in\n{out}");
+        // It multiplies the last address, not the number of blocks: 64 MiB less one block are "63M".
+        assert!(lun.starts_with("Lun:0 ") && lun.contains("DIRECT_ACCESS (Size:63M)"), "{lun:?} in\n{out}");
     }
     assert_eq!(out.matches("Target:").count(), DISKS.len(), "{out}");
     target.end();
@@ -43,11 +44,11 @@ fn iscsi_inq_sees_the_identity_and_the_vital_product_data() {
         assert!(out.contains("CmdQue:1") && out.contains("Vendor:"), "{out}");
         // Supported pages; serial number, identification, block limits and provisioning in a form that it can read.
         for page in [0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2] {
-            run("iscsi-inq", ["-e", "-c", &page.to_string(), &uri]).success();
+            run("iscsi-inq", ["-e", "1", "-c", &page.to_string(), &uri]).success();
         }
     }
     let serials: Vec<String> =
-        DISKS.iter().map(|(name, _)| run("iscsi-inq", ["-e", "-c", "128", &target.uri(name, 0)]).success()).collect();
+        DISKS.iter().map(|(name, _)| run("iscsi-inq", ["-e", "1", "-c", "128", &target.uri(name, 0)]).success()).collect();
     for (i, serial) in serials.iter().enumerate() {
         assert!(!serials[..i].contains(serial), "two disks say {serial}");
     }

@@ -7,7 +7,6 @@ use ringlun_tests::{
     programs::{self, run, scratch},
     stamps::{Extent, Ledger, Manner},
 };
-use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
     io::Read,
@@ -19,39 +18,38 @@ use std::{
 
 const GIB: u64 = 1 << 30;
 
-/// Copies files of this system into `folder` until there are about `bytes` of them.
-fn gather(folder: &Path, bytes: u64) -> u64 {
-    let mut copied = 0;
-    let mut count = 0;
-    let mut waiting: Vec<PathBuf> = ["/usr/bin", "/usr/lib", "/usr/share"].map(PathBuf::from).to_vec();
+/// Copies files below `from` into `folder`, until there are so many or so many bytes of them. Gives the bytes.
+fn gather(from: &str, folder: &Path, most_files: usize, most_bytes: u64) -> u64 {
+    fs::create_dir(folder).expect("a folder");
+    let (mut bytes, mut files) = (0, 0);
+    let mut waiting = vec![PathBuf::from(from)];
     while let Some(next) = waiting.pop() {
         let Ok(entries) = fs::read_dir(&next) else { continue };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
+        for path in entries.flatten().map(|entry| entry.path()) {
             let Ok(about) = path.symlink_metadata() else { continue };
             if about.is_dir() {
                 waiting.push(path);
             } else if about.is_file() && about.len() < 32 << 20 {
-                let to = folder.join(format!("{count}-{}", path.file_name().unwrap_or_default().display()));
-                if fs::copy(&path, to).is_ok() {
-                    count += 1;
-                    copied += about.len();
+                let name = path.file_name().unwrap_or_default().display();
+                if fs::copy(&path, folder.join(format!("{files}-{name}"))).is_ok() {
+                    files += 1;
+                    bytes += about.len();
                 }
             }
-            if copied >= bytes || count >= 20_000 {
-                return copied;
+            if bytes >= most_bytes || files >= most_files {
+                return bytes;
             }
         }
     }
-    copied
+    bytes
 }
 
-/// A file system image of 2 GiB with real files in it. No mount, no privilege.
+/// A file system image of 2 GiB with real files in it, small and large. No mount, no privilege.
 fn file_system(folder: &Path) -> PathBuf {
     let (files, image) = (folder.join("files"), folder.join("ext4.img"));
     fs::create_dir(&files).expect("a folder");
-    let bytes = gather(&files, 256 << 20);
+    let bytes = gather("/usr/share", &files.join("share"), 1000, 32 << 20)
+        + gather("/usr/bin", &files.join("bin"), 1000, 128 << 20);
     assert!(bytes > 16 << 20, "there are only {bytes} bytes of files to be had");
     let arguments = ["-q", "-F", "-b", "4096", "-d", files.to_str().unwrap(), image.to_str().unwrap(), "2G"];
     run("mkfs.ext4", arguments).success();
@@ -59,19 +57,24 @@ fn file_system(folder: &Path) -> PathBuf {
     image
 }
 
-fn checksum(path: &Path) -> String {
+/// A checksum of every MiB.
+fn checksums(path: &Path) -> Vec<u32> {
     let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let (mut hash, mut chunk, mut bytes) = (Sha256::new(), vec![0; 1 << 20], 0);
-    loop {
-        let n = file.read(&mut chunk).expect("a readable file");
-        if n == 0 {
-            break;
-        }
-        hash.update(&chunk[..n]);
-        bytes += n as u64;
-    }
-    assert_eq!(bytes, 2 * GIB, "{}", path.display());
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut chunk = vec![0; 1 << 20];
+    let sums = (0..2 * GIB >> 20).map(|at| {
+        file.read_exact(&mut chunk).unwrap_or_else(|error| panic!("{} ends in MiB {at}: {error}", path.display()));
+        wire::crc32c(&chunk)
+    });
+    let sums = sums.collect();
+    assert_eq!(file.read(&mut chunk).expect("a readable file"), 0, "{} is longer than 2 GiB", path.display());
+    sums
+}
+
+#[track_caller]
+fn assert_same(found: &Path, expected: &[u32], what: &str) {
+    let sums = checksums(found);
+    let differ: Vec<usize> = (0..sums.len()).filter(|at| sums[*at] != expected[*at]).collect();
+    assert!(differ.is_empty(), "{what}: {} MiB differ, the first at {} MiB", differ.len(), differ[0]);
 }
 
 fn convert(arguments: &[&str]) {
@@ -80,40 +83,45 @@ fn convert(arguments: &[&str]) {
     programs::finish(command, Duration::from_secs(180)).success();
 }
 
-#[test]
-fn a_file_system_goes_there_and_comes_back_equal() {
+fn there_and_back(direct: bool) {
     let folder = tempfile::Builder::new().prefix("qemu-").tempdir_in(scratch()).expect("a folder");
     let image = file_system(folder.path());
-    let expected = checksum(&image);
-    for direct in [false, true] {
-        for block_size in [512, 4096] {
-            let target = Target::start(&format!(
-                "[[volume]]\nname = \"disk\"\nblock_size = {block_size}\n\
-                 store = {{ kind = \"file\", path = \"$DIR/disk.img\", size = \"2GiB\", direct = {direct} }}\n"
-            ));
-            // Old bytes all over: what should be zero has to be made so.
-            let mut client = target.client("disk");
-            let mut garbage = vec![0; 64 << 10];
-            SmallRng::seed_from_u64(1).fill_bytes(&mut garbage);
-            for at in (0..2 * GIB).step_by(16 << 20) {
-                client.write(at / u64::from(block_size), &garbage, block_size);
-            }
-            client.log_out().expect("a logout");
-
-            let (uri, back) = (target.uri("disk", 0), folder.path().join("back.img"));
-            convert(&["-n", "-f", "raw", "-O", "raw", image.to_str().unwrap(), &uri]);
-            convert(&["-f", "raw", "-O", "raw", &uri, back.to_str().unwrap()]);
-            let what = format!("direct = {direct}, block_size = {block_size}");
-            assert_eq!(checksum(&back), expected, "read back over iSCSI, {what}");
-            run("e2fsck", ["-fn", back.to_str().unwrap()]).success();
-            fs::remove_file(&back).expect("our own file");
-            let file = target.folder().join("disk.img");
-            let mut target = target;
-            let (status, _) = target.terminate(Duration::from_secs(60));
-            assert!(status.success(), "{status}");
-            assert_eq!(checksum(&file), expected, "the volume's file, {what}");
+    let expected = checksums(&image);
+    for block_size in [512, 4096] {
+        let mut target = Target::start(&format!(
+            "[[volume]]\nname = \"disk\"\nblock_size = {block_size}\n\
+             store = {{ kind = \"file\", path = \"$DIR/disk.img\", size = \"2GiB\", direct = {direct} }}\n"
+        ));
+        // Old bytes all over: what should be zero has to be made so.
+        let mut client = target.client("disk");
+        let mut garbage = vec![0; 64 << 10];
+        SmallRng::seed_from_u64(1).fill_bytes(&mut garbage);
+        for at in (0..2 * GIB).step_by(16 << 20) {
+            client.write(at / u64::from(block_size), &garbage, block_size);
         }
+        client.log_out().expect("a logout");
+
+        let (uri, back) = (target.uri("disk", 0), folder.path().join("back.img"));
+        convert(&["-n", "-f", "raw", "-O", "raw", image.to_str().unwrap(), &uri]);
+        convert(&["-f", "raw", "-O", "raw", &uri, back.to_str().unwrap()]);
+        let what = format!("direct = {direct}, block_size = {block_size}");
+        assert_same(&back, &expected, &format!("{what}: read back over iSCSI"));
+        run("e2fsck", ["-fn", back.to_str().unwrap()]).success();
+        fs::remove_file(&back).expect("our own file");
+        let (status, _) = target.terminate(Duration::from_secs(60));
+        assert!(status.success(), "{status}");
+        assert_same(&target.folder().join("disk.img"), &expected, &format!("{what}: the volume's file"));
     }
+}
+
+#[test]
+fn a_file_system_goes_there_and_comes_back_equal_through_the_page_cache() {
+    there_and_back(false);
+}
+
+#[test]
+fn a_file_system_goes_there_and_comes_back_equal_with_direct_io() {
+    there_and_back(true);
 }
 
 /// A loop device with 4096-byte sectors over a file; gone with this value.

@@ -1,0 +1,158 @@
+//! The Linux initiator, in a guest with Debian's kernel: over the network of the guest to a target on this machine's
+//! loopback, and to a target inside of the guest, on its own older kernel.
+
+use ringlun_tests::{
+    Target,
+    programs::{self, build_folder, ringlun, run, scratch},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// A guest boots in ten to twenty seconds without hardware help; the first one also builds the guest.
+const BOUND: Duration = Duration::from_secs(400);
+
+const DIGESTS: &str = "node.conn[0].iscsi.HeaderDigest=CRC32C node.conn[0].iscsi.DataDigest=CRC32C";
+
+fn here() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("guest")
+}
+
+/// Runs a scenario; gives what it has printed.
+#[track_caller]
+fn scenario(name: &str, variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(here().join("run"));
+    command.arg(here().join("scenarios").join(name)).arg("300").envs(variables.iter().copied());
+    let out = programs::finish(command, BOUND).success();
+    let passed = format!("== {}: passed", name.trim_end_matches(".sh"));
+    assert!(out.contains(&passed), "no line {passed:?} in\n{out}");
+    out
+}
+
+/// The address at which the guest sees a port of this machine's loopback.
+fn from_guest(target: &Target) -> String {
+    format!("10.0.2.2:{}", target.portal().port())
+}
+
+fn disk(settings: &str) {
+    let target = Target::start(
+        "[[volume]]\nname = \"disk\"\nstore = { kind = \"file\", path = \"$DIR/disk.img\", size = \"256MiB\" }\n\
+         [[volume]]\nname = \"second\"\nblock_size = 4096\nstore = { kind = \"ram\", size = \"128MiB\" }\n",
+    );
+    scenario("disk.sh", &[("G_PORTAL", &from_guest(&target)), ("G_SET", settings)]);
+    assert!(target.log().matches("logged in").count() >= 4, "two disks, twice:\n{}", target.log());
+    target.end();
+}
+
+#[test]
+fn linux_makes_a_file_system_and_finds_it_again() {
+    disk("");
+}
+
+#[test]
+fn linux_makes_a_file_system_and_finds_it_again_with_digests() {
+    disk(DIGESTS);
+}
+
+fn chap(settings: &str) {
+    let target = Target::start(
+        "[[volume]]\nname = \"disk\"\nstore = { kind = \"ram\", size = \"64MiB\" }\n\
+         [[volume.access]]\ninitiator = \"iqn.1993-08.org.debian:01:guest\"\n\
+         chap = { user = \"guest\", secret = \"the guest's secret\", \
+         mutual_user = \"host\", mutual_secret = \"the target's secret\" }\n",
+    );
+    let variables = [
+        ("G_PORTAL", &*from_guest(&target)),
+        ("G_USER", "guest"),
+        ("G_SECRET", "the guest's secret"),
+        ("G_USER_IN", "host"),
+        ("G_SECRET_IN", "the target's secret"),
+        ("G_SET", settings),
+    ];
+    scenario("chap.sh", &variables);
+    target.logged(&["logged in", "mutual CHAP"]);
+    let log = target.log();
+    assert!(!log.contains("guest's secret") && !log.contains("target's secret"), "a secret is in the log:\n{log}");
+    target.end();
+}
+
+#[test]
+fn linux_proves_itself_and_wants_proof() {
+    chap("");
+}
+
+#[test]
+fn linux_proves_itself_and_wants_proof_with_digests() {
+    chap(DIGESTS);
+}
+
+/// Puts a program with its libraries into `folder`, with a script that runs it with them: the guest's own may be older.
+fn pack(program: &Path, name: &str, folder: &Path) {
+    let libraries = folder.join("lib");
+    fs::create_dir_all(&libraries).expect("a folder");
+    let real = folder.join(format!("{name}.real"));
+    fs::copy(program, &real).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    // Smaller, if this machine can; all of it has to fit into the guest's memory.
+    let mut strip = Command::new("sh");
+    strip.arg("-c").arg("command -v strip >/dev/null && strip \"$0\" || :").arg(&real);
+    programs::finish(strip, Duration::from_secs(60)).success();
+    let listed = run("ldd", [program]).success();
+    for path in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+        let path = Path::new(path);
+        let to = libraries.join(path.file_name().expect("a file"));
+        fs::copy(path, to).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    let script = format!(
+        "#!/bin/bash\nlib=/guest/files/lib\nexec $lib/ld-linux-x86-64.so.2 --library-path $lib /guest/files/{name}.real \"$@\"\n"
+    );
+    let to = folder.join(name);
+    fs::write(&to, script).expect("a script");
+    run("chmod", ["755", to.to_str().expect("a plain path")]).success();
+}
+
+fn files() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("guest-").tempdir_in(scratch()).expect("a folder")
+}
+
+#[test]
+fn the_target_serves_on_the_kernel_of_the_guest() {
+    let folder = files();
+    pack(&ringlun(), "ringlun", folder.path());
+    fs::copy(here().join("scenarios/disk.sh"), folder.path().join("disk.sh")).expect("the scenario");
+    let out = scenario("inside.sh", &[("GUEST_FILES", folder.path().to_str().unwrap()), ("G_MIB", "24")]);
+    assert!(out.contains("== disk: passed"), "{out}");
+}
+
+/// The newest built test of that name beside this one.
+fn built_test(name: &str) -> PathBuf {
+    let folder = build_folder().join("deps");
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let ours = entries.flatten().filter(|entry| {
+        let file = entry.file_name();
+        let rest = file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('-'));
+        rest.is_some_and(|rest| !rest.contains('.'))
+    });
+    let newest = ours.max_by_key(|entry| entry.metadata().and_then(|about| about.modified()).ok());
+    newest.unwrap_or_else(|| panic!("no test `{name}` is built: cargo test --workspace")).path()
+}
+
+#[test]
+fn the_tests_pass_on_the_kernel_of_the_guest() {
+    let folder = files();
+    pack(&ringlun(), "ringlun", folder.path());
+    let tests = ["features", "isolation", "durability", "refusals"];
+    for name in tests {
+        pack(&built_test(name), name, folder.path());
+    }
+    let variables = [
+        ("GUEST_FILES", folder.path().to_str().unwrap()),
+        ("GUEST_MEM", "3072"),
+        ("GUEST_CPUS", "2"),
+        ("G_TESTS", &tests.join(" ")),
+    ];
+    let out = scenario("tests.sh", &variables);
+    assert_eq!(out.matches("test result: ok").count(), tests.len(), "{out}");
+}
