@@ -68,8 +68,10 @@ impl<R: Reactor> Core<R> {
                 if w.phase != Phase::Filling || w.buffer.is_none() {
                     return None;
                 }
+                // Of a block that is compared with many, no more is wanted than the block, and its buffer has no more room.
                 let at = offset - w.start;
-                Some((&mut w.buffer, window as u8, at, w.length - at))
+                let room = w.expected().checked_sub(at).filter(|&room| room > 0)?;
+                Some((&mut w.buffer, window as u8, at, room))
             }
             Stage::Ending | Stage::Dying => None,
         }
@@ -269,7 +271,7 @@ impl<R: Reactor> Core<R> {
                         continue;
                     }
                     let from = offset.max(w.start);
-                    let to = end.min(w.start + w.length);
+                    let to = end.min(w.start + w.expected());
                     if from < to {
                         w.filled += to - from;
                     }
