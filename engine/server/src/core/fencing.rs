@@ -142,7 +142,8 @@ impl<R: Reactor> Core<R> {
 
 /// Ranges of a task's windows that the store has, but for those under a fence of their own.
 fn ranges_in_flight(work: &Work, unit: u16, ranges: &mut Vec<Range<u64>>) {
-    if work.unit != unit || work.place.is_none() || work.in_flight == 0 {
+    // A window that waits to be read back counts, whether anything is in flight or not: its end will be told.
+    if work.unit != unit || work.place.is_none() || work.transfer.used == 0 {
         return;
     }
     for i in work.transfer.order() {

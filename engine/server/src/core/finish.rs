@@ -96,8 +96,12 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Starts tasks whose turn in their task set has come.
+    /// Starts tasks whose turn in their task set has come. A task that ends at once leaves the next one to the loop that
+    /// started it: a long queue of them must not become as deep a stack.
     pub(crate) fn run_ready(&mut self) {
+        if std::mem::replace(&mut self.starting, true) {
+            return;
+        }
         while let Some(index) = self.ready.pop() {
             if let Some(key) = self.tasks.key_at(index)
                 && self.tasks.get(key).is_some_and(|t| t.work.stage == Stage::Queued)
@@ -105,5 +109,6 @@ impl<R: Reactor> Core<R> {
                 self.start(key);
             }
         }
+        self.starting = false;
     }
 }

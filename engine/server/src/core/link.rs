@@ -47,6 +47,8 @@ pub(crate) struct Link {
     pub closing: Option<CloseReason>,
     /// The descriptor has been given back; it waits for operations in flight.
     pub closed: bool,
+    /// Ticks since it began to close.
+    pub lingered: u32,
     /// Operations of the reactor on the socket.
     pub operations: u32,
     /// Tasks that wait until the peer has read some of what was sent.

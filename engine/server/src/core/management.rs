@@ -1,7 +1,7 @@
 //! Task management, logout, and how sessions and tasks come to an end.
 
 use super::{
-    Core, Drain, Link,
+    Core, Drain, Link, Receiving,
     input::attribute,
     work::{Motion, Phase, Slot, Stage, Work},
 };
@@ -194,9 +194,17 @@ impl<R: Reactor> Core<R> {
             .filter(|(_, t)| t.work.stage != Stage::Dying && t.work.place.is_some() && wanted(t))
             .map(|(k, _)| k)
             .collect();
-        for key in keys {
+        self.kill_all(&keys);
+    }
+
+    /// Aborts tasks together: none of them starts because another one ends.
+    fn kill_all(&mut self, keys: &[TaskKey]) {
+        let outer = std::mem::replace(&mut self.starting, true);
+        for &key in keys {
             self.kill(key);
         }
+        self.starting = outer;
+        self.run_ready();
     }
 
     /// Aborts a task: it gets no response. I/O in flight keeps its buffers, and its range if it writes.
@@ -211,6 +219,14 @@ impl<R: Reactor> Core<R> {
         work.stage = Stage::Dying;
         work.outcome = None;
         let place = work.place.filter(|_| work.entered);
+        // A direct receive has its buffer, which goes home when it ends; nobody waits for a peer that may be gone.
+        if let Some(link) = self.links.get_mut(key)
+            && let Receiving::Into { task, .. } = &mut link.receiving
+            && *task == task_key
+        {
+            *task = Key::default();
+            work.in_flight -= 1;
+        }
         if work.in_flight > 0 && work.place.is_some() {
             let motion = work.transfer.motion;
             let unit = &mut self.units[work.unit as usize];
@@ -252,9 +268,7 @@ impl<R: Reactor> Core<R> {
     fn kill_link_tasks(&mut self, key: Key) {
         let Some(link) = self.links.get(key) else { return };
         let keys: Vec<TaskKey> = link.session.tasks(&self.tasks).collect();
-        for task in keys {
-            self.kill(task);
-        }
+        self.kill_all(&keys);
     }
 
     /// RFC 7143 11.14: its tasks are terminated, the answer is sent, then the connection is closed.
@@ -358,8 +372,7 @@ impl<R: Reactor> Core<R> {
                     }
                     self.flush_units();
                 } else if self.reactor.now() >= at {
-                    let keys: Vec<Key> =
-                        self.links.iter().filter(|(_, l)| l.closing.is_none()).map(|(k, _)| k).collect();
+                    let keys: Vec<Key> = self.links.iter().filter(|(_, l)| !l.closed).map(|(k, _)| k).collect();
                     for key in keys {
                         self.cut += 1;
                         self.cut(key, CloseReason::Protocol("the target is shutting down"));

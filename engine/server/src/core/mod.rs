@@ -65,6 +65,9 @@ pub fn store_token_base(unit: u16) -> u64 {
 /// How often links are looked at for silence.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Ticks that a closing link has to send what is left.
+const LINGER_TICKS: u32 = 15;
+
 /// State of a drain.
 enum Drain {
     No,
@@ -98,6 +101,10 @@ pub struct Core<R: Reactor> {
     next_fence: u32,
     scratch: Vec<u8>,
     ready: Vec<u32>,
+    /// Somebody works off `ready` already, or will.
+    starting: bool,
+    /// Tasks whose next step was put off to the next turn.
+    yielded: Vec<TaskKey>,
     next_tick: Duration,
     drain: Drain,
     cut: u32,
@@ -137,6 +144,8 @@ impl<R: Reactor> Core<R> {
             next_fence: 0,
             scratch: Vec::with_capacity(64 << 10),
             ready: Vec::new(),
+            starting: false,
+            yielded: Vec::new(),
             next_tick: Duration::ZERO,
             drain: Drain::No,
             cut: 0,
@@ -162,9 +171,9 @@ impl<R: Reactor> Core<R> {
 
     /// One turn: false when the core is drained.
     pub fn turn(&mut self) -> io::Result<bool> {
-        let wait = if !self.dirty.is_empty() {
+        let wait = if !self.dirty.is_empty() || !self.yielded.is_empty() {
             Wait::Poll
-        } else if self.links.is_empty() && matches!(self.drain, Drain::No) {
+        } else if self.links.is_empty() && self.tasks.is_empty() && matches!(self.drain, Drain::No) {
             Wait::Forever
         } else {
             Wait::Until(self.store_deadline().map_or(self.next_tick, |at| at.min(self.next_tick)))
@@ -185,6 +194,7 @@ impl<R: Reactor> Core<R> {
             self.tick(now);
         }
         self.feed_starving();
+        self.resume_yielded();
         self.flush_links();
         self.continue_drain();
         Ok(!matches!(self.drain, Drain::Done))
@@ -248,6 +258,7 @@ impl<R: Reactor> Core<R> {
             dirty: false,
             closing: None,
             closed: false,
+            lingered: 0,
             operations: 0,
             stalled: Vec::new(),
             close_after_management: false,
@@ -380,6 +391,10 @@ impl<R: Reactor> Core<R> {
             }
             link.spare = message;
         }
+        if link.closed {
+            // It was the last that the reactor had of the socket, perhaps.
+            return self.settle(key);
+        }
         if let Err(errno) = completion.result {
             debug!(session = link.identity.id, ?errno, "send failed");
             self.cut(key, CloseReason::Protocol("the connection broke"));
@@ -416,7 +431,11 @@ impl<R: Reactor> Core<R> {
             }
             (Ok(n), Receiving::Into { task, window, at }) if n > 0 => {
                 self.received_into(key, task, window, at, n, buffer);
-                self.arm(key);
+                if gone {
+                    self.settle(key);
+                } else {
+                    self.arm(key);
+                }
             }
             (result, receiving) => {
                 if let Receiving::Into { task, .. } = receiving {
@@ -437,6 +456,11 @@ impl<R: Reactor> Core<R> {
         for key in keys {
             let Some(link) = self.links.get_mut(key) else { continue };
             if link.closing.is_some() {
+                // A peer that doesn't read its last answers keeps its session no longer than this.
+                link.lingered += 1;
+                if !link.closed && link.lingered > LINGER_TICKS {
+                    self.cut(key, CloseReason::Silent);
+                }
                 continue;
             }
             let before = link.outgoing.len();

@@ -93,6 +93,7 @@ impl<R: Reactor> Core<R> {
 
     /// Moves a running task on as far as it goes.
     pub(crate) fn drive(&mut self, task_key: TaskKey) {
+        let mut steps = 0;
         loop {
             let Some(task) = self.tasks.get(task_key) else { return };
             if task.work.stage != Stage::Running {
@@ -117,6 +118,18 @@ impl<R: Reactor> Core<R> {
             if !self.begin(task_key, step) {
                 return;
             }
+            // A store that does all at once would keep the core for as long as a command takes.
+            steps += 1;
+            if steps == STEPS_PER_TURN {
+                return self.yielded.push(task_key);
+            }
+        }
+    }
+
+    /// Goes on with tasks that had their share of the last turn.
+    pub(crate) fn resume_yielded(&mut self) {
+        for task_key in std::mem::take(&mut self.yielded) {
+            self.drive(task_key);
         }
     }
 
@@ -211,6 +224,9 @@ impl<R: Reactor> Core<R> {
         }
     }
 }
+
+/// Steps that a task may take in one go: a VERIFY of the whole medium has thousands, of up to 8 MiB each.
+const STEPS_PER_TURN: u32 = 2;
 
 /// What a transfer came to.
 pub(crate) enum Pumped {

@@ -94,7 +94,8 @@ impl<R: Reactor> Core<R> {
             Submitted::Done(completion) => {
                 task.work.transfer.windows[window].phase = phase;
                 task.work.in_flight += 1;
-                self.window_completed(task_key, window, completion);
+                // Whoever offers a window drives the task: from here, each window would be a deeper stack.
+                self.window_ended(task_key, window, completion);
             }
             Submitted::Full(request) => {
                 match request {
@@ -197,12 +198,18 @@ impl<R: Reactor> Core<R> {
     }
 
     fn window_completed(&mut self, task_key: TaskKey, window: usize, done: backstore_api::Completion) {
+        self.window_ended(task_key, window, done);
+        self.drive(task_key);
+    }
+
+    fn window_ended(&mut self, task_key: TaskKey, window: usize, done: backstore_api::Completion) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         let work = &mut *task.work;
         work.in_flight -= 1;
         let unit = work.unit;
         if work.stage == Stage::Dying {
             drop(done);
+            work.transfer.windows[window].phase = Phase::Done;
             self.window_at_rest(task_key, window);
             let buried = self.tasks.get(task_key).is_some_and(|t| t.work.in_flight == 0);
             if buried {
@@ -229,7 +236,6 @@ impl<R: Reactor> Core<R> {
             }
             Ok(answer) => self.window_answered(task_key, window, answer, done.buffer),
         }
-        self.drive(task_key);
     }
 
     fn window_answered(&mut self, task_key: TaskKey, window: usize, answer: Answer, buffer: Option<Buffer>) {

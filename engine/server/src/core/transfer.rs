@@ -462,12 +462,21 @@ impl<R: Reactor> Core<R> {
         work.parameter = None;
         work.early = None;
         let mut fences = [super::work::FenceState::None; WINDOWS];
-        for (fence, window) in fences.iter_mut().zip(&mut work.transfer.windows) {
-            *fence = std::mem::take(window).fence;
+        // A fence may wait for what was to be read back.
+        let mut promised: [Option<std::ops::Range<u64>>; WINDOWS] = Default::default();
+        for i in 0..WINDOWS {
+            let window = &work.transfer.windows[i];
+            if window.phase == Phase::Reading && !matches!(window.fence, super::work::FenceState::Held(_)) {
+                promised[i] = Some(work.transfer.range(i));
+            }
+            fences[i] = std::mem::take(&mut work.transfer.windows[i]).fence;
         }
         work.transfer.used = 0;
         for fence in fences {
             self.drop_fence(unit, fence);
+        }
+        for range in promised.into_iter().flatten() {
+            self.io_ended(unit, range);
         }
     }
 }
