@@ -3,6 +3,8 @@
 
 mod client;
 mod dice;
+mod exhaustion;
 mod house;
+mod management;
 mod power_cut;
 mod random;
