@@ -122,6 +122,7 @@ impl<R: Reactor> Core<R> {
     ) -> Self {
         let mut joined = Vec::new();
         for unit in &mut units {
+            unit.set_share_of(reactor.pool());
             for core in 0..post.cores() {
                 unit.home.join(core, &mut joined);
             }

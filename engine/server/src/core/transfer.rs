@@ -399,12 +399,12 @@ impl<R: Reactor> Core<R> {
         let shared = self.units.len() > 1;
         let pool = self.reactor.pool();
         let unit = self.units.get(unit as usize)?;
-        if shared && unit.is_at_share() {
-            return None;
-        }
-        let spare = |c: &&Class| **c != Class::Large || pool.available(Class::Large) > 1;
+        let spare = |c: &&Class| {
+            (**c != Class::Large || pool.available(Class::Large) > 1) && !(shared && unit.is_at_share(**c))
+        };
         let buffer = at_least(class).iter().filter(spare).find_map(|&c| pool.take(c))?;
-        Some((buffer, unit.charge()))
+        let charge = unit.charge(buffer.class());
+        Some((buffer, charge))
     }
 
     /// A second buffer for a window that has one: what was written is read back, or compared. Tasks that hold a first
@@ -412,7 +412,8 @@ impl<R: Reactor> Core<R> {
     pub(crate) fn take_second(&mut self, unit: u16, class: Class) -> Option<(Buffer, Charge)> {
         let pool = self.reactor.pool();
         let buffer = at_least(class).iter().find_map(|&c| pool.take(c))?;
-        Some((buffer, self.units.get(unit as usize)?.charge()))
+        let charge = self.units.get(unit as usize)?.charge(buffer.class());
+        Some((buffer, charge))
     }
 
     pub(crate) fn wait_for_buffer(&mut self, task_key: TaskKey) {

@@ -1,6 +1,6 @@
 //! A logical unit on one core: its store's queue, who waits for it, what may not be touched.
 
-use memory::Class;
+use memory::{Class, Pool};
 use protocol::TaskKey;
 use reactor::{Completion, Reactor};
 use scsi::{
@@ -23,7 +23,9 @@ pub struct Unit<R: Reactor> {
     pub(crate) dying: Vec<(u32, Range<u64>)>,
     /// Buffers that its tasks may hold on this core.
     pub(crate) share: u32,
-    charged: Rc<Cell<u32>>,
+    /// The same of each class: the few large ones are not one unit's alone, however many small ones there are.
+    class_share: [u32; 3],
+    charged: Rc<[Cell<u32>; 3]>,
     /// A flush for the drain is in flight.
     pub(crate) draining: bool,
     /// That flush is in flight.
@@ -46,6 +48,7 @@ impl<R: Reactor> Unit<R> {
             waiting: VecDeque::new(),
             dying: Vec::new(),
             share,
+            class_share: [u32::MAX; 3],
             charged: Rc::default(),
             draining: false,
             flushing: false,
@@ -75,24 +78,32 @@ impl<R: Reactor> Unit<R> {
         (2 * alignment).min(Class::Large.bytes() as u32 / 2)
     }
 
-    /// Counts a buffer against its share; the count ends when the charge is dropped.
-    pub(crate) fn charge(&self) -> Charge {
-        self.charged.set(self.charged.get() + 1);
-        Charge(self.charged.clone())
+    /// Shares each class of a pool as it is before any task: half of it.
+    pub(crate) fn set_share_of(&mut self, pool: &Pool) {
+        self.class_share = Class::ALL.map(|class| (pool.available(class) / 2).max(1));
     }
 
-    /// Whether it holds all that it may.
-    pub(crate) fn is_at_share(&self) -> bool {
-        self.charged.get() >= self.share
+    /// Counts a buffer against its share; the count ends when the charge is dropped.
+    pub(crate) fn charge(&self, class: Class) -> Charge {
+        let count = &self.charged[class as usize];
+        count.set(count.get() + 1);
+        Charge(self.charged.clone(), class)
+    }
+
+    /// Whether it holds all that it may of a class.
+    pub(crate) fn is_at_share(&self, class: Class) -> bool {
+        let all: u32 = self.charged.iter().map(Cell::get).sum();
+        all >= self.share || self.charged[class as usize].get() >= self.class_share[class as usize]
     }
 }
 
 /// One buffer counted against a unit's share.
-pub(crate) struct Charge(Rc<Cell<u32>>);
+pub(crate) struct Charge(Rc<[Cell<u32>; 3]>, Class);
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let count = &self.0[self.1 as usize];
+        count.set(count.get() - 1);
     }
 }
 
