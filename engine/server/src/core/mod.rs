@@ -10,6 +10,8 @@ mod link;
 mod management;
 mod steps;
 mod storing;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod unit;
 mod work;

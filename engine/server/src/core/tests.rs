@@ -1,0 +1,209 @@
+//! A core with a RAM volume in the simulated world, and PDUs by hand: what once ended or blocked the core.
+
+use super::{Core, CoreLimits, Unit, store_token_base};
+use crate::mail::{Handover, Installed, Post, ToControl, ToCore};
+use backstore::{Kind, Settings, Store};
+use memory::{Arena, ArenaConfig};
+use negotiation::Parameters;
+use protocol::CloseReason;
+use reactor::{
+    Reactor,
+    twin::{Conduct, Peer, Twin, TwinSettings, World},
+};
+use scsi::{Identity, LogicalUnit, TargetPort};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use wire::{BHS_LEN, Bhs, DataOut, ReadyToTransfer, ScsiCommand, ScsiResponse, TaskAttribute};
+
+const WINDOW: u32 = 1024;
+const BLOCK: u32 = 512;
+
+struct Rig {
+    core: Core<Twin>,
+    post: Arc<Post<<Twin as Reactor>::Waker>>,
+    peer: Peer,
+    cmd_sn: u32,
+    world: World,
+}
+
+impl Rig {
+    fn new(kind: Kind) -> Rig {
+        let delay = Duration::ZERO..Duration::from_nanos(1);
+        let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
+        let arena = Arena::new(ArenaConfig { small: 256, medium: 64, large: 8 }).unwrap();
+        let mut twin = Twin::new(&world, &arena, TwinSettings { receive_buffers: 16, ..TwinSettings::default() });
+        let store = Store::open(&Settings::new(kind)).unwrap();
+        let unit = LogicalUnit::new(Identity::from_name("iqn.2026-01.io.ringlun:t"), store.geometry().clone(), BLOCK);
+        let queue = store.queue(&mut twin, store_token_base(0)).unwrap();
+        let post = Post::new(vec![twin.waker()], || {});
+        let limits = CoreLimits {
+            sessions: 4,
+            window: WINDOW,
+            tasks: 2 * WINDOW,
+            nop_interval: Duration::ZERO,
+            nop_timeout: Duration::from_secs(30),
+        };
+        let port = TargetPort {
+            target_name: "iqn.2026-01.io.ringlun:t".into(),
+            portal_group: 1,
+            relative_port: 1,
+            luns: BTreeMap::from([(0, unit.clone())]),
+        };
+        let core = Core::new(0, limits, twin, post.clone(), vec![Unit::new(unit, queue, 128)]);
+        let (socket, peer) = world.connect().unwrap();
+        let parameters = Parameters {
+            initial_r2t: true,
+            immediate_data: true,
+            max_recv_data_segment_length: 256 << 10,
+            peer_max_recv_data_segment_length: 256 << 10,
+            max_burst_length: 1 << 20,
+            first_burst_length: 64 << 10,
+            ..Parameters::default()
+        };
+        let handover = Handover {
+            identity: Installed {
+                id: 1,
+                initiator: "iqn.2026-01.io.ringlun:i".into(),
+                target: port.target_name.as_str().into(),
+                address: ([127, 0, 0, 1], 1).into(),
+            },
+            cid: 0,
+            parameters,
+            exp_cmd_sn: 1,
+            stat_sn: 1,
+            port: Arc::new(port),
+            response: Vec::new(),
+            addresses: Arc::new([]),
+            leftover: Vec::new(),
+        };
+        post.send(0, ToCore::Install(socket, Box::new(handover)));
+        let mut rig = Rig { core, post, peer, cmd_sn: 1, world };
+        rig.core.turn().unwrap();
+        // The unit attention of a new nexus.
+        rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+        assert_eq!(rig.statuses(1), [(0, 2)]);
+        rig
+    }
+
+    /// Sends a command with immediate data; its tag is its CmdSN less one.
+    fn command(&mut self, attribute: TaskAttribute, cdb: &[u8], expected: u32, data: &[u8]) {
+        let mut field = [0; 16];
+        field[..cdb.len()].copy_from_slice(cdb);
+        let command = ScsiCommand {
+            immediate: false,
+            final_bit: true,
+            read: false,
+            write: expected > 0,
+            attribute,
+            priority: 0,
+            total_ahs_length: 0,
+            data_segment_length: data.len() as u32,
+            lun: 0,
+            initiator_task_tag: self.cmd_sn - 1,
+            expected_data_transfer_length: expected,
+            cmd_sn: self.cmd_sn,
+            exp_stat_sn: 1,
+            cdb: field,
+        };
+        self.cmd_sn += 1;
+        let mut header = [0; BHS_LEN];
+        command.emit(&mut header);
+        self.peer.write(&header);
+        self.peer.write(data);
+    }
+
+    /// Turns until so many bytes have come; gives the PDUs.
+    fn pdus(&mut self, count: usize) -> Vec<[u8; BHS_LEN]> {
+        let mut pdus = Vec::new();
+        let mut bytes: Vec<u8> = Vec::new();
+        for _ in 0..200_000 {
+            self.core.turn().unwrap();
+            bytes.extend(self.peer.read(1 << 20));
+            while let Some(header) = bytes.first_chunk::<BHS_LEN>().copied() {
+                let length = BHS_LEN + (Bhs::new(&header).data_segment_length() as usize).next_multiple_of(4);
+                if bytes.len() < length {
+                    break;
+                }
+                bytes.drain(..length);
+                pdus.push(header);
+            }
+            if pdus.len() >= count {
+                return pdus;
+            }
+        }
+        panic!("{} of {count} PDUs came", pdus.len());
+    }
+
+    /// Tag and status of the next responses.
+    fn statuses(&mut self, count: usize) -> Vec<(u32, u8)> {
+        let response = |header: &[u8; BHS_LEN]| ScsiResponse::parse(header).unwrap();
+        self.pdus(count).iter().map(response).map(|r| (r.initiator_task_tag, r.status)).collect()
+    }
+}
+
+#[test]
+fn a_queue_of_ordered_commands_does_not_fill_the_stack() {
+    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20 });
+    // It waits for its data, and all others for it.
+    rig.command(TaskAttribute::Ordered, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], BLOCK, &[]);
+    let r2t = ReadyToTransfer::parse(&rig.pdus(1)[0]).unwrap();
+    for _ in 0..WINDOW - 1 {
+        rig.command(TaskAttribute::Ordered, &[0; 6], 0, &[]);
+    }
+    let mut header = [0; BHS_LEN];
+    DataOut {
+        final_bit: true,
+        data_segment_length: BLOCK,
+        lun: 0,
+        initiator_task_tag: 1,
+        target_transfer_tag: r2t.target_transfer_tag,
+        exp_stat_sn: 1,
+        data_sn: 0,
+        buffer_offset: 0,
+    }
+    .emit(&mut header);
+    rig.peer.write(&header);
+    rig.peer.write(&[7; BLOCK as usize]);
+    let all: Vec<(u32, u8)> = (1..=WINDOW).map(|tag| (tag, 0)).collect();
+    assert_eq!(rig.statuses(WINDOW as usize), all, "in order, and all of them");
+}
+
+#[test]
+fn a_verify_of_a_large_medium_takes_many_turns_and_little_stack() {
+    let mut rig = Rig::new(Kind::Null { bytes: 4 << 30 });
+    let mut cdb = [0; 16];
+    cdb[0] = 0x8f;
+    cdb[10..14].copy_from_slice(&((4u64 << 30) / u64::from(BLOCK)).to_be_bytes()[4..]);
+    rig.command(TaskAttribute::Simple, &cdb, 0, &[]);
+    rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+    assert_eq!(rig.statuses(2), [(2, 0), (1, 0)], "others have their turn meanwhile");
+}
+
+#[test]
+fn more_immediate_data_than_the_block_to_verify_is_thrown_away() {
+    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20 });
+    let mut cdb = [0; 10];
+    (cdb[0], cdb[1], cdb[7]) = (0x2f, 0x06, 1);
+    rig.command(TaskAttribute::Simple, &cdb, 32 << 10, &[0; 16 << 10]);
+    let response = ScsiResponse::parse(&rig.pdus(1)[0]).unwrap();
+    assert_eq!((response.status, response.residual_underflow), (0, true));
+    assert_eq!(response.residual_count, (32 << 10) - BLOCK);
+}
+
+#[test]
+fn a_session_that_is_closed_while_it_sends_and_receives_is_reported() {
+    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20 });
+    rig.peer.set_window(0);
+    rig.command(TaskAttribute::Simple, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 64, 0], 64 * BLOCK, &[]);
+    for _ in 0..20 {
+        rig.core.turn().unwrap();
+    }
+    rig.post.send(0, ToCore::Close(1, CloseReason::Reinstated));
+    for _ in 0..50 {
+        rig.core.turn().unwrap();
+        if let Some(ToControl::Ended { ended, .. }) = rig.post.reported() {
+            assert_eq!((ended.id, rig.core.sessions()), (1, 0));
+            return;
+        }
+    }
+    panic!("its end is not reported at {:?}", rig.world.now());
+}
