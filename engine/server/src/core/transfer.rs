@@ -192,7 +192,10 @@ impl<R: Reactor> Core<R> {
         let mut source = match (window.buffer, window.region) {
             (_, Some(slice)) => Source::Region(slice),
             (Some(buffer), None) => {
-                if window.length <= COPY_LIMIT {
+                // Held until the peer has read it: the last ones are not for peers that may never read.
+                let (pool, class) = (self.reactor.pool(), buffer.class());
+                let scarce = pool.available(class) <= pool.capacity(class) / 4;
+                if window.length <= COPY_LIMIT || scarce {
                     Source::Copy(buffer)
                 } else {
                     Source::Held(link.hold(buffer))
