@@ -88,12 +88,8 @@ impl Setup {
         if self.portals.is_empty() {
             self = self.portal("127.0.0.1:0", 1);
         }
-        let mut target = Target {
-            log: self.folder.path().join("log"),
-            setup: self,
-            process: None,
-            portals: Vec::new(),
-        };
+        let mut target =
+            Target { log: self.folder.path().join("log"), setup: self, process: None, portals: Vec::new() };
         target.launch();
         target
     }

@@ -167,7 +167,8 @@ fn says_unsafe(line: &str) -> bool {
 fn unsafe_code_is_in_memory_and_reactor_alone() {
     let mut wrong = Vec::new();
     for file in sources() {
-        if UNSAFE.iter().any(|member| file.starts_with(&format!("{member}/"))) || file.ends_with("tests/architecture.rs")
+        if UNSAFE.iter().any(|member| file.starts_with(&format!("{member}/")))
+            || file.ends_with("tests/architecture.rs")
         {
             continue;
         }

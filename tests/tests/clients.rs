@@ -47,8 +47,10 @@ fn iscsi_inq_sees_the_identity_and_the_vital_product_data() {
             run("iscsi-inq", ["-e", "1", "-c", &page.to_string(), &uri]).success();
         }
     }
-    let serials: Vec<String> =
-        DISKS.iter().map(|(name, _)| run("iscsi-inq", ["-e", "1", "-c", "128", &target.uri(name, 0)]).success()).collect();
+    let serials: Vec<String> = DISKS
+        .iter()
+        .map(|(name, _)| run("iscsi-inq", ["-e", "1", "-c", "128", &target.uri(name, 0)]).success())
+        .collect();
     for (i, serial) in serials.iter().enumerate() {
         assert!(!serials[..i].contains(serial), "two disks say {serial}");
     }

@@ -13,12 +13,18 @@ use std::{
 /// What libiscsi says when it skips (the beginning of it), and why that is right. A reason that is not here fails the
 /// test: somebody has to look at it.
 const REASONS: &[(&str, &str)] = &[
-    ("--allow-sanitize flag is not set", "The command line allows destructive tests (`-d`), not SANITIZE, which is not served yet."),
+    (
+        "--allow-sanitize flag is not set",
+        "The command line allows destructive tests (`-d`), not SANITIZE, which is not served yet.",
+    ),
     ("COMPAREANDWRITE is not implemented", "Not served yet."),
     ("EXTENDEDCOPY is not implemented", "Not served yet: third-party copy."),
     ("LBPPB < 2", "The volume's physical blocks are as long as its logical ones: nothing can be unaligned."),
     ("Logical unit is not removable", "A volume is a fixed disk."),
-    ("Logical unit is not write-protected", "Wants a read-only unit: `the_read_only_suite_passes_on_a_read_only_volume` runs it on one."),
+    (
+        "Logical unit is not write-protected",
+        "Wants a read-only unit: `the_read_only_suite_passes_on_a_read_only_volume` runs it on one.",
+    ),
     ("Media is not removable", "A volume is a fixed disk."),
     ("Multipath unavailable", "Wants a second path: `the_multipath_suite_passes_over_two_portals` gives it one."),
     ("ORWRITE is not implemented", "Not served yet."),
@@ -111,7 +117,12 @@ fn conform(tests: &str, uris: &[String]) -> Report {
         ended.out,
         ended.err
     );
-    println!("{tests} on {}: {} passed, {} of them skipped (part of) themselves", uris[0], report.passed, report.skipped.len());
+    println!(
+        "{tests} on {}: {} passed, {} of them skipped (part of) themselves",
+        uris[0],
+        report.passed,
+        report.skipped.len()
+    );
     report
 }
 
@@ -129,8 +140,7 @@ fn table(ram: &Report, file: &Report) -> String {
     let nothing = BTreeSet::new();
     let tests: BTreeSet<&String> = ram.skipped.keys().chain(file.skipped.keys()).collect();
     for test in tests {
-        let (on_ram, on_file) =
-            (ram.skipped.get(test).unwrap_or(&nothing), file.skipped.get(test).unwrap_or(&nothing));
+        let (on_ram, on_file) = (ram.skipped.get(test).unwrap_or(&nothing), file.skipped.get(test).unwrap_or(&nothing));
         for printed in on_ram.union(on_file) {
             let volumes = match (on_ram.contains(printed), on_file.contains(printed)) {
                 (true, true) => "both",

@@ -26,12 +26,8 @@ fn target() -> Target {
     Setup::new(&text).server(&format!("drain_timeout_s = {DRAIN_S}")).start()
 }
 
-const SHAPES: [(&str, bool, u32); 4] = [
-    ("buffered512", false, 512),
-    ("buffered4096", false, 4096),
-    ("direct512", true, 512),
-    ("direct4096", true, 4096),
-];
+const SHAPES: [(&str, bool, u32); 4] =
+    [("buffered512", false, 512), ("buffered4096", false, 4096), ("direct512", true, 512), ("direct4096", true, 4096)];
 
 /// Extents of many lengths, aligned and not, with gaps between some.
 fn extents(block_size: u32) -> Vec<Extent> {

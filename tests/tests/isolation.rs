@@ -303,8 +303,9 @@ fn discovery_lists_the_targets_and_the_addresses_of_the_portals() {
 
 #[test]
 fn the_sessions_of_a_target_are_bounded() {
-    let target = Setup::new("[[volume]]\nname = \"disk\"\nmax_sessions = 2\nstore = { kind = \"ram\", size = \"16MiB\" }\n")
-        .start();
+    let target =
+        Setup::new("[[volume]]\nname = \"disk\"\nmax_sessions = 2\nstore = { kind = \"ram\", size = \"16MiB\" }\n")
+            .start();
     let first = target.client("disk");
     let mut second = target.client("disk");
     match target.log_in(options(&target.name("disk"))) {

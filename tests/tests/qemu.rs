@@ -192,7 +192,8 @@ fn two_cores_write_adjacent_sectors_of_a_device_with_larger_ones() {
     };
     let clients: [Client; 2] = [client(), client()];
     let log = target.log();
-    let on = |core: usize| log.lines().any(|line| line.contains("logged in") && has_word(line, &format!("core={core}")));
+    let on =
+        |core: usize| log.lines().any(|line| line.contains("logged in") && has_word(line, &format!("core={core}")));
     assert!(on(0) && on(1), "the sessions are not on two cores:\n{log}");
 
     // Few sectors, so that the writers meet in the same blocks all the time.

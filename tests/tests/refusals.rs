@@ -230,10 +230,7 @@ fn a_reflected_challenge_is_refused_though_the_response_is_right() {
     digest.update(unhex(theirs));
     let response: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let response = format!("0x{response}");
-    peer.say(
-        true,
-        &[("CHAP_N", "alice"), ("CHAP_R", &response), ("CHAP_I", identifier), ("CHAP_C", theirs)],
-    );
+    peer.say(true, &[("CHAP_N", "alice"), ("CHAP_R", &response), ("CHAP_I", identifier), ("CHAP_C", theirs)]);
     let (answer, pairs) = peer.hear();
     assert_eq!(answer.status, LoginStatus::AuthenticationFailure);
     assert!(!pairs.contains_key("CHAP_R"), "it answered for its own challenge");
@@ -256,10 +253,8 @@ fn allow_files(wanted: u64) {
 
 /// Connections that get no further: a third says nothing, a third half a header, a third waits for a challenge's answer.
 fn half_open(local: IpAddr, target: &Target, count: usize) -> Vec<TcpStream> {
-    let first = format!(
-        "InitiatorName={INITIATOR}\0TargetName={}\0SessionType=Normal\0AuthMethod=CHAP\0",
-        target.name("chap")
-    );
+    let first =
+        format!("InitiatorName={INITIATOR}\0TargetName={}\0SessionType=Normal\0AuthMethod=CHAP\0", target.name("chap"));
     let request = login_request(false, &first);
     (0..count)
         .map(|i| {
