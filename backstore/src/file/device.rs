@@ -1,7 +1,7 @@
 //! Opening a block device: claim it, and ask the kernel for its size and limits.
 
 use super::File;
-use super::open::check_limits;
+use super::open::{check_limits, patiently};
 use super::shared::{Presence, Shared};
 use super::sysfs;
 use super::walk::Limits;
@@ -75,7 +75,8 @@ fn open(settings: &BlockSettings) -> Result<OwnedFd, OpenError> {
     let mut flags = OFlags::CLOEXEC | OFlags::EXCL;
     flags |= if settings.read_only { OFlags::RDONLY } else { OFlags::RDWR };
     flags.set(OFlags::DIRECT, settings.direct);
-    rustix::fs::open(&settings.path, flags, Mode::empty()).map_err(|error| match error {
+    let opened = patiently(Errno::BUSY, || rustix::fs::open(&settings.path, flags, Mode::empty()));
+    opened.map_err(|error| match error {
         Errno::BUSY => OpenError::new(
             place,
             "is in use: mounted, part of a volume group or array, or held by another volume",

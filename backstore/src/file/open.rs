@@ -14,6 +14,8 @@ use std::{
     os::{fd::OwnedFd, unix::fs::FileTypeExt},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Opens `settings.path` as the disk that the settings describe.
@@ -94,11 +96,23 @@ fn open(settings: &FileSettings, absent: bool) -> Result<OwnedFd, OpenError> {
     } else {
         FlockOperation::NonBlockingLockExclusive
     };
-    rustix::fs::flock(&descriptor, lock).map_err(|error| match error {
+    patiently(Errno::WOULDBLOCK, || rustix::fs::flock(&descriptor, lock)).map_err(|error| match error {
         Errno::WOULDBLOCK => in_use(&settings.path),
         _ => OpenError::system(settings.path.display(), "lock it", error, ""),
     })?;
     Ok(descriptor)
+}
+
+/// Tries again for a while what is refused because somebody holds the file: a ring's files are closed some time after
+/// its process has ended, so that a restart would be refused.
+pub(super) fn patiently<T>(busy: Errno, attempt: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    let patience = Instant::now() + Duration::from_secs(5);
+    loop {
+        match attempt() {
+            Err(error) if error == busy && Instant::now() < patience => thread::sleep(Duration::from_millis(20)),
+            result => return result,
+        }
+    }
 }
 
 fn in_use(path: &Path) -> OpenError {

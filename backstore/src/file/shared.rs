@@ -47,6 +47,13 @@ pub(crate) enum Presence {
     Always,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The rings let go of the open file some time later; the lock must not outlive the volume.
+        let _ = rustix::fs::flock(&self.descriptor, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
 impl Shared {
     pub(crate) fn new(
         descriptor: impl Into<Arc<OwnedFd>>,
