@@ -192,9 +192,10 @@ impl<R: Reactor> Core<R> {
         let mut source = match (window.buffer, window.region) {
             (_, Some(slice)) => Source::Region(slice),
             (Some(buffer), None) => {
-                // Held until the peer has read it: the last ones are not for peers that may never read.
+                // Held until the peer has read it, which it may never do: a quarter at most, because a store that stands
+                // still may have its half, and others need the rest.
                 let (pool, class) = (self.reactor.pool(), buffer.class());
-                let scarce = pool.available(class) <= pool.capacity(class) / 4;
+                let scarce = pool.available(class) <= pool.capacity(class) / 4 * 3;
                 if window.length <= COPY_LIMIT || scarce {
                     Source::Copy(buffer)
                 } else {
