@@ -111,8 +111,8 @@ impl Arena {
         let mut offset = 0;
         let shelves = Class::ALL.map(|class| {
             let count = config.count(class);
-            let shelf =
-                Shelf { offset, first_piece: pieces.len(), count, fresh: 0, free: Vec::with_capacity(count as usize) };
+            let free = Vec::with_capacity(count as usize);
+            let shelf = Shelf { offset, first_piece: pieces.len(), count, fresh: 0, free, reserved: 0 };
             let mut left = count;
             while left > 0 {
                 let now = left.min(class.per_piece());
@@ -153,6 +153,14 @@ struct Shelf {
     fresh: u32,
     /// Given back; the last one is taken first. Has room for all.
     free: Vec<u32>,
+    /// So many stay for [`Pool::take_reserved`].
+    reserved: u32,
+}
+
+impl Shelf {
+    fn left(&self) -> u32 {
+        self.count - self.fresh + self.free.len() as u32
+    }
 }
 
 struct Inner {
@@ -169,6 +177,17 @@ impl Pool {
     /// A buffer of exactly this class, or None when all are out. Its content is unspecified (old bytes): never send
     /// what you did not write.
     pub fn take(&self, class: Class) -> Option<Buffer> {
+        if self.available(class) == 0 { None } else { self.take_reserved(class) }
+    }
+
+    /// Sets how many buffers of a class only [`take_reserved`](Pool::take_reserved) gets from now on: those that its
+    /// caller lent out and needs back, whatever else is in short supply.
+    pub fn set_reserved(&self, class: Class, count: u32) {
+        self.0.shelves.borrow_mut()[class as usize].reserved = count;
+    }
+
+    /// As [`take`](Pool::take), from the reserve too. For whom the reserve is.
+    pub fn take_reserved(&self, class: Class) -> Option<Buffer> {
         let mut shelves = self.0.shelves.borrow_mut();
         let shelf = &mut shelves[class as usize];
         let index = match shelf.free.pop() {
@@ -187,11 +206,11 @@ impl Pool {
         Some(Buffer { pool: self.clone(), payload, index, piece, class })
     }
 
-    /// Buffers of a class that can be taken now.
+    /// Buffers of a class that can be taken now, without the reserve.
     pub fn available(&self, class: Class) -> u32 {
         let shelves = self.0.shelves.borrow();
         let shelf = &shelves[class as usize];
-        shelf.count - shelf.fresh + shelf.free.len() as u32
+        shelf.left().saturating_sub(shelf.reserved)
     }
 
     /// Buffers of a class, taken or not.
@@ -320,6 +339,22 @@ mod tests {
         drop(first);
         assert_eq!(pool.available(Class::Small), 1);
         assert_eq!(pool.take(Class::Small).unwrap().as_ptr(), address);
+    }
+
+    #[test]
+    fn what_is_reserved_is_left_for_whom_it_is() {
+        let pool = pool(0, 3, 0);
+        pool.set_reserved(Class::Medium, 2);
+        assert_eq!(pool.available(Class::Medium), 1);
+        let _first = pool.take(Class::Medium).unwrap();
+        assert!(pool.take(Class::Medium).is_none());
+        let second = pool.take_reserved(Class::Medium).unwrap();
+        let _third = pool.take_reserved(Class::Medium).unwrap();
+        assert!(pool.take_reserved(Class::Medium).is_none());
+        drop(second);
+        assert!(pool.take(Class::Medium).is_none(), "it came home to the reserve");
+        pool.set_reserved(Class::Medium, 0);
+        assert!(pool.take(Class::Medium).is_some());
     }
 
     #[test]

@@ -368,7 +368,7 @@ impl Ring {
 
     fn operation_done(&mut self, key: Key, result: i32, flags: u32, out: &mut Vec<Completion>) {
         let provided = match (cqueue::buffer_select(flags), &mut self.provided) {
-            (Some(id), Some(provided)) => provided.take(id),
+            (Some(id), Some(provided)) => provided.take(id, &self.pool),
             _ => None,
         };
         let Some(slot) = self.slots.get_mut(key) else {
@@ -521,6 +521,8 @@ impl Reactor for Ring {
 
         let sleep = match wait {
             _ if out.len() > before || !self.ring.completion().is_empty() => None,
+            // What found no room in the queue is not with the kernel: nothing would end the sleep.
+            _ if !self.backlog.is_empty() => None,
             Wait::Poll => None,
             Wait::Forever => Some(None),
             Wait::Until(time) => match time.saturating_sub(clock()) {
@@ -577,6 +579,7 @@ impl Drop for Ring {
         }
         if self.provided.is_some() {
             let _ = self.ring.submitter().unregister_buf_ring(provided::GROUP);
+            self.pool.set_reserved(Class::Medium, 0);
         }
     }
 }

@@ -165,9 +165,16 @@ impl Twin {
 
     fn refill(&mut self) {
         while self.reserve.len() < usize::from(self.settings.receive_buffers) {
-            let Some(buffer) = self.pool.take(Class::Medium) else { return };
+            let Some(buffer) = self.pool.take_reserved(Class::Medium) else { break };
             self.reserve.push(buffer);
         }
+        self.keep_reserve();
+    }
+
+    /// What is missing in the reserve is nobody else's, as on a ring.
+    fn keep_reserve(&self) {
+        let missing = usize::from(self.settings.receive_buffers).saturating_sub(self.reserve.len());
+        self.pool.set_reserved(Class::Medium, missing as u32);
     }
 
     fn add_handle(&mut self, object: Object, token: Token) -> io::Result<Descriptor> {
@@ -200,7 +207,10 @@ impl Twin {
             self.remove_handle(file);
         }
         let returned = match received {
-            Some(buffer) => Returned::Buffer(buffer),
+            Some(buffer) => {
+                self.keep_reserve();
+                Returned::Buffer(buffer)
+            }
             None => operation.into_returned(),
         };
         Completion { token: slot.token, result, returned }
@@ -498,6 +508,7 @@ impl Reactor for Twin {
 impl Drop for Twin {
     /// As when a process is killed: its connections end; its disk operations happen, or not.
     fn drop(&mut self) {
+        self.pool.set_reserved(Class::Medium, 0);
         let mut state = self.world.state();
         if state.life != self.life {
             return;

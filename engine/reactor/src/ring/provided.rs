@@ -26,7 +26,8 @@ pub(crate) struct Provided {
 impl Provided {
     /// Registers a ring for `limit` buffers (1 to 32768). It has none yet: see [`Provided::replenish`].
     pub(crate) fn new(ring: &IoUring, limit: u16) -> io::Result<Provided> {
-        let count = limit.clamp(1, 1 << 15).next_power_of_two();
+        let limit = limit.clamp(1, 1 << 15);
+        let count = limit.next_power_of_two();
         let layout = Layout::array::<BufRingEntry>(usize::from(count))
             .and_then(|layout| layout.align_to(4096))
             .map_err(io::Error::other)?;
@@ -38,8 +39,8 @@ impl Provided {
             layout,
             mask: count - 1,
             tail: 0,
-            held: (0..limit.max(1)).map(|_| None).collect(),
-            free: (0..limit.max(1)).rev().collect(),
+            held: (0..limit).map(|_| None).collect(),
+            free: (0..limit).rev().collect(),
         };
         // SAFETY: page-aligned memory of `count` entries, which is freed in `drop` only, after it was unregistered or
         // the ring was closed (the kernel has its own pin on the pages).
@@ -47,11 +48,12 @@ impl Provided {
         Ok(provided)
     }
 
-    /// Gives the kernel buffers from the pool for all that it used, as far as the pool has them.
+    /// Gives the kernel buffers from the pool for all that it used, as far as the pool has them. Those that are missing
+    /// stay reserved: commands that took them would wait for data that nobody can receive any more.
     pub(crate) fn replenish(&mut self, pool: &Pool) {
         let before = self.tail;
         while let Some(id) = self.free.last().copied() {
-            let Some(mut buffer) = pool.take(Class::Medium) else {
+            let Some(mut buffer) = pool.take_reserved(Class::Medium) else {
                 break;
             };
             self.free.pop();
@@ -66,6 +68,7 @@ impl Provided {
             self.held[usize::from(id)] = Some(buffer);
             self.tail = self.tail.wrapping_add(1);
         }
+        pool.set_reserved(Class::Medium, self.free.len() as u32);
         if self.tail != before {
             // SAFETY: the tail lies in the first entry's reserved field, aligned for u16, and lives as long as the
             // entries; the kernel only reads it.
@@ -80,9 +83,10 @@ impl Provided {
     }
 
     /// The buffer that a completion names: the kernel is through with it.
-    pub(crate) fn take(&mut self, id: u16) -> Option<Buffer> {
+    pub(crate) fn take(&mut self, id: u16, pool: &Pool) -> Option<Buffer> {
         let buffer = self.held.get_mut(usize::from(id))?.take()?;
         self.free.push(id);
+        pool.set_reserved(Class::Medium, self.free.len() as u32);
         Some(buffer)
     }
 

@@ -195,6 +195,28 @@ fn a_receive_without_a_buffer_fails_until_one_comes_home() {
 }
 
 #[test]
+fn buffers_of_receives_come_home_to_receives() {
+    for mask in ["none", "5.19"] {
+        let mut ring = Ring::new(&settings(mask), &arena()).unwrap();
+        let (socket, mut peer) = pair(&mut ring);
+        // Commands that wait for data hold all that they can get, at any time.
+        let mut greedy = Vec::new();
+        for _ in 0..10 {
+            let pool = ring.pool().clone();
+            greedy.extend(std::iter::from_fn(|| pool.take(Class::Medium)));
+            peer.write_all(b"x").unwrap();
+            submit(&mut ring, Operation::Receive { socket }, 0);
+            let received = one(&mut ring);
+            assert_eq!(received.result, Ok(1));
+            greedy.extend(std::iter::from_fn(|| pool.take(Class::Medium)));
+            drop(received);
+        }
+        assert_eq!(greedy.len(), 5);
+        assert_eq!(ring.counters().starved, 0);
+    }
+}
+
+#[test]
 fn short_sends_go_on_until_all_is_sent() {
     each(|mut ring| {
         let (ours, mut peer) = UnixStream::pair().unwrap();

@@ -20,6 +20,29 @@ fn sleeps_until_the_time_given() {
 }
 
 #[test]
+fn does_not_sleep_on_what_found_no_room_in_the_queue() {
+    each(|mut ring| {
+        // As after a submission that the kernel had no memory for: more than the queue of 8 holds.
+        let nop = || opcode::Nop::new().build().user_data(user_data(Kind::Cancel, NO_KEY));
+        let (socket, mut peer) = pair(&mut ring);
+        ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
+        for _ in 0..8 {
+            let buffer = ring.pool().take(Class::Small).unwrap();
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1 }, 0);
+        }
+        ring.backlog.push_back(nop());
+        submit(&mut ring, Operation::Send { socket, message: message(b"x") }, 1);
+        let mut out = Vec::new();
+        let end = clock() + Duration::from_secs(1);
+        while out.is_empty() {
+            assert!(clock() < end, "it slept with submissions left");
+            ring.turn(Wait::Until(end), &mut out).unwrap();
+        }
+        assert_eq!(peer.read(&mut [0; 1]).unwrap(), 1);
+    });
+}
+
+#[test]
 fn an_idle_poll_makes_no_system_call() {
     each(|mut ring| {
         ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
