@@ -90,6 +90,8 @@ pub(crate) struct Walk {
     pub(crate) at: u64,
     /// Place in the caller's buffer of `start`.
     base: u32,
+    /// A range was zeroed or freed without writing: it is durable after a sync only.
+    allocated: bool,
     phase: Phase,
 }
 
@@ -107,7 +109,7 @@ impl Walk {
             Task::Flush => Phase::Sync,
             _ => Phase::Piece,
         };
-        Walk { task, durable, start: span.start, end: span.end, at: span.start, base, phase }
+        Walk { task, durable, start: span.start, end: span.end, at: span.start, base, allocated: false, phase }
     }
 
     /// A read of `span` into `range` of a buffer of `capacity` bytes. Where the file wants aligned I/O the walk covers
@@ -240,18 +242,22 @@ impl Walk {
                     return Err(StoreError::Medium { offset: offset + u64::from(moved) });
                 }
                 self.at = self.end.min(offset + u64::from(length));
-                self.phase = Phase::Piece;
+                self.phase = self.after_piece();
             }
             Next::Punch { length, .. } | Next::ZeroRange { length, .. } => {
                 self.at += length;
-                if self.durable && self.at >= self.end {
-                    self.phase = Phase::Sync;
-                }
+                self.allocated = true;
+                self.phase = self.after_piece();
             }
             Next::Sync if self.task == Task::Flush => self.phase = Phase::Look,
             Next::Sync | Next::Look | Next::List | Next::Done => self.finish(),
         }
         Ok(())
+    }
+
+    /// A durable write covers its own range only.
+    fn after_piece(&self) -> Phase {
+        if self.durable && self.allocated && self.at >= self.end { Phase::Sync } else { Phase::Piece }
     }
 
     /// Nothing more is to be done.

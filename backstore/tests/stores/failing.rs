@@ -275,6 +275,10 @@ fn durable_means_synced_and_plain_means_not() {
     let zero = Request::Zero { offset: 0, length: 8192, unmap: false, durable: true };
     bench.core.simple(zero).unwrap();
     assert_eq!(bench.core.reactor.log.last(), Some(&Done::Sync));
+    // The durable write of the last block says nothing of the range before it.
+    let zero = Request::Zero { offset: 0, length: 8192 + 512, unmap: true, durable: true };
+    bench.core.simple(zero).unwrap();
+    assert_eq!(bench.core.reactor.log.last(), Some(&Done::Sync));
     bench.core.reactor.log.clear();
     bench.core.simple(Request::Flush).unwrap();
     assert_eq!(bench.core.reactor.log[0], Done::Sync);
