@@ -2,7 +2,7 @@
 
 use crate::{
     core::{Core, CoreLimits, Unit, store_token_base},
-    mail::Post,
+    mail::{Post, ToControl},
     state::{State, StateError},
 };
 use backstore::{BlockSettings, FileSettings, Kind, OpenError, Settings, Store};
@@ -213,7 +213,13 @@ impl Blueprint {
         };
         let _ = started.send(Ok((ring.waker(), ring.features().to_string())));
         let Ok(post) = may_go.recv() else { return Ok(()) };
-        Core::new(self.number, self.limits, ring, post, units).run()
+        let ended = Core::new(self.number, self.limits, ring, post.clone(), units).run();
+        if let Err(error) = &ended {
+            // Nobody is served here any more: the control thread shuts the rest down.
+            let failures = vec![format!("data core {}: {error}", self.cpu)];
+            post.report(ToControl::Drained { core: self.number, cut: 0, failures });
+        }
+        ended
     }
 
     #[allow(clippy::type_complexity)]

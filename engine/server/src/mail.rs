@@ -5,7 +5,14 @@ use negotiation::Parameters;
 use protocol::CloseReason;
 use reactor::Wake;
 use scsi::TargetPort;
-use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 /// A session's number in the process: never used twice.
 pub type SessionId = u64;
@@ -103,7 +110,8 @@ pub enum ToControl {
         /// Which and why.
         ended: Ended,
     },
-    /// The core is empty and flushed, and its thread ends. An error: a store could not be flushed.
+    /// The core is empty and flushed, and its thread ends with the last core's. An error: a store could not be
+    /// flushed, or the core itself has failed.
     Drained {
         /// The core.
         core: u16,
@@ -122,6 +130,8 @@ pub struct Post<W> {
     boxes: Vec<(SegQueue<ToCore>, W)>,
     control: SegQueue<ToControl>,
     bell: Box<dyn Fn() + Send + Sync>,
+    /// Cores that have nothing left to do for themselves.
+    drained: AtomicU16,
 }
 
 impl<W: Wake> Post<W> {
@@ -131,6 +141,7 @@ impl<W: Wake> Post<W> {
             boxes: wakers.into_iter().map(|w| (SegQueue::new(), w)).collect(),
             control: SegQueue::new(),
             bell: Box::new(bell),
+            drained: AtomicU16::new(0),
         })
     }
 
@@ -153,8 +164,20 @@ impl<W: Wake> Post<W> {
 
     /// Tells the control thread.
     pub fn report(&self, message: ToControl) {
+        let drained = matches!(message, ToControl::Drained { .. });
         self.control.push(message);
         (self.bell)();
+        if drained {
+            self.drained.fetch_add(1, Ordering::AcqRel);
+            for (_, waker) in &self.boxes {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether every core is drained: until then each still answers the others (fences, resets).
+    pub fn all_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire) >= self.cores()
     }
 
     /// The next message for the control thread.

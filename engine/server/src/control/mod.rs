@@ -172,6 +172,8 @@ async fn serve(
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: draining"),
         _ = interrupt.recv() => info!("SIGINT: draining"),
+        // Before any drain only a core that has failed says so.
+        () = control.drained_bell.notified() => warn!("a data core has failed: draining"),
     }
     control.draining.set(true);
     for door in &doors {

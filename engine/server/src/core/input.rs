@@ -230,7 +230,10 @@ impl<R: Reactor> Core<R> {
             return;
         }
         let Some(link) = self.links.get(task.work.link) else { return };
-        let most = if task.work.unsolicited {
+        // Parameter data is wanted whole, in one buffer.
+        let most = if task.write_length as usize <= Class::Large.bytes() {
+            task.write_length
+        } else if task.work.unsolicited {
             task.write_length.min(link.connection.parameters().first_burst_length)
         } else {
             task.work.immediate

@@ -200,7 +200,7 @@ impl<R: Reactor> Core<R> {
         self.resume_yielded();
         self.flush_links();
         self.continue_drain();
-        Ok(!matches!(self.drain, Drain::Done))
+        Ok(!(matches!(self.drain, Drain::Done) && self.post.all_drained()))
     }
 
     fn completed(&mut self, completion: Completion) {
@@ -213,6 +213,11 @@ impl<R: Reactor> Core<R> {
 
     fn mail(&mut self, message: ToCore) {
         match message {
+            // It was admitted just before the drain; nothing that it wrote now would be flushed.
+            ToCore::Install(_, handover) if matches!(self.drain, Drain::Flushing | Drain::Done) => {
+                let reason = CloseReason::Protocol("the target is shutting down");
+                self.report_ended(crate::mail::Ended { id: handover.identity.id, reason });
+            }
             ToCore::Install(socket, handover) => match self.reactor.register(socket) {
                 Ok(descriptor) => self.install(descriptor, *handover),
                 Err(error) => {

@@ -177,6 +177,10 @@ impl<R: Reactor> Core<R> {
                 let Some(done) = self.units[unit].queue.poll(&mut self.reactor) else { break };
                 self.request_ended(unit as u16, done);
             }
+            // Nothing will end there that could wake those who wait.
+            if !self.units[unit].waiting.is_empty() && self.units[unit].queue.in_flight() == 0 {
+                self.retry_unit(unit as u16);
+            }
         }
     }
 
