@@ -54,6 +54,8 @@ pub struct Blueprint {
     pub tasks: u32,
     pub volumes: Vec<Volume>,
     pub conduct: Conduct,
+    /// Silence after which the target asks whether an initiator is there.
+    pub nop_interval: Duration,
 }
 
 impl Blueprint {
@@ -65,6 +67,7 @@ impl Blueprint {
             tasks: 1024,
             volumes,
             conduct: Conduct::default(),
+            nop_interval: Duration::from_secs(10),
         }
     }
 }
@@ -143,7 +146,7 @@ impl House {
             sessions: 128,
             window: WINDOW,
             tasks: blueprint.tasks,
-            nop_interval: Duration::from_secs(10),
+            nop_interval: blueprint.nop_interval,
             nop_timeout: Duration::from_secs(20),
         };
         let mut cores = Vec::new();

@@ -6,5 +6,6 @@ mod dice;
 mod exhaustion;
 mod house;
 mod management;
+mod multicore;
 mod power_cut;
 mod random;

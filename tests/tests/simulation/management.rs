@@ -12,7 +12,10 @@ use crate::{
 use initiator::{Command, Handle, cdb, lun};
 use protocol::CloseReason;
 use server::mail::ToCore;
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 use wire::{TaskAttribute, TaskManagementFunction as Function, TaskManagementResult as Outcome};
 
 const SECTOR: usize = 512;
@@ -20,6 +23,7 @@ const SECTOR: usize = 512;
 const ZONE: u64 = 64;
 const UNITS: u16 = 2;
 /// Reasons why a write has ended.
+const RESPONSE: &str = "its response";
 const NO_TASK: &str = "its task was gone";
 const NO_SESSION: &str = "the end of its session";
 
@@ -28,6 +32,7 @@ struct Write {
     unit: u16,
     sectors: Range<u64>,
     sent: u64,
+    stamp: Vec<u8>,
 }
 
 /// A function under way.
@@ -47,10 +52,25 @@ struct Record {
     requests: HashMap<(usize, Handle), Request>,
     /// What a sector must hold.
     settled: HashMap<(u16, u64), (Vec<u8>, &'static str)>,
+    /// Where a write of a session that is over may still land, until somebody else writes there.
+    haunted: HashSet<(u16, u64)>,
     /// Moments at which a reset of a unit was answered.
     resets: Vec<(u16, u64)>,
     ids: u64,
     done: [usize; 4],
+}
+
+impl Record {
+    /// Nothing is without an answer.
+    fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.writes.is_empty() && self.others.is_empty()
+    }
+}
+
+/// In an order that is the same in every run of a seed.
+fn sorted(mut keys: Vec<(usize, Handle)>) -> Vec<(usize, Handle)> {
+    keys.sort_unstable_by_key(|(client, task)| (*client, task.initiator_task_tag()));
+    keys
 }
 
 fn stamp(id: u64) -> Vec<u8> {
@@ -117,7 +137,9 @@ impl Game {
         let sent = self.tick();
         let handle = self.house.clients[client].submit(&command.to_lun(lun(unit)), data);
         if writes {
-            self.record.writes.insert((client, handle), Write { client, unit, sectors, sent });
+            self.record
+                .writes
+                .insert((client, handle), Write { client, unit, sectors, sent, stamp: stamp(self.record.ids) });
         } else {
             self.record.others.insert((client, handle), (unit, sent));
         }
@@ -163,6 +185,7 @@ impl Game {
             .filter(|((client, task), write)| ended(*client, *task, write.unit, write.sent))
             .map(|(key, _)| *key)
             .collect();
+        let gone = sorted(gone);
         for key in &gone {
             let write = self.record.writes.remove(key).expect("just seen");
             self.freeze(&write, why);
@@ -175,6 +198,7 @@ impl Game {
             .filter(|((client, task), (unit, sent))| ended(*client, *task, *unit, *sent))
             .map(|(key, _)| *key)
             .collect();
+        let others = sorted(others);
         for key in &others {
             self.record.others.remove(key);
             self.house.clients[key.0].forget(key.1);
@@ -186,15 +210,22 @@ impl Game {
     /// the write may still be under way: whoever uses its range has to wait for it. So nothing is said of what is there,
     /// but what is written next stays.
     fn freeze(&mut self, write: &Write, why: &'static str) {
+        let sectors = write.sectors.clone().map(|sector| (write.unit, sector));
         if why == NO_TASK || why == NO_SESSION {
-            return;
+            return self.record.haunted.extend(sectors);
+        }
+        if why == RESPONSE {
+            sectors.for_each(|sector| {
+                self.record.haunted.remove(&sector);
+            });
         }
         for sector in write.sectors.clone() {
             let one = sector..sector + 1;
             let covered = |other: &Write| {
                 other.unit == write.unit && other.sectors.start < one.end && one.start < other.sectors.end
             };
-            if !self.record.writes.values().any(covered) {
+            let haunted = self.record.haunted.contains(&(write.unit, sector));
+            if !haunted && !self.record.writes.values().any(covered) {
                 let at = sector * SECTOR as u64;
                 let bytes = self.house.files[write.unit as usize].contents(at..at + SECTOR as u64);
                 self.record.settled.insert((write.unit, sector), (bytes, why));
@@ -206,7 +237,12 @@ impl Game {
         for ((unit, sector), (bytes, why)) in &self.record.settled {
             let at = sector * SECTOR as u64;
             let is = self.house.files[*unit as usize].contents(at..at + SECTOR as u64);
-            assert!(is == *bytes, "{:x?} to {:x?}, {when}: sector {sector} of unit {unit} has changed after {why}", &bytes[..4], &is[..4]);
+            assert!(
+                is == *bytes,
+                "{:x?} to {:x?}, {when}: sector {sector} of unit {unit} has changed after {why}",
+                &bytes[..4],
+                &is[..4]
+            );
         }
     }
 
@@ -235,7 +271,11 @@ impl Game {
         let write = self.record.writes.remove(&key).expect("an answer to a command that was ended, or never sent");
         assert!(end.status == GOOD || end.is_attention(), "{end:?}");
         if end.status == GOOD {
-            self.freeze(&write, "its response");
+            let bytes = write.sectors.start * SECTOR as u64..write.sectors.end * SECTOR as u64;
+            let is = self.house.files[write.unit as usize].contents(bytes);
+            let there = is.chunks(SECTOR).all(|sector| sector == write.stamp);
+            assert!(there, "a write was answered, and is not there");
+            self.freeze(&write, RESPONSE);
         }
     }
 
@@ -247,7 +287,8 @@ impl Game {
                 let task = request.task.expect("it names a task");
                 let reset = self.record.resets.iter().any(|(_, at)| *at > 0);
                 let there = self.settle(NO_TASK, |c, t, _, _| (c, t) == (client, task));
-                let under_way = self.record.requests.values().any(|r| r.function != Function::AbortTask || r.task == Some(task));
+                let under_way =
+                    self.record.requests.values().any(|r| r.function != Function::AbortTask || r.task == Some(task));
                 assert!(there == 0 || reset || under_way, "no answer for a task that does not exist");
             }
             (Function::AbortTask, Outcome::Complete) => {
@@ -257,7 +298,8 @@ impl Game {
             }
             (Function::AbortTaskSet, Outcome::Complete) => {
                 let (unit, sent) = (request.unit, request.sent);
-                self.record.done[2] += self.settle("ABORT TASK SET", |c, _, u, at| c == client && u == unit && at < sent);
+                self.record.done[2] +=
+                    self.settle("ABORT TASK SET", |c, _, u, at| c == client && u == unit && at < sent);
             }
             (Function::LogicalUnitReset | Function::TargetWarmReset, Outcome::Complete) => {
                 let all = request.function == Function::TargetWarmReset;
@@ -265,7 +307,8 @@ impl Game {
                 for reset in (0..UNITS).filter(|u| all || *u == unit) {
                     self.record.resets.push((reset, now));
                 }
-                self.record.done[3] += self.settle("a reset", |c, _, u, at| c == client && (all || u == unit) && at < sent);
+                self.record.done[3] +=
+                    self.settle("a reset", |c, _, u, at| c == client && (all || u == unit) && at < sent);
             }
             (function, outcome) => panic!("{function:?}: {outcome:?}"),
         }
@@ -298,7 +341,8 @@ impl Game {
         let resets = self.record.requests.iter().filter(|((c, _), _)| *c == client);
         let of = resets.map(|(_, request)| (request.function, request.unit)).collect::<Vec<_>>();
         for (function, unit) in of {
-            let hit = |u: &u16| function == Function::TargetWarmReset || function == Function::LogicalUnitReset && *u == unit;
+            let hit =
+                |u: &u16| function == Function::TargetWarmReset || function == Function::LogicalUnitReset && *u == unit;
             self.record.resets.extend((0..UNITS).filter(hit).map(|unit| (unit, now)));
         }
         self.record.requests.retain(|(c, _), _| *c != client);
@@ -357,7 +401,7 @@ fn life(seed: u64) -> [usize; 4] {
 
     // Everything comes to its end; what somebody else's reset took away is found gone.
     let mut patience = Patience::new(&game.house);
-    while !game.record.requests.is_empty() || !(game.record.writes.is_empty() && game.record.others.is_empty()) {
+    while !game.record.is_empty() {
         assert!(patience.lasts(&game.house), "no end: {}", game.left());
         game.house.files.iter().for_each(|file| file.release());
         for (client, said) in game.house.step() {
@@ -369,6 +413,7 @@ fn life(seed: u64) -> [usize; 4] {
         }
     }
     let Game { house, record, .. } = game;
+    house.files.iter().for_each(|file| file.release());
     house.close();
     record.done
 }
@@ -429,8 +474,7 @@ fn head_of_queue_overtakes_and_ordered_waits() {
         let second = submit(write(2, TaskAttribute::Ordered));
         let third = submit(write(3, TaskAttribute::Ordered));
         let fourth = submit((Command::read(cdb::read_10(0, 1), 512), Vec::new()));
-        let urgent =
-            Command { attribute: TaskAttribute::HeadOfQueue, ..Command::none(cdb::test_unit_ready()) };
+        let urgent = Command { attribute: TaskAttribute::HeadOfQueue, ..Command::none(cdb::test_unit_ready()) };
         let urgent = submit((urgent, Vec::new()));
         let mut order = Vec::new();
         let mut last = Vec::new();

@@ -270,6 +270,6 @@ fn supports_compare_and_write(house: &mut House, _block: u64) -> bool {
 #[test]
 fn what_is_read_is_what_was_written_whatever_was_negotiated() {
     let mut answered = 0;
-    let _ = seeds("what_is_read_is_what_was_written_whatever_was_negotiated", 150, |seed| answered += life(seed));
+    seeds("what_is_read_is_what_was_written_whatever_was_negotiated", 150, |seed| answered += life(seed));
     println!("{answered} commands");
 }
