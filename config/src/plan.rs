@@ -17,6 +17,7 @@ pub const FEATURES: &[&str] = &[
     "coop_taskrun",
     "no_sqarray",
     "registered_files",
+    "prompt_release",
     "registered_buffers",
     "provided_buffers",
     "msg_ring",

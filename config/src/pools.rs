@@ -144,7 +144,8 @@ impl Pools {
             receive_buffers,
             operations,
             ring_entries: operations.clamp(256, 4096).next_power_of_two(),
-            completion_entries: operations.saturating_mul(2).clamp(512, 65_536).next_power_of_two(),
+            // As the reactor asks for them: one for each operation, and one for its cancellation.
+            completion_entries: operations.saturating_mul(2).saturating_add(64).clamp(512, 65_536).next_power_of_two(),
             files: connections.saturating_add(volumes).saturating_add(16),
             kernel_workers: plan.limits.store_depth.saturating_mul(counts.files).clamp(4, 1 << 15),
             buffer_bytes: buffer_cost(small, medium, large),

@@ -17,16 +17,18 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Runs a batch through the negotiator, whose answers go to `out`.
+    /// Runs a batch through the negotiator, whose answers go to `out`. `known`: declarations of an earlier batch that may
+    /// be repeated as they were.
     pub(super) fn read(
         text: &'a [u8],
+        known: impl Fn(&str, &str) -> bool,
         negotiator: &mut Negotiator,
         out: &mut Vec<u8>,
     ) -> Result<Batch<'a>, LoginFailure> {
         let mut batch = Batch::default();
         for pair in pairs(text) {
             let (name, value) = pair?;
-            if batch.chap.insert(name, value)? {
+            if known(name, value) || batch.chap.insert(name, value)? {
                 continue;
             }
             match negotiator.receive(name, value, out)? {

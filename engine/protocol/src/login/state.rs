@@ -80,7 +80,18 @@ impl State {
         match self {
             State::Start(state) => state.handle(input),
             other => {
-                let batch = Batch::read(text, &mut input.core.negotiator, input.out)?;
+                // libiscsi says who it is in each stage. What is as it was granted is no news; all else is refused.
+                let core = &mut *input.core;
+                let known = |name: &str, value: &str| match name {
+                    "InitiatorName" => core.initiator_name.as_deref() == Some(&wire::names::normalize(value)),
+                    "TargetName" => core.target_name.as_deref() == Some(&wire::names::normalize(value)),
+                    "SessionType" => match core.session_type {
+                        SessionType::Normal => value == "Normal",
+                        SessionType::Discovery => value == "Discovery",
+                    },
+                    _ => false,
+                };
+                let batch = Batch::read(text, known, &mut core.negotiator, input.out)?;
                 batch.no_identity()?;
                 match other {
                     State::Start(state) => state.handle(input),
@@ -106,7 +117,7 @@ impl Start {
         if session_type == SessionType::Discovery {
             core.negotiator = Negotiator::new(Role::Target, discovery_settings(core.settings), session_type);
         }
-        let batch = Batch::read(input.text, &mut core.negotiator, input.out)?;
+        let batch = Batch::read(input.text, |_, _| false, &mut core.negotiator, input.out)?;
 
         let initiator_name = batch.initiator_name.ok_or(LoginFailure::Missing("InitiatorName"))?;
         wire::names::check(initiator_name).map_err(|error| LoginFailure::Name { key: "InitiatorName", error })?;

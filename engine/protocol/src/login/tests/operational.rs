@@ -36,6 +36,24 @@ fn an_open_target_is_entered_through_both_stages() {
 }
 
 #[test]
+fn identity_may_be_repeated_as_it_was_in_a_later_stage() {
+    let mut script = Script::new();
+    let names = Script::names(OPEN);
+    script.transit(SECURITY, OPERATIONAL, &format!("{names} SessionType=Normal AuthMethod=CHAP,None")).unwrap();
+    let reply = script.transit(OPERATIONAL, FULL, &format!("{names} SessionType=Normal"));
+    assert!(reply.is_none());
+    assert_eq!(script.admitted().target_name.as_deref(), Some(OPEN));
+    for changed in
+        ["InitiatorName=iqn.2026-01.example:other", "TargetName=iqn.2026-01.example:other", "SessionType=Discovery"]
+    {
+        let mut script = Script::new();
+        script.transit(SECURITY, OPERATIONAL, &format!("{names} SessionType=Normal AuthMethod=None")).unwrap();
+        let reply = script.transit(OPERATIONAL, FULL, changed);
+        assert_eq!(script.refused(reply).0, LoginStatus::InitiatorError, "{changed}");
+    }
+}
+
+#[test]
 fn a_login_may_begin_in_the_operational_stage() {
     let (reply, parameters) = Script::operational(Settings::default(), "ImmediateData=Yes InitialR2T=No");
     assert_eq!(
