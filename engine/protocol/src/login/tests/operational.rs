@@ -39,15 +39,15 @@ fn an_open_target_is_entered_through_both_stages() {
 fn identity_may_be_repeated_as_it_was_in_a_later_stage() {
     let mut script = Script::new();
     let names = Script::names(OPEN);
-    script.transit(SECURITY, OPERATIONAL, &format!("{names} SessionType=Normal AuthMethod=CHAP,None")).unwrap();
-    let reply = script.transit(OPERATIONAL, FULL, &format!("{names} SessionType=Normal"));
+    script.transit(SECURITY, OPERATIONAL, &format!("{names} AuthMethod=CHAP,None")).unwrap();
+    let reply = script.transit(OPERATIONAL, FULL, &names);
     assert!(reply.is_none());
     assert_eq!(script.admitted().target_name.as_deref(), Some(OPEN));
     for changed in
         ["InitiatorName=iqn.2026-01.example:other", "TargetName=iqn.2026-01.example:other", "SessionType=Discovery"]
     {
         let mut script = Script::new();
-        script.transit(SECURITY, OPERATIONAL, &format!("{names} SessionType=Normal AuthMethod=None")).unwrap();
+        script.transit(SECURITY, OPERATIONAL, &format!("{names} AuthMethod=None")).unwrap();
         let reply = script.transit(OPERATIONAL, FULL, changed);
         assert_eq!(script.refused(reply).0, LoginStatus::InitiatorError, "{changed}");
     }
