@@ -184,6 +184,7 @@ impl<R: Reactor> Core<R> {
         work.unit = place.map_or(0, |p| link.places[p as usize].unit);
         work.unsolicited = unsolicited;
         work.immediate = immediate;
+        work.asked_at = self.reactor.now();
         work.link = key;
         if held {
             work.stage = Stage::Held;
@@ -256,6 +257,7 @@ impl<R: Reactor> Core<R> {
     fn data(&mut self, task_key: TaskKey, offset: u32, length: u32, sequence_end: bool) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         let work = &mut *task.work;
+        work.asked_at = self.reactor.now();
         // The target asked for it, or it came unasked: only the latter ends the unsolicited phase.
         if sequence_end {
             work.unsolicited = false;

@@ -5,7 +5,7 @@ use memory::{Buffer, Key};
 use protocol::{CloseReason, Connection, Session};
 use reactor::{Descriptor, Message};
 use scsi::{Nexus, TargetPort, TaskSet};
-use std::sync::Arc;
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 /// A LUN as this session knows it.
 pub(crate) struct Place {
@@ -14,6 +14,8 @@ pub(crate) struct Place {
     pub unit: u16,
     pub nexus: Nexus,
     pub tasks: TaskSet,
+    /// Bytes of windows that are open for its reads.
+    pub reading: Rc<Cell<usize>>,
 }
 
 /// What the socket's receiving side is doing.
@@ -41,6 +43,8 @@ pub(crate) struct Link {
     pub spare: Message,
     /// A send is out.
     pub sending: bool,
+    /// Bytes of it.
+    pub sending_bytes: usize,
     /// It stands in the core's list of links to flush.
     pub dirty: bool,
     /// No more input is read; it is closed when all is sent.
@@ -72,12 +76,12 @@ impl Link {
 
     /// Whether the peer is so far behind that no more answers should be made for it.
     pub fn is_behind(&self) -> bool {
-        self.outgoing.len() >= OUTGOING_SOFT
+        self.outgoing.len() + self.sending_bytes >= OUTGOING_SOFT
     }
 
     /// Whether nothing more may be read from it until it has read what it was sent.
     pub fn is_flooded(&self) -> bool {
-        self.outgoing.len() >= OUTGOING_HARD
+        self.outgoing.len() + self.sending_bytes >= OUTGOING_HARD
     }
 
     /// Gives a window's buffer to the outgoing message.
@@ -87,7 +91,10 @@ impl Link {
 }
 
 /// Above this, reads wait before they take another buffer.
-pub(crate) const OUTGOING_SOFT: usize = 1 << 20;
+pub(crate) const OUTGOING_SOFT: usize = 2 << 20;
+/// Reads of one LUN open windows of so many bytes at a time: a peer that never reads what it asked for costs no more
+/// than this and [`OUTGOING_SOFT`].
+pub(crate) const READ_AHEAD: usize = 2 << 20;
 /// Above this, nothing is read from the connection: only a peer that never reads gets here, since its queued
 /// commands alone cannot fill it.
 pub(crate) const OUTGOING_HARD: usize = 4 << 20;

@@ -257,9 +257,15 @@ impl<R: Reactor> Core<R> {
         if task.work.stage != Stage::Dying || task.work.in_flight > 0 {
             return;
         }
+        let link = task.work.link;
         self.drop_windows(task_key);
         let slot = self.tasks.remove(task_key).map(|task| task.work);
         self.recycle(slot);
+        // Nothing is sent for it that would let those go on that waited for what it had read.
+        let stalled = self.links.get_mut(link).map(|link| std::mem::take(&mut link.stalled)).unwrap_or_default();
+        for task in stalled {
+            self.wait_for_buffer(task);
+        }
         if !self.managements.is_empty() {
             self.managements_drained();
         }

@@ -27,7 +27,7 @@ use protocol::{CloseReason, TaskKey, Tasks};
 use reactor::{Completion, Descriptor, Operation, Reactor, Returned, Wait};
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use tracing::{debug, info, warn};
-use work::{Slot, Work};
+use work::{Slot, Stage, Work};
 
 /// Bounds of one core, from the config.
 #[derive(Clone, Copy, Debug)]
@@ -195,6 +195,7 @@ impl<R: Reactor> Core<R> {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.tick(now);
+            self.cut_deaf(now);
         }
         self.feed_starving();
         self.resume_yielded();
@@ -263,6 +264,7 @@ impl<R: Reactor> Core<R> {
             outgoing: Default::default(),
             spare: Default::default(),
             sending: false,
+            sending_bytes: 0,
             dirty: false,
             closing: None,
             closed: false,
@@ -311,6 +313,7 @@ impl<R: Reactor> Core<R> {
                     unit: unit as u16,
                     nexus: scsi::Nexus::new(logical, id),
                     tasks: scsi::TaskSet::new(),
+                    reading: Default::default(),
                 })
             })
             .collect()
@@ -370,11 +373,13 @@ impl<R: Reactor> Core<R> {
             }
             return;
         }
+        let bytes = link.outgoing.len();
         let message = link.outgoing.seal(std::mem::take(&mut link.spare));
         let operation = Operation::Send { socket: link.descriptor, message };
         match self.reactor.submit(operation, link_token(KIND_SEND, key)) {
             Ok(_) => {
                 link.sending = true;
+                link.sending_bytes = bytes;
                 link.operations += 1;
             }
             Err(Operation::Send { message, .. }) => {
@@ -388,6 +393,7 @@ impl<R: Reactor> Core<R> {
     fn sent(&mut self, key: Key, completion: Completion) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.sending = false;
+        link.sending_bytes = 0;
         link.operations -= 1;
         if let Returned::Message(mut message) = completion.returned {
             message.parts.clear();
@@ -455,6 +461,26 @@ impl<R: Reactor> Core<R> {
                     debug!(session = link_identity(&self.links, key), ?result, "connection closed by the peer");
                     self.cut(key, CloseReason::Protocol("closed by the peer"));
                 }
+            }
+        }
+    }
+
+    /// Closes sessions that were asked for data and don't send any, though they answer pings: buffers wait for it.
+    fn cut_deaf(&mut self, now: Duration) {
+        if self.limits.nop_interval.is_zero() {
+            return;
+        }
+        let patience = self.limits.nop_interval + self.limits.nop_timeout;
+        let deaf = |work: &Work| work.stage == Stage::Running && now > work.asked_at + patience;
+        let owing = self.tasks.iter().filter(|(_, task)| task.expects_data() && deaf(&task.work));
+        let keys: Vec<Key> = owing.map(|(_, task)| task.work.link).collect();
+        for key in keys {
+            if self.links.get(key).is_some_and(|l| l.closing.is_none()) {
+                info!(
+                    session = link_identity(&self.links, key),
+                    "the session does not send the data that it was asked for"
+                );
+                self.cut(key, CloseReason::Silent);
             }
         }
     }

@@ -150,6 +150,17 @@ impl<R: Reactor> Core<R> {
             Some(_) => self.units[work.unit as usize].block_size(),
             None => 512,
         };
+        // R and W say the opposite of the CDB: nothing could be moved, and GOOD would be a lie.
+        let contradicts = match step {
+            Step::Read { .. } => writes > 0,
+            Step::Write { .. } | Step::Compare { .. } | Step::Receive { .. } => reads > 0 && writes == 0,
+            _ => false,
+        };
+        if contradicts {
+            let sense = Sense::illegal(scsi::asc::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
+            self.finish(task_key, failed(sense));
+            return false;
+        }
         match step {
             Step::Done(outcome) => {
                 self.finish(task_key, outcome);

@@ -2,11 +2,12 @@
 
 use super::{
     Core,
+    link::READ_AHEAD,
     steps::Pumped,
-    unit::Charge,
+    unit::{Charge, Weight},
     work::{Failure, Motion, Parameter, Phase, Stage, WINDOWS},
 };
-use memory::{Buffer, Class};
+use memory::{Buffer, Class, Pool};
 use protocol::{Finish, TaskKey};
 use reactor::Reactor;
 use scsi::{Event, Status, Step};
@@ -144,7 +145,10 @@ impl<R: Reactor> Core<R> {
             return false;
         }
         let Some(link) = self.links.get_mut(work.link) else { return false };
-        if work.transfer.motion == Motion::Read && link.is_behind() {
+        let reading = work.place.map(|place| link.places[place as usize].reading.clone()).unwrap_or_default();
+        let scarce = is_scarce(self.reactor.pool(), Class::Large);
+        let ahead = if scarce { READ_AHEAD / 8 } else { READ_AHEAD };
+        if work.transfer.motion == Motion::Read && (link.is_behind() || reading.get() >= ahead) {
             if !link.stalled.contains(&task_key) {
                 link.stalled.push(task_key);
             }
@@ -159,8 +163,10 @@ impl<R: Reactor> Core<R> {
                 && let Some(slice) = unit.queue.region(base, length)
             {
                 let window = work.transfer.open(length).expect("a window is free");
-                work.transfer.windows[window].phase = Phase::Done;
-                work.transfer.windows[window].region = Some(slice);
+                let w = &mut work.transfer.windows[window];
+                w.phase = Phase::Done;
+                w.region = Some(slice);
+                w.weight = Some(Weight::new(&reading, length as usize));
                 return true;
             }
         }
@@ -179,6 +185,7 @@ impl<R: Reactor> Core<R> {
         w.phase = Phase::Ready;
         w.buffer = Some(buffer);
         w.charge = Some(charge);
+        w.weight = Some(Weight::new(&reading, length as usize));
         self.store_window(task_key, window);
         true
     }
@@ -194,9 +201,7 @@ impl<R: Reactor> Core<R> {
             (Some(buffer), None) => {
                 // Held until the peer has read it, which it may never do: a quarter at most, because a store that stands
                 // still may have its half, and others need the rest.
-                let (pool, class) = (self.reactor.pool(), buffer.class());
-                let scarce = pool.available(class) <= pool.capacity(class) / 4 * 3;
-                if window.length <= COPY_LIMIT || scarce {
+                if window.length <= COPY_LIMIT || is_scarce(self.reactor.pool(), buffer.class()) {
                     Source::Copy(buffer)
                 } else {
                     Source::Held(link.hold(buffer))
@@ -387,6 +392,7 @@ impl<R: Reactor> Core<R> {
             if let Some(task) = self.tasks.get_mut(task_key)
                 && sent
             {
+                task.work.asked_at = self.reactor.now();
                 let w = &mut task.work.transfer.windows[i];
                 w.asked = w.filled + length;
                 if w.asked < expected {
@@ -484,6 +490,11 @@ impl<R: Reactor> Core<R> {
             self.io_ended(unit, range);
         }
     }
+}
+
+/// A quarter of a class is in use.
+fn is_scarce(pool: &Pool, class: Class) -> bool {
+    pool.available(class) <= pool.capacity(class) / 4 * 3
 }
 
 fn at_least(class: Class) -> &'static [Class] {

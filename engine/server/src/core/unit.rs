@@ -110,3 +110,19 @@ impl Drop for Charge {
 pub(crate) fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
+
+/// Bytes counted somewhere as long as this lives.
+pub(crate) struct Weight(Rc<Cell<usize>>, usize);
+
+impl Weight {
+    pub fn new(count: &Rc<Cell<usize>>, bytes: usize) -> Weight {
+        count.set(count.get() + bytes);
+        Weight(count.clone(), bytes)
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - self.1);
+    }
+}

@@ -1,9 +1,15 @@
 //! The server's part of a task: the SCSI command, and the windows through which its data moves.
 
-use super::{steps::Plain, unit::Charge};
+use super::{
+    steps::Plain,
+    unit::{Charge, Weight},
+};
 use memory::{Buffer, Key, RegionSlice};
 use scsi::{Command, Outcome, Span};
-use std::ops::{Deref, DerefMut, Range};
+use std::{
+    ops::{Deref, DerefMut, Range},
+    time::Duration,
+};
 
 /// Windows of one task that may be in use at once.
 pub(crate) const WINDOWS: usize = 4;
@@ -85,6 +91,8 @@ pub(crate) struct Window {
     /// The buffers count against the unit's share as long as the window has them or the store does.
     pub charge: Option<Charge>,
     pub other_charge: Option<Charge>,
+    /// A read's window counts as read ahead for its LUN.
+    pub weight: Option<Weight>,
     /// Pages of a RAM volume instead of a buffer.
     pub region: Option<RegionSlice>,
     /// Bytes from its start that R2Ts have asked for, or that came unasked.
@@ -262,6 +270,8 @@ pub(crate) struct Work {
     pub link: Key,
     /// Bytes of immediate data.
     pub immediate: u32,
+    /// When the initiator was asked for data last, or sent some.
+    pub asked_at: Duration,
     /// Data that came before the command could start.
     pub early: Option<Early>,
     /// That data was broken: ASC, ASCQ.
@@ -294,6 +304,7 @@ impl Work {
         (self.early, self.early_error, self.immediate, self.wanted) = (None, None, 0, 0);
         (self.unsolicited, self.starved, self.entered) = (false, false, false);
         (self.listed, self.starving, self.in_flight) = (false, false, 0);
+        self.asked_at = Duration::ZERO;
     }
 
     /// Begins a transfer.
