@@ -229,14 +229,14 @@ impl Client {
     ///
     /// # Errors
     /// The end of the connection.
-    pub fn next(&mut self) -> Result<Seen, End> {
+    pub fn hear(&mut self) -> Result<Seen, End> {
         if let Some(seen) = self.aside.pop_front() {
             return Ok(seen);
         }
         self.receive()
     }
 
-    /// Waits for what `want` takes; the rest is kept for [`next`](Self::next).
+    /// Waits for what `want` takes; the rest is kept for [`hear`](Self::hear).
     ///
     /// # Errors
     /// The end of the connection.

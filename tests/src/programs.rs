@@ -32,7 +32,10 @@ impl Ended {
     /// If not; with all that it has said.
     #[track_caller]
     pub fn success(self) -> String {
-        assert_eq!(self.code, Some(0), "{}\n--- output\n{}\n--- errors\n{}", self.line, self.out, self.err);
+        // Indented: what another program says of its tests is not taken for ours.
+        let shown = |text: &str| text.lines().map(|line| format!("  | {line}\n")).collect::<String>();
+        let (out, err) = (shown(&self.out), shown(&self.err));
+        assert!(self.code == Some(0), "{}: exit code {:?}\noutput\n{out}errors\n{err}", self.line, self.code);
         self.out
     }
 }

@@ -172,7 +172,7 @@ impl Ledger {
             if flying.is_empty() {
                 return Ok(acknowledged);
             }
-            let Seen::Done(handle, done) = client.next()? else { continue };
+            let Seen::Done(handle, done) = client.hear()? else { continue };
             let Some(what) = flying.remove(&handle) else { continue };
             let refused = matches!(done.status, 0x08 | 0x28);
             assert!(refused || done.status == 0, "status {:#x}, sense {:x?}", done.status, done.sense());

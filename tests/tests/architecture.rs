@@ -38,7 +38,13 @@ const UNSAFE: &[&str] = &["engine/memory", "engine/reactor"];
 const LONGEST: usize = 600;
 
 /// Files that are longer all the same, and why.
-const LONGER: &[(&str, &str)] = &[];
+const LONGER: &[(&str, &str)] = &[
+    (
+        "engine/reactor/src/ring.rs",
+        "the whole of one trait over the kernel; set-up, sending, receive buffers and settings are beside it",
+    ),
+    ("tests/tests/stepped/main.rs", "one short scenario after the other, over the same two ends"),
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")
@@ -153,14 +159,15 @@ fn sources() -> Vec<String> {
     names
 }
 
-/// The code of a line: without a comment behind it.
-fn code(line: &str) -> &str {
-    line.split("//").next().unwrap_or_default()
+/// The code of a line: without text in quotes, and without a comment behind it.
+fn code(line: &str) -> String {
+    let line = line.replace("\\\"", "");
+    let outside: String = line.split('"').step_by(2).collect();
+    outside.split("//").next().unwrap_or_default().to_owned()
 }
 
 fn says_unsafe(line: &str) -> bool {
-    let words = code(line).split(|c: char| !c.is_alphanumeric() && c != '_');
-    words.into_iter().any(|word| word == "unsafe")
+    code(line).split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
 }
 
 #[test]
@@ -212,4 +219,5 @@ fn files_have_one_screenful_of_reasons() {
 fn unsafe_is_told_from_words_like_it() {
     assert!(says_unsafe("    unsafe { f() }") && says_unsafe("pub unsafe fn f();"));
     assert!(!says_unsafe("#![forbid(unsafe_code)]") && !says_unsafe("x(); // unsafe here?"));
+    assert!(!says_unsafe("f(\"cache=unsafe\")") && says_unsafe("f(\"x\", unsafe { y })"));
 }

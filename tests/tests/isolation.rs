@@ -149,7 +149,7 @@ fn task_management_of_what_is_not_there_says_so() {
     // A task that has ended.
     let command = Command::none(cdb::test_unit_ready());
     let handle = client.submit(&command, Vec::new()).expect("the connection").expect("the window");
-    client.next().expect("its end");
+    client.hear().expect("its end");
     assert_eq!(client.manage(Function::AbortTask, Some(handle)), Answer::TaskDoesNotExist);
     assert_eq!(client.manage(Function::AbortTaskSet, None), Answer::Complete);
     assert_eq!(client.manage(Function::TaskReassign, None), Answer::ReassignmentNotSupported);
@@ -229,7 +229,7 @@ fn pings_are_answered_and_a_logout_closes() {
         let (connection, out) = client.raw();
         connection.ping(data, out).expect("it can be sent");
         client.flush().expect("the connection");
-        let seen = client.next().expect("an answer");
+        let seen = client.hear().expect("an answer");
         assert!(matches!(seen, Seen::Pong(_)), "{seen:?}");
     }
     let (connection, out) = client.raw();

@@ -61,7 +61,7 @@ fn file_system(folder: &Path) -> PathBuf {
 fn checksums(path: &Path) -> Vec<u32> {
     let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut chunk = vec![0; 1 << 20];
-    let sums = (0..2 * GIB >> 20).map(|at| {
+    let sums = (0..(2 * GIB) >> 20).map(|at| {
         file.read_exact(&mut chunk).unwrap_or_else(|error| panic!("{} ends in MiB {at}: {error}", path.display()));
         wire::crc32c(&chunk)
     });

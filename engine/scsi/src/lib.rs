@@ -10,6 +10,7 @@
 //! - Whatever the CDB, the parameter data and the order of events: no panic. An event that doesn't fit ends the command
 //!   with HARDWARE ERROR, INTERNAL TARGET FAILURE.
 //! - The opcode table that dispatches is the one that REPORT SUPPORTED OPERATION CODES shows.
+#![forbid(unsafe_code)]
 
 mod attention;
 mod cdb;
