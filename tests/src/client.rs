@@ -56,7 +56,7 @@ pub enum End {
     Closed,
     /// The initiator's state machine says so.
     Reason(CloseReason),
-    /// Nothing came for [`PATIENCE`].
+    /// Nothing came for half a minute.
     Silent,
 }
 
