@@ -351,6 +351,7 @@ impl<R: Reactor> Core<R> {
         for key in dirty.drain(..) {
             if let Some(link) = self.links.get_mut(key) {
                 link.dirty = false;
+                // The answer goes before the next receive: it carries the acknowledgement that the receive would send.
                 self.flush(key);
                 self.arm(key);
             }
@@ -441,14 +442,14 @@ impl<R: Reactor> Core<R> {
             (Ok(n), Receiving::Any) if n > 0 && !gone => {
                 self.feed(key, &buffer[..n as usize]);
                 drop(buffer);
-                self.arm(key);
+                self.mark_dirty(key);
             }
             (Ok(n), Receiving::Into { task, window, at }) if n > 0 => {
                 self.received_into(key, task, window, at, n, buffer);
                 if gone {
                     self.settle(key);
                 } else {
-                    self.arm(key);
+                    self.mark_dirty(key);
                 }
             }
             (result, receiving) => {

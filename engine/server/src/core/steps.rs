@@ -150,9 +150,8 @@ impl<R: Reactor> Core<R> {
             Some(_) => self.units[work.unit as usize].block_size(),
             None => 512,
         };
-        // R and W say the opposite of the CDB: nothing could be moved, and GOOD would be a lie.
+        // R is set and W is not: nothing could be written, and GOOD would be a lie.
         let contradicts = match step {
-            Step::Read { .. } => writes > 0,
             Step::Write { .. } | Step::Compare { .. } | Step::Receive { .. } => reads > 0 && writes == 0,
             _ => false,
         };
