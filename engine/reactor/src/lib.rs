@@ -10,7 +10,7 @@
 //!   (a closed descriptor: EBADF) is said by its completion, in the next turn.
 //! - Descriptors are registered files. `close` waits inside for operations in flight on it (it cancels them first).
 //! - `turn` publishes everything submitted, in one system call, and collects completions. It may return with none.
-//! - Wakes and [`mailbox`]es: look into the mailboxes after every turn; what is sent later ends the next turn's sleep.
+//! - Wakes and mailboxes ([`mailbox()`]): look into the mailboxes after every turn; what is sent later ends the next turn's sleep.
 //! - Nothing is allocated per operation. Helper threads, and vectors for sends of several parts, are made when first
 //!   needed and kept.
 #![allow(unsafe_code)] // one of the two homes of unsafe code: see ARCHITECTURE.md
