@@ -3,9 +3,10 @@
 use super::{
     Core,
     input::attribute,
+    transfer::put_data_in,
     work::{Motion, Slot, Stage},
 };
-use protocol::{Finish, Sink, TaskKey};
+use protocol::{Finish, TaskKey};
 use reactor::Reactor;
 use scsi::{Outcome, Status};
 
@@ -34,20 +35,8 @@ impl<R: Reactor> Core<R> {
         if outcome.data > 0 && outcome.status == Status::Good {
             task.work.wanted = outcome.data;
             let finish = Finish { status: 0, transfer: outcome.data };
-            let length = outcome.data.min(task.read_length);
-            let mut at = 0;
-            let mut header = [0; 52];
-            while at < length {
-                let cut = link.connection.data_in(&mut link.session, task, length - at, Some(finish), &mut header);
-                link.outgoing.put(&header[..cut.header]);
-                let bytes = &self.scratch[at as usize..(at + cut.payload) as usize];
-                link.outgoing.put(bytes);
-                let mut trailer = [0; 8];
-                let n = link.connection.data_trailer(bytes, &mut trailer);
-                link.outgoing.put(&trailer[..n]);
-                at += cut.payload;
-                sent = cut.finished;
-            }
+            let length = outcome.data.min(task.read_length) as usize;
+            sent = put_data_in(link, task, &self.scratch[..length], Some(finish));
         }
         if !sent {
             let mut sense = [0; 252];

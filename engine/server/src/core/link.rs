@@ -1,7 +1,7 @@
 //! One session with its connection on a data core: protocol state, what it sends, what it knows of its LUNs.
 
 use crate::{mail::Installed, outgoing::Outgoing};
-use memory::{Buffer, Key};
+use memory::Key;
 use protocol::{CloseReason, Connection, Session};
 use reactor::{Descriptor, Message};
 use scsi::{Nexus, TargetPort, TaskSet};
@@ -82,11 +82,6 @@ impl Link {
     /// Whether nothing more may be read from it until it has read what it was sent.
     pub fn is_flooded(&self) -> bool {
         self.outgoing.len() + self.sending_bytes >= OUTGOING_HARD
-    }
-
-    /// Gives a window's buffer to the outgoing message.
-    pub fn hold(&mut self, buffer: Buffer) -> u32 {
-        self.outgoing.hold(buffer)
     }
 }
 

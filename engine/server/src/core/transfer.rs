@@ -2,15 +2,16 @@
 
 use super::{
     Core,
-    link::READ_AHEAD,
+    link::{Link, READ_AHEAD},
     steps::Pumped,
     unit::{Charge, Weight},
-    work::{Failure, Motion, Parameter, Phase, Stage, WINDOWS},
+    work::{Failure, Motion, Parameter, Phase, Slot, Stage, WINDOWS},
 };
 use memory::{Buffer, Class, Pool};
-use protocol::{Finish, TaskKey};
+use protocol::{Finish, Sink, Task, TaskKey};
 use reactor::Reactor;
 use scsi::{Event, Status, Step};
+use std::ops::Range;
 
 /// Reads up to this many bytes are copied into the outgoing message: one piece is sent faster than several.
 pub(crate) const COPY_LIMIT: u32 = 16 << 10;
@@ -36,7 +37,7 @@ impl<R: Reactor> Core<R> {
         }
         let head = if parameters.header_digest { 52 } else { 48 };
         let mark = link.outgoing.mark();
-        let bytes = protocol::Sink::reserve(&mut link.outgoing, head + length as usize);
+        let bytes = link.outgoing.reserve(head + length as usize);
         let (into, payload) = bytes.split_at_mut(head);
         if !matches!(unit.queue.read_now(base, payload), Some(Ok(()))) {
             // The long way finds out what is wrong, or waits.
@@ -51,7 +52,7 @@ impl<R: Reactor> Core<R> {
         let mut trailer = [0; 8];
         let n = link.connection.data_trailer(payload, &mut trailer);
         if n > 0 {
-            protocol::Sink::put(&mut link.outgoing, &trailer[..n]);
+            link.outgoing.put(&trailer[..n]);
         }
         let key = task.work.link;
         self.mark_dirty(key);
@@ -196,48 +197,21 @@ impl<R: Reactor> Core<R> {
         let window = task.work.transfer.close_oldest();
         let Some(link) = self.links.get_mut(task.work.link) else { return };
         let finish = finish.then_some(Finish { status: 0, transfer: task.work.wanted });
-        let mut source = match (window.buffer, window.region) {
-            (_, Some(slice)) => Source::Region(slice),
+        let range = window.data.start..window.data.start + window.length;
+        let finished = match (window.buffer, window.region) {
+            (_, Some(slice)) => refer_data_in(link, task, &Source::Region(slice), range, finish),
             (Some(buffer), None) => {
                 // Held until the peer has read it, which it may never do: a quarter at most, because a store that stands
                 // still may have its half, and others need the rest.
                 if window.length <= COPY_LIMIT || is_scarce(self.reactor.pool(), buffer.class()) {
-                    Source::Copy(buffer)
+                    put_data_in(link, task, &buffer[range.start as usize..range.end as usize], finish)
                 } else {
-                    Source::Held(link.hold(buffer))
+                    let source = Source::Held(link.outgoing.hold(buffer));
+                    refer_data_in(link, task, &source, range, finish)
                 }
             }
             (None, None) => return,
         };
-        let mut at = window.data.start;
-        let end = at + window.length;
-        let mut header = [0; 52];
-        let mut finished = false;
-        while at < end {
-            let cut = link.connection.data_in(&mut link.session, task, end - at, finish, &mut header);
-            protocol::Sink::put(&mut link.outgoing, &header[..cut.header]);
-            let mut trailer = [0; 8];
-            let range = at as usize..(at + cut.payload) as usize;
-            let n = match &mut source {
-                Source::Copy(buffer) => {
-                    protocol::Sink::put(&mut link.outgoing, &buffer[range.clone()]);
-                    link.connection.data_trailer(&buffer[range], &mut trailer)
-                }
-                Source::Held(index) => {
-                    link.outgoing.refer(*index, at..at + cut.payload);
-                    link.connection.data_trailer(&link.outgoing.held(*index)[range], &mut trailer)
-                }
-                Source::Region(slice) => {
-                    link.outgoing.region(slice.part(at, cut.payload));
-                    let pad = wire::padding(cut.payload as usize);
-                    debug_assert!(!link.connection.data_digest());
-                    pad
-                }
-            };
-            protocol::Sink::put(&mut link.outgoing, &trailer[..n]);
-            at += cut.payload;
-            finished = cut.finished;
-        }
         let key = task.work.link;
         self.mark_dirty(key);
         if finished {
@@ -492,6 +466,60 @@ impl<R: Reactor> Core<R> {
     }
 }
 
+/// Copies data into Data-In PDUs of a link's outgoing message. True: the status went with the last one.
+pub(crate) fn put_data_in(link: &mut Link, task: &mut Task<Slot>, data: &[u8], finish: Option<Finish>) -> bool {
+    let mut at = 0;
+    let mut finished = false;
+    let mut header = [0; 52];
+    while at < data.len() {
+        let left = (data.len() - at) as u32;
+        let cut = link.connection.data_in(&mut link.session, task, left, finish, &mut header);
+        let payload = &data[at..at + cut.payload as usize];
+        link.outgoing.put(&header[..cut.header]);
+        link.outgoing.put(payload);
+        let mut trailer = [0; 8];
+        let n = link.connection.data_trailer(payload, &mut trailer);
+        link.outgoing.put(&trailer[..n]);
+        at += payload.len();
+        finished = cut.finished;
+    }
+    finished
+}
+
+/// The same for data that is sent from where it lies.
+fn refer_data_in(
+    link: &mut Link,
+    task: &mut Task<Slot>,
+    source: &Source,
+    range: Range<u32>,
+    finish: Option<Finish>,
+) -> bool {
+    let mut at = range.start;
+    let mut finished = false;
+    let mut header = [0; 52];
+    while at < range.end {
+        let cut = link.connection.data_in(&mut link.session, task, range.end - at, finish, &mut header);
+        link.outgoing.put(&header[..cut.header]);
+        let mut trailer = [0; 8];
+        let n = match source {
+            Source::Held(index) => {
+                link.outgoing.refer(*index, at..at + cut.payload);
+                let payload = &link.outgoing.held(*index)[at as usize..(at + cut.payload) as usize];
+                link.connection.data_trailer(payload, &mut trailer)
+            }
+            Source::Region(slice) => {
+                link.outgoing.region(slice.part(at, cut.payload));
+                debug_assert!(!link.connection.data_digest());
+                wire::padding(cut.payload as usize)
+            }
+        };
+        link.outgoing.put(&trailer[..n]);
+        at += cut.payload;
+        finished = cut.finished;
+    }
+    finished
+}
+
 /// A quarter of a class is in use.
 fn is_scarce(pool: &Pool, class: Class) -> bool {
     pool.available(class) <= pool.capacity(class) / 4 * 3
@@ -509,7 +537,6 @@ fn at_least(class: Class) -> &'static [Class] {
 const REGION_WINDOW: u32 = 1 << 20;
 
 enum Source {
-    Copy(Buffer),
     Held(u32),
     Region(memory::RegionSlice),
 }

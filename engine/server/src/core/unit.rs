@@ -26,7 +26,7 @@ pub struct Unit<R: Reactor> {
     /// The same of each class: the few large ones are not one unit's alone, however many small ones there are.
     class_share: [u32; 3],
     charged: Rc<[Cell<u32>; 3]>,
-    /// A flush for the drain is in flight.
+    /// The drain's flush is not done.
     pub(crate) draining: bool,
     /// That flush is in flight.
     pub(crate) flushing: bool,
