@@ -31,3 +31,6 @@ pub use login::{LoggedIn, Login, LoginError, LoginOptions, random_isid};
 pub use submit::{Command, Refused, SubmitError, lun};
 pub use targets::{Address, Target, TargetsError, parse_targets};
 pub use transfer::Transfer;
+
+// What its options and answers are made of.
+pub use negotiation::{DigestChoice, Parameters, SessionType, Settings, chap};

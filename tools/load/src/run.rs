@@ -1,0 +1,381 @@
+//! A run from the first login to the result.
+
+use crate::login::{Geometry, Visitor};
+use crate::measure::{Counter, Counters};
+use crate::options::Options;
+use crate::process::Process;
+use crate::report::{BlockSize, Client, Direction, ErrorCount, Report, Server};
+use crate::session::{Common, Session};
+use crate::size::ByteRange;
+use crate::worker::{Control, Manner, Phase, Said, Worker};
+use crate::workload::{Draw, Mix, Walk, share};
+use rand::Rng;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Where bytes are received, per thread: in the second-level cache of most processors.
+const SCRATCH: usize = 256 << 10;
+/// How often signals are looked for.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// Runs; true when nothing went wrong. An error: nothing has run.
+pub fn run(options: &Options) -> Result<bool, String> {
+    let server = options.server_pid.map(Process);
+    if let Some(server) = server {
+        server.run_time().map_err(|error| format!("--server-pid: {error}"))?;
+    }
+    raise_file_limit(options)?;
+    let interrupted = listen_to_signals()?;
+    let seed = options.seed.unwrap_or_else(|| rand::rng().next_u64());
+    let workers = workers(options, seed)?;
+    let mut run = Run { options, server, interrupted, total: Counters::default(), lost: false };
+    let (report, good) = run.measure(workers)?;
+    print!("{}", report.text());
+    if let Some(path) = &options.json {
+        write_json(&report, path)?;
+    }
+    Ok(good)
+}
+
+/// Two descriptors for each session while it logs in, and some to spare.
+fn raise_file_limit(options: &Options) -> Result<(), String> {
+    let need = u64::from(options.sessions.get()) + 100;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= need) {
+        return Ok(());
+    }
+    let maximum = limit.maximum.map(|maximum| maximum.max(need));
+    // Raising the hard limit is for root alone: then the soft one up to it may do.
+    setrlimit(Resource::Nofile, Rlimit { current: Some(need), maximum })
+        .or_else(|_| match limit.maximum {
+            Some(maximum) if maximum < need => Err(()),
+            maximum => setrlimit(Resource::Nofile, Rlimit { current: Some(need), maximum }).map_err(|_| ()),
+        })
+        .map_err(|()| format!("{} sessions need {need} open files: raise it with `ulimit -n`", options.sessions))
+}
+
+/// The first SIGINT or SIGTERM ends the run with its result, the second at once.
+fn listen_to_signals() -> Result<Arc<AtomicBool>, String> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|error| format!("signals: {error}"))?;
+    }
+    Ok(flag)
+}
+
+/// Sessions and manners of the threads.
+type Threads = Vec<(Manner, Vec<Session>, Common)>;
+
+fn workers(options: &Options, seed: u64) -> Result<Threads, String> {
+    let opened = Visitor::new(options)?.open_all()?;
+    let threads = options.threads.get().min(options.sessions.get()) as usize;
+    let epoch = Instant::now();
+    let mut workers: Threads = Vec::with_capacity(threads);
+    for number in 0..threads {
+        let amount = options.amount.map(|amount| split(amount, number as u64, threads as u64));
+        let manner = Manner {
+            number,
+            spin: options.spin,
+            idle: options.idle,
+            pace: options.rate.map(|rate| 1e9 * threads as f64 / f64::from(rate.get())),
+            epoch,
+            amount,
+        };
+        let mix = Mix {
+            sizes: options.block_size.iter().map(|size| *size as u32).collect(),
+            pattern: options.pattern,
+            read_percent: read_percent(options),
+        };
+        let common = Common {
+            draw: Draw::new(mix, seed.wrapping_add(number as u64)),
+            counters: Counters::default(),
+            scratch: vec![0; SCRATCH],
+            errors: BTreeMap::new(),
+            budget: u64::MAX,
+            open: false,
+            in_flight: 0,
+        };
+        workers.push((manner, Vec::new(), common));
+    }
+    for (number, opened) in opened.into_iter().enumerate() {
+        let url = &options.urls[opened.url];
+        let walk = walk(options, opened.geometry, number).map_err(|error| format!("{url}: {error}"))?;
+        let session =
+            Session::new(opened, format!("session {} with {url}", number + 1), walk, options.depth.get() as usize)?;
+        workers[number % threads].1.push(session);
+    }
+    Ok(workers)
+}
+
+/// Part `number` of `of`, as even as it goes.
+fn split(amount: u64, number: u64, of: u64) -> u64 {
+    amount / of + u64::from(number < amount % of)
+}
+
+fn read_percent(options: &Options) -> u8 {
+    options.read_percent.unwrap_or(100)
+}
+
+/// The part of the unit that a session works on.
+fn walk(options: &Options, geometry: Geometry, number: usize) -> Result<Walk, String> {
+    let block = u64::from(geometry.block_length);
+    let whole = geometry.blocks.checked_mul(block).ok_or("more than 2^64 bytes")?;
+    let longest = options.block_size.iter().copied().max().unwrap_or(block);
+    for size in &options.block_size {
+        if size % block != 0 || *size > u64::from(u32::MAX) {
+            return Err(format!("--block-size {size} is not a number of its blocks of {block} bytes below 4 GiB"));
+        }
+    }
+    let range = options.range.unwrap_or(ByteRange { offset: 0, length: whole });
+    if !range.offset.is_multiple_of(block) || range.offset + range.length > whole {
+        return Err(format!("--range must begin at a block of {block} bytes and end within its {whole} bytes"));
+    }
+    if range.length < longest {
+        return Err(format!("{} bytes are less than one operation of {longest}", range.length));
+    }
+    let sessions = u64::from(options.sessions.get());
+    // Too small for a share each: all walk through all of it.
+    let share = share(range, number as u64, sessions, longest).unwrap_or(range);
+    Ok(Walk { range, share, cursor: share.offset })
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    server: Option<Process>,
+    interrupted: Arc<AtomicBool>,
+    total: Counters,
+    lost: bool,
+}
+
+impl Run<'_> {
+    fn measure(&mut self, workers: Threads) -> Result<(Report, bool), String> {
+        let control = Control::default();
+        let threads = workers.len();
+        let (said, heard) = mpsc::channel();
+        let pinned = self.options.cpus.clone().map(|cpus| cpus.0).unwrap_or_default();
+        thread::scope(|scope| {
+            let mut running = Vec::new();
+            for (manner, sessions, common) in workers {
+                let cpu = pinned.get(manner.number % pinned.len().max(1)).copied();
+                let said = said.clone();
+                let control = &control;
+                running.push(scope.spawn(move || -> BTreeMap<String, u64> {
+                    let result = pin(cpu).and_then(|()| Worker::new(manner, control, said.clone(), sessions, common));
+                    match result {
+                        Ok(worker) => worker.run(),
+                        Err(reason) => {
+                            let _ = said.send(Said::Lost(reason.clone()));
+                            BTreeMap::from([(reason, 1)])
+                        }
+                    }
+                }));
+            }
+            drop(said);
+            let mut progress = Progress::new(self.options.quiet, threads);
+            self.listen(&heard, &mut progress, Instant::now() + self.options.warmup, threads);
+            let me = Process(std::process::id());
+            let costs = |process: Process| process.run_time().unwrap_or_default();
+            let (client, server) = (costs(me), self.server.map(costs));
+            let start = Instant::now();
+            control.set(Phase::Measure, 0);
+            progress.begin();
+            let end = start + if self.options.amount.is_some() { Duration::MAX / 4 } else { self.options.duration };
+            let mut interval = 0;
+            while !self.over() && Instant::now() < end && !progress.all_finished() {
+                let next = end.min(start + Duration::from_secs(u64::from(interval) + 1));
+                self.listen(&heard, &mut progress, next, threads);
+                interval += 1;
+                control.set(Phase::Measure, interval);
+            }
+            control.set(Phase::Stop, 0);
+            let seconds = start.elapsed();
+            let (client, server) = (costs(me) - client, server.map(|before| costs_since(self.server, before)));
+            let resident = self.server.and_then(Process::resident_kib);
+            let mut errors = BTreeMap::new();
+            for thread in running {
+                for (error, count) in thread.join().map_err(|_| "a thread has panicked".to_owned())? {
+                    *errors.entry(error).or_default() += count;
+                }
+            }
+            for said in heard.try_iter() {
+                self.hear(said, &mut progress);
+            }
+            if server.is_some() && resident.is_none() {
+                errors.insert("the server's process has ended during the run".to_owned(), 1);
+            }
+            let good = errors.is_empty() && !self.lost;
+            Ok((self.report(seconds, client, server, resident, errors), good))
+        })
+    }
+
+    fn over(&self) -> bool {
+        self.lost || self.interrupted.load(Relaxed)
+    }
+
+    /// Takes what threads say until it is time for something else.
+    fn listen(&mut self, heard: &Receiver<Said>, progress: &mut Progress, until: Instant, threads: usize) {
+        while !self.over() && progress.finished < threads {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            match heard.recv_timeout(left.min(GLANCE)) {
+                Ok(said) => self.hear(said, progress),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self, said: Said, progress: &mut Progress) {
+        match said {
+            Said::Interval(Phase::Measure, counters) => {
+                self.total.add(&counters);
+                progress.add(&counters);
+            }
+            Said::Interval(..) => {}
+            Said::Finished => progress.finished += 1,
+            Said::Lost(reason) => {
+                if !self.lost {
+                    eprintln!("ringlun-load: {reason}");
+                }
+                self.lost = true;
+            }
+        }
+    }
+
+    fn report(
+        &self,
+        elapsed: Duration,
+        client: Duration,
+        server: Option<Duration>,
+        resident_kib: Option<u64>,
+        errors: BTreeMap<String, u64>,
+    ) -> Report {
+        let options = self.options;
+        let seconds = elapsed.as_secs_f64();
+        let total = self.total.total();
+        let us = |time: Duration| time.as_secs_f64() * 1e6;
+        let per = |time: Duration, count: f64| (count > 0.0).then(|| us(time) / count);
+        let percent = |time: Duration| 100.0 * time.as_secs_f64() / seconds;
+        Report {
+            sessions: options.sessions.get(),
+            depth: options.depth.get(),
+            block_size: match options.block_size[..] {
+                [only] => BlockSize::One(only),
+                _ => BlockSize::Mixed(options.block_size.clone()),
+            },
+            pattern: options.pattern.name(),
+            read_percent: read_percent(options),
+            seconds,
+            read: Direction::new(&self.total.read, seconds),
+            write: Direction::new(&self.total.write, seconds),
+            total: Direction::new(&total, seconds),
+            server: server.map(|time| Server {
+                cpu_us_per_operation: per(time, total.operations as f64),
+                cpu_percent: percent(time),
+                resident_kib,
+                cpu_us_per_mib: per(time, total.bytes as f64 / f64::from(1 << 20)),
+            }),
+            client: Client { cpu_percent: percent(client), cpu_us_per_operation: per(client, total.operations as f64) },
+            errors: errors.into_iter().map(|(message, count)| ErrorCount { message, count }).collect(),
+        }
+    }
+}
+
+fn costs_since(process: Option<Process>, before: Duration) -> Duration {
+    process.and_then(|process| process.run_time().ok()).unwrap_or_default().saturating_sub(before)
+}
+
+fn pin(cpu: Option<usize>) -> Result<(), String> {
+    let Some(cpu) = cpu else {
+        return Ok(());
+    };
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|error| format!("--cpus: processor {cpu}: {error}"))
+}
+
+fn write_json(report: &Report, path: &Path) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())? + "\n";
+    if path == Path::new("-") {
+        print!("{text}");
+        return Ok(());
+    }
+    fs::write(path, text).map_err(|error| format!("--json {}: {error}", path.display()))
+}
+
+/// The line per second.
+struct Progress {
+    quiet: bool,
+    threads: usize,
+    heard: usize,
+    interval: Counters,
+    since: Instant,
+    seconds: u64,
+    /// Threads that have moved their amount.
+    finished: usize,
+}
+
+impl Progress {
+    fn new(quiet: bool, threads: usize) -> Progress {
+        Progress {
+            quiet,
+            threads,
+            heard: 0,
+            interval: Counters::default(),
+            since: Instant::now(),
+            seconds: 0,
+            finished: 0,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn all_finished(&self) -> bool {
+        self.finished >= self.threads
+    }
+
+    /// Each thread tells once per interval: a line when all have.
+    fn add(&mut self, counters: &Counters) {
+        if self.quiet {
+            return;
+        }
+        self.interval.add(counters);
+        self.heard += 1;
+        if self.heard < self.threads {
+            return;
+        }
+        self.heard = 0;
+        self.seconds += 1;
+        let Counter { operations, bytes, latency } = std::mem::take(&mut self.interval).total();
+        let passed = self.since.elapsed().as_secs_f64();
+        self.since = Instant::now();
+        let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1000.0;
+        eprintln!(
+            "{:>4} s  {:>10.0} IOPS  {:>8.1} MB/s  p50 {:.1} us  p99 {:.1} us",
+            self.seconds,
+            operations as f64 / passed,
+            bytes as f64 / passed / 1e6,
+            us(0.5),
+            us(0.99)
+        );
+    }
+}

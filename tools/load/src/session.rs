@@ -1,0 +1,281 @@
+//! One session under load: its socket, its protocol state, what it sends.
+
+use crate::login::{Opened, describe, sense_key};
+use crate::measure::Counters;
+use crate::operation::Operation;
+use crate::workload::{Draw, Walk};
+use initiator::{Advance, Command, Connection, Event, Response, SubmitError, cdb};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::{collections::BTreeMap, net::TcpStream};
+use wire::{LogoutReason, ScsiResponseCode};
+
+/// What the sessions of a thread share.
+pub struct Common {
+    /// Draws operations.
+    pub draw: Draw,
+    /// What was counted since it was last taken.
+    pub counters: Counters,
+    /// Where bytes are received: small enough to stay in the processor's cache.
+    pub scratch: Vec<u8>,
+    /// What went wrong, and how often.
+    pub errors: BTreeMap<String, u64>,
+    /// Bytes that may still be asked for.
+    pub budget: u64,
+    /// Commands may be sent.
+    pub open: bool,
+    /// Commands without a response.
+    pub in_flight: u64,
+}
+
+/// One session.
+pub struct Session {
+    /// Which one, for messages.
+    name: String,
+    stream: TcpStream,
+    connection: Connection<Operation>,
+    lun: u64,
+    block_shift: u32,
+    walk: Walk,
+    depth: usize,
+    out: Vec<u8>,
+    sent: usize,
+    /// Operations to send once more: a unit attention or a busy unit was in their way.
+    again: Vec<Operation>,
+    /// Something may be there to receive.
+    pub readable: bool,
+    /// The socket takes more.
+    writable: bool,
+    /// Logged out, or lost.
+    pub over: bool,
+}
+
+/// Receives in a row before others have their turn.
+const RECEIVES: usize = 4;
+
+impl Session {
+    /// Takes an opened session over.
+    pub fn new(opened: Opened, name: String, walk: Walk, depth: usize) -> Result<Session, String> {
+        opened.stream.set_nonblocking(true).map_err(|error| format!("{name}: {error}"))?;
+        Ok(Session {
+            name,
+            stream: opened.stream,
+            connection: opened.connection,
+            lun: opened.lun,
+            block_shift: opened.geometry.block_length.trailing_zeros(),
+            walk,
+            depth,
+            out: Vec::with_capacity(depth * 64),
+            sent: 0,
+            again: Vec::new(),
+            readable: false,
+            writable: true,
+            over: false,
+        })
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// There is a free place for a command.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        !self.over && self.connection.in_flight() < self.depth && self.connection.window_room() != 0
+    }
+
+    /// Takes what has come; `clock` says when. With `refill`, every command that has ended is replaced.
+    pub fn receive(&mut self, common: &mut Common, refill: bool, clock: &impl Fn() -> u64) -> Result<(), String> {
+        for _ in 0..RECEIVES {
+            let mut scratch = std::mem::take(&mut common.scratch);
+            let result = recv(&self.stream, &mut scratch[..], RecvFlags::empty());
+            let now = clock();
+            let outcome = match result {
+                Ok((0, _)) => Err(format!("{}: the target has closed the connection", self.name)),
+                Ok((count, _)) => {
+                    self.readable = count == scratch.len();
+                    self.take(&scratch[..count], now, common)
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    self.readable = false;
+                    Ok(())
+                }
+                Err(Errno::INTR) => Ok(()),
+                Err(error) => Err(format!("{}: {error}", self.name)),
+            };
+            common.scratch = scratch;
+            if self.over {
+                return Ok(());
+            }
+            outcome?;
+            if refill {
+                self.fill(common, now);
+            }
+            self.flush()?;
+            if !self.readable {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, mut input: &[u8], now: u64, common: &mut Common) -> Result<(), String> {
+        loop {
+            match self.connection.advance(&mut input, &mut self.out) {
+                Advance::Idle => return Ok(()),
+                Advance::Payload { .. } => {
+                    if input.is_empty() {
+                        return Ok(());
+                    }
+                    self.connection.take_payload(&mut input);
+                }
+                Advance::Event(Event::Response(response)) => {
+                    common.in_flight -= 1;
+                    ended(response, now, common, &mut self.again, &self.name);
+                }
+                Advance::Event(Event::Logout { .. }) => self.over = true,
+                Advance::Event(Event::Reject { reason, .. }) => {
+                    return Err(format!("{}: the target has rejected a PDU: {reason:?}", self.name));
+                }
+                Advance::Event(_) => {}
+                Advance::Close(_) if self.over => return Ok(()),
+                Advance::Close(reason) => return Err(format!("{}: {reason}", self.name)),
+            }
+        }
+    }
+
+    /// Puts commands into all free places.
+    #[inline]
+    pub fn fill(&mut self, common: &mut Common, now: u64) {
+        while common.open && self.connection.in_flight() < self.depth {
+            if !self.submit_next(common, now) {
+                break;
+            }
+        }
+    }
+
+    /// Builds the next command; false when there is none, or no room.
+    #[inline]
+    pub fn submit_next(&mut self, common: &mut Common, start: u64) -> bool {
+        if self.connection.window_room() == 0 {
+            return false;
+        }
+        let operation = match self.again.pop() {
+            Some(operation) => operation,
+            None => {
+                if common.budget == 0 {
+                    return false;
+                }
+                let operation = common.draw.next(&mut self.walk, start);
+                common.budget = common.budget.saturating_sub(u64::from(operation.length));
+                operation
+            }
+        };
+        let command = self.command(&operation);
+        match self.connection.submit(&command, operation, &mut self.out) {
+            Ok(_) => {
+                common.in_flight += 1;
+                true
+            }
+            Err(refused) => {
+                debug_assert!(!matches!(refused.reason, SubmitError::TooLong));
+                self.again.push(refused.user);
+                false
+            }
+        }
+    }
+
+    fn command(&self, operation: &Operation) -> Command<'static> {
+        let (lba, blocks) = (operation.offset >> self.block_shift, operation.length >> self.block_shift);
+        let short = u32::try_from(lba).ok().zip(u16::try_from(blocks).ok());
+        let cdb = match (operation.write, short) {
+            (false, Some((lba, blocks))) => cdb::read_10(lba, blocks),
+            (false, None) => cdb::read_16(lba, blocks),
+            (true, Some((lba, blocks))) => cdb::write_10(lba, blocks),
+            (true, None) => cdb::write_16(lba, blocks),
+        };
+        let command = match operation.write {
+            false => Command::read(cdb, operation.length),
+            true => Command::write(cdb, operation.length),
+        };
+        command.to_lun(self.lun)
+    }
+
+    /// Sends what the socket takes.
+    #[inline]
+    pub fn flush(&mut self) -> Result<(), String> {
+        while self.writable && self.sent < self.out.len() {
+            match send(&self.stream, &self.out[self.sent..], SendFlags::NOSIGNAL) {
+                Ok(count) => self.sent += count,
+                Err(Errno::WOULDBLOCK) => self.writable = false,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(format!("{}: {error}", self.name)),
+            }
+        }
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// The socket says that it takes more.
+    pub fn writable(&mut self) -> Result<(), String> {
+        self.writable = true;
+        self.flush()
+    }
+
+    /// Asks for a logout, when nothing is in flight.
+    pub fn log_out(&mut self) {
+        let asked = self.connection.logout(LogoutReason::CloseSession, &mut self.out);
+        self.over |= asked.is_err() || self.flush().is_err();
+    }
+}
+
+/// A command has ended.
+#[inline]
+fn ended(response: Response<'_, Operation>, now: u64, common: &mut Common, again: &mut Vec<Operation>, name: &str) {
+    let operation = response.user;
+    let moved = operation.write || response.received == operation.length;
+    if response.status == 0 && response.response == ScsiResponseCode::CommandCompleted && moved {
+        let counter = if operation.write { &mut common.counters.write } else { &mut common.counters.read };
+        counter.record(operation.length, now.saturating_sub(operation.start));
+        return;
+    }
+    failed(&response, common, again, name);
+}
+
+#[cold]
+fn failed(response: &Response<'_, Operation>, common: &mut Common, again: &mut Vec<Operation>, name: &str) {
+    let completed = response.response == ScsiResponseCode::CommandCompleted;
+    // A unit attention is told once, and BUSY and TASK SET FULL pass: the operation goes once more.
+    if completed && matches!((response.status, sense_key(response.sense)), (2, Some(6)) | (8 | 0x28, _)) {
+        again.push(response.user);
+        return;
+    }
+    let operation = response.user;
+    let reason = if !completed {
+        format!("{}", response.response)
+    } else if response.status != 0 {
+        describe(response.status, response.sense)
+    } else {
+        format!("GOOD, but only {} bytes came", response.received)
+    };
+    let what = if operation.write { "WRITE" } else { "READ" };
+    common.note(format!("{name}: {what} of {} bytes at byte {}: {reason}", operation.length, operation.offset));
+}
+
+/// Kinds of errors that are kept apart.
+const MOST_ERRORS: usize = 100;
+
+impl Common {
+    /// Counts an error.
+    pub fn note(&mut self, error: String) {
+        let error = match self.errors.len() < MOST_ERRORS || self.errors.contains_key(&error) {
+            true => error,
+            false => "further errors".to_owned(),
+        };
+        *self.errors.entry(error).or_default() += 1;
+    }
+}
