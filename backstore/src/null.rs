@@ -3,23 +3,34 @@
 use crate::errno::EINVAL;
 use crate::in_range;
 use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
+use memory::Region;
+use std::{io, sync::Arc};
+
+/// Zeroes that all reads are sent from.
+const ZEROES: u64 = 1 << 20;
 
 /// Both halves of a null disk.
 #[derive(Clone)]
 pub(crate) struct Null {
     geometry: Geometry,
+    zeroes: Arc<Region>,
 }
 
 impl Null {
-    pub(crate) fn new(bytes: u64) -> Null {
-        Null {
+    pub(crate) fn new(bytes: u64) -> io::Result<Null> {
+        Ok(Null {
+            zeroes: Region::new(ZEROES)?,
             geometry: Geometry {
                 discard_granularity: 4096,
                 discard_zeroes: true,
                 persistent: false,
                 ..Geometry::new(bytes)
             },
-        }
+        })
+    }
+
+    fn inside(&self, offset: u64, length: u64) -> bool {
+        offset.checked_add(length).is_some_and(|end| end <= self.geometry.bytes)
     }
 
     pub(crate) fn geometry(&self) -> &Geometry {
@@ -58,8 +69,20 @@ impl<R, C> BlockQueue<R, C> for Null {
         0
     }
 
-    fn read_now(&mut self, _offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
+    fn read_now(&mut self, offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
+        if !self.inside(offset, into.len() as u64) {
+            return Some(Err(EINVAL));
+        }
         into.fill(0);
         Some(Ok(()))
+    }
+
+    fn write_now(&mut self, offset: u64, from: &[u8]) -> Option<Result<(), StoreError>> {
+        Some(if self.inside(offset, from.len() as u64) { Ok(()) } else { Err(EINVAL) })
+    }
+
+    fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
+        let fits = u64::from(length) <= ZEROES && self.inside(offset, u64::from(length));
+        fits.then_some((&self.zeroes, 0))
     }
 }

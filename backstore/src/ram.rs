@@ -3,7 +3,7 @@
 use crate::errno::EINVAL;
 use crate::in_range;
 use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
-use memory::{Buffer, Region, RegionSlice};
+use memory::{Buffer, Region};
 use std::{
     io,
     ops::Range,
@@ -229,7 +229,15 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
         }
     }
 
-    fn region(&self, offset: u64, length: u32) -> Option<RegionSlice> {
-        self.inside(offset, u64::from(length)).then(|| self.shared.region.slice(offset, length))
+    fn write_now(&mut self, offset: u64, from: &[u8]) -> Option<Result<(), StoreError>> {
+        if !self.inside(offset, from.len() as u64) {
+            return Some(Err(EINVAL));
+        }
+        self.shared.write(offset, from);
+        Some(Ok(()))
+    }
+
+    fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
+        self.inside(offset, u64::from(length)).then_some((&self.shared.region, offset))
     }
 }

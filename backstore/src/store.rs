@@ -38,7 +38,9 @@ impl Store {
             }
             Kind::Null { bytes } => {
                 check_size("null store", *bytes, settings.block_size)?;
-                Medium::Null(Null::new(*bytes))
+                Medium::Null(Null::new(*bytes).map_err(|error| {
+                    OpenError::system("null store", "map its zeroes", error, "free some memory")
+                })?)
             }
             Kind::File(file) => Medium::File(crate::file::open_file(file, settings.block_size)?),
             Kind::Block(block) => Medium::File(crate::file::open_device(block, settings.block_size)?),

@@ -1,8 +1,8 @@
 //! The data handle that a store gives to each core.
 
 use crate::{Completion, Geometry, Request, StoreError};
-use memory::RegionSlice;
-use std::{ops::Range, time::Duration};
+use memory::Region;
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -62,8 +62,14 @@ pub trait BlockQueue<R, C> {
     /// Says that a block will be read soon.
     fn prefetch(&self, _offset: u64, _length: usize) {}
 
-    /// The store's own pages for a send without a copy (RAM). None: use `submit`.
-    fn region(&self, _offset: u64, _length: u32) -> Option<RegionSlice> {
+    /// Writes at once when that never blocks (RAM, null). None: use `submit`.
+    fn write_now(&mut self, _offset: u64, _from: &[u8]) -> Option<Result<(), StoreError>> {
+        None
+    }
+
+    /// Memory that holds a range, for a send without a copy: the region, and where the range begins in it (RAM, null).
+    /// None: use `submit`.
+    fn region(&self, _offset: u64, _length: u32) -> Option<(&Arc<Region>, u64)> {
         None
     }
 }

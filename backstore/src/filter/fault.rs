@@ -1,9 +1,9 @@
 //! Fails requests by kind, place and chance, instead of making them. Seeded: the same requests fail the same way.
 
 use backstore_api::{BlockQueue, Completion, Geometry, Request, StoreError, Submitted};
-use memory::RegionSlice;
+use memory::Region;
 use reactor::Reactor;
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// Makes a store fail.
 #[derive(Clone, Debug)]
@@ -100,14 +100,14 @@ impl<R: Reactor> FaultQueue<R> {
         })
     }
 
-    /// No read of the range can fail, so it may go past this filter.
-    fn spares(&self, offset: u64, length: u64) -> bool {
+    /// No request of a kind and range can fail, so it may go past this filter.
+    fn spares(&self, kind: bool, offset: u64, length: u64) -> bool {
         let hit = self
             .settings
             .range
             .as_ref()
             .is_none_or(|range| offset < range.end && range.start < offset.saturating_add(length));
-        self.left == 0 || !self.settings.kinds.read || self.settings.per_million == 0 || !hit
+        self.left == 0 || !kind || self.settings.per_million == 0 || !hit
     }
 }
 
@@ -148,14 +148,21 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FaultQueue<R> {
     }
 
     fn read_now(&mut self, offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
-        if self.spares(offset, into.len() as u64) { self.inner.read_now(offset, into) } else { None }
+        let spared = self.spares(self.settings.kinds.read, offset, into.len() as u64);
+        if spared { self.inner.read_now(offset, into) } else { None }
     }
 
     fn prefetch(&self, offset: u64, length: usize) {
         self.inner.prefetch(offset, length);
     }
 
-    fn region(&self, offset: u64, length: u32) -> Option<RegionSlice> {
-        if self.spares(offset, u64::from(length)) { self.inner.region(offset, length) } else { None }
+    fn write_now(&mut self, offset: u64, from: &[u8]) -> Option<Result<(), StoreError>> {
+        let spared = self.spares(self.settings.kinds.write, offset, from.len() as u64);
+        if spared { self.inner.write_now(offset, from) } else { None }
+    }
+
+    fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
+        let spared = self.spares(self.settings.kinds.read, offset, u64::from(length));
+        if spared { self.inner.region(offset, length) } else { None }
     }
 }

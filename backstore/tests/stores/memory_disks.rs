@@ -15,9 +15,13 @@ fn ram_is_shared_by_all_cores_and_answers_at_once() {
     let mut found = [0; 1024];
     two.queue.read_now(512, &mut found).unwrap().unwrap();
     assert_eq!(found, [7; 1024]);
-    let slice = two.queue.region(512, 1024).unwrap();
-    slice.copy_to(&mut found);
+    let (region, at) = two.queue.region(512, 1024).unwrap();
+    region.read(at, &mut found);
     assert_eq!(found, [7; 1024]);
+    one.queue.write_now(1024, &[8; 512]).unwrap().unwrap();
+    two.queue.read_now(512, &mut found).unwrap().unwrap();
+    assert_eq!((found[511], found[512]), (7, 8));
+    assert!(one.queue.write_now((1 << 20) - 256, &[8; 512]).unwrap().is_err());
     two.queue.prefetch(512, 1024);
     two.queue.prefetch(u64::MAX, usize::MAX);
     assert!(two.queue.region((1 << 20) - 512, 1024).is_none());
@@ -56,6 +60,15 @@ fn null_reads_zeroes_and_keeps_nothing() {
     let mut found = [9; 512];
     core.queue.read_now(0, &mut found).unwrap().unwrap();
     assert_eq!(found, [0; 512]);
+    core.queue.write_now(1 << 39, &[1; 512]).unwrap().unwrap();
+    let (zeroes, at) = core.queue.region(1 << 39, 512).unwrap();
+    found.fill(9);
+    zeroes.read(at, &mut found);
+    assert_eq!(found, [0; 512]);
+    let outside = (1 << 40) - 256;
+    assert!(core.queue.read_now(outside, &mut found).unwrap().is_err());
+    assert!(core.queue.write_now(outside, &found).unwrap().is_err());
+    assert!(core.queue.region(outside, 512).is_none());
     assert_eq!(core.status(0, 1 << 40, 5), [(0, 1 << 40, false)]);
     core.simple(Request::Flush).unwrap();
 }

@@ -87,21 +87,29 @@ impl Region {
         }
     }
 
-    /// Asks the processor to fetch the first `length` bytes at `offset`, which will be read soon. Without effect
-    /// outside of the region.
+    /// Asks the processor to fetch the first `length` bytes at `offset` into its second-level cache, since they will be
+    /// read soon, but not next. Without effect outside of the region.
     pub fn prefetch(&self, offset: u64, length: usize) {
         #[cfg(target_arch = "x86_64")]
         if offset < self.bytes {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
             let length = length.min((self.bytes - offset) as usize);
             let start = self.at(offset, length as u64);
             for line in (0..length).step_by(64) {
                 // SAFETY: a prefetch has no effect that a program could see, and line < length is inside the region.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(line).cast()) }
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(start.add(line).cast()) }
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = (offset, length);
+    }
+
+    /// First byte of a range. Other cores may write to it at any time: for the kernel's eyes, never to make a slice of.
+    ///
+    /// # Panics
+    /// If the range isn't inside the region.
+    pub fn as_ptr(&self, offset: u64, length: u32) -> *const u8 {
+        self.at(offset, u64::from(length))
     }
 
     /// A counted reference to a range, for sends straight from the region.
@@ -139,18 +147,14 @@ impl RegionSlice {
         self.length == 0
     }
 
-    /// First byte. Other cores may write to it at any time: for the kernel's eyes, never to make a slice of.
-    pub fn as_ptr(&self) -> *const u8 {
-        self.region.at(self.offset, u64::from(self.length))
+    /// Whose range it is.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
     }
 
-    /// A counted reference to `length` bytes from `from` on.
-    ///
-    /// # Panics
-    /// When they are not inside the range.
-    pub fn part(&self, from: u32, length: u32) -> RegionSlice {
-        assert!(u64::from(from) + u64::from(length) <= u64::from(self.length), "a part is inside its range");
-        RegionSlice { region: self.region.clone(), offset: self.offset + u64::from(from), length }
+    /// Where in the region it begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Copies the range.
@@ -210,7 +214,7 @@ mod tests {
         slice.copy_part(1, &mut bytes[..2]);
         assert_eq!(&bytes[..2], b"de");
         // SAFETY: nobody else has the region here.
-        assert_eq!(unsafe { slice.as_ptr().read() }, b'c');
+        assert_eq!(unsafe { slice.region().as_ptr(slice.offset(), 4).read() }, b'c');
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The typed catalogue of operations.
-use memory::{Buffer, RegionSlice};
-use std::ops::Range;
+use memory::{Buffer, Region};
+use std::{ops::Range, sync::Arc};
 
 /// A registered file or socket of one reactor, with a generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -154,9 +154,22 @@ pub struct Message {
     pub parts: Vec<Part>,
     /// Buffers that parts refer to; they go home when the message is cleared after the send.
     pub buffers: Vec<Buffer>,
+    /// Regions that parts refer to: counted once per message, not once per part, because all cores share the count.
+    pub regions: Vec<Arc<Region>>,
+}
+
+impl Message {
+    /// Empties it; the memory of its lists is kept.
+    pub fn clear(&mut self) {
+        self.parts.clear();
+        self.buffers.clear();
+        self.regions.clear();
+        self.bytes.clear();
+    }
 }
 
 /// One piece of a [`Message`].
+#[derive(Clone, Debug)]
 pub enum Part {
     /// A range of `Message::bytes`.
     Bytes(Range<u32>),
@@ -167,8 +180,25 @@ pub enum Part {
         /// Bytes of its payload.
         range: Range<u32>,
     },
-    /// Pages of a RAM volume.
-    Region(RegionSlice),
+    /// A range of `Message::regions[index]`: pages of a RAM volume.
+    Region {
+        /// Position in `Message::regions`.
+        index: u32,
+        /// Bytes of the region.
+        length: u32,
+        /// Where in the region they begin.
+        offset: u64,
+    },
+}
+
+impl Part {
+    /// Bytes of the piece.
+    pub fn length(&self) -> usize {
+        match self {
+            Part::Bytes(range) | Part::Buffer { range, .. } => range.len(),
+            Part::Region { length, .. } => *length as usize,
+        }
+    }
 }
 
 /// An operation's terminal completion.

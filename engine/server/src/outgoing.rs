@@ -1,9 +1,9 @@
 //! What a connection has to send: PDUs are appended while the last message is still on its way.
 
-use memory::{Buffer, RegionSlice};
+use memory::{Buffer, Region};
 use protocol::Sink;
 use reactor::{Message, Part};
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// A message being filled. Headers and small payloads go into its bytes; large payloads are referred to.
 #[derive(Default)]
@@ -60,10 +60,19 @@ impl Outgoing {
     }
 
     /// Appends pages of a RAM volume.
-    pub fn region(&mut self, slice: RegionSlice) {
+    pub fn region(&mut self, region: &Arc<Region>, offset: u64, length: u32) {
         self.cover();
-        self.referred += slice.len() as usize;
-        self.message.parts.push(Part::Region(slice));
+        self.referred += length as usize;
+        let regions = &mut self.message.regions;
+        // Nearly always the only one.
+        let index = match regions.iter().rposition(|known| Arc::ptr_eq(known, region)) {
+            Some(index) => index,
+            None => {
+                regions.push(region.clone());
+                regions.len() - 1
+            }
+        };
+        self.message.parts.push(Part::Region { index: index as u32, length, offset });
     }
 
     /// Takes what is to be sent; `recycled` is a sent message, whose memory is used again.
@@ -71,9 +80,7 @@ impl Outgoing {
         if !self.message.parts.is_empty() {
             self.cover();
         }
-        recycled.bytes.clear();
-        recycled.parts.clear();
-        recycled.buffers.clear();
+        recycled.clear();
         self.covered = 0;
         self.referred = 0;
         std::mem::replace(&mut self.message, recycled)
@@ -83,15 +90,8 @@ impl Outgoing {
     pub fn unseal(&mut self, message: Message) {
         assert!(self.is_empty());
         self.covered = if message.parts.is_empty() { 0 } else { message.bytes.len() };
-        self.referred = message
-            .parts
-            .iter()
-            .map(|part| match part {
-                Part::Bytes(_) => 0,
-                Part::Buffer { range, .. } => range.len(),
-                Part::Region(slice) => slice.len() as usize,
-            })
-            .sum();
+        let referred = message.parts.iter().filter(|part| !matches!(part, Part::Bytes(_)));
+        self.referred = referred.map(Part::length).sum();
         self.message = message;
     }
 
@@ -131,10 +131,10 @@ mod tests {
                 Part::Buffer { index, range } => {
                     all.extend_from_slice(&message.buffers[*index as usize][range.start as usize..range.end as usize]);
                 }
-                Part::Region(slice) => {
+                Part::Region { index, length, offset } => {
                     let at = all.len();
-                    all.resize(at + slice.len() as usize, 0);
-                    slice.copy_to(&mut all[at..]);
+                    all.resize(at + *length as usize, 0);
+                    message.regions[*index as usize].read(*offset, &mut all[at..]);
                 }
             }
         }
@@ -147,7 +147,7 @@ mod tests {
         region.write(0, b"region");
         let mut out = Outgoing::default();
         out.put(b"one ");
-        out.region(region.slice(0, 6));
+        out.region(&region, 0, 6);
         out.put(b" two");
         out.reserve(1)[0] = b'!';
         let length = out.len();

@@ -47,7 +47,8 @@ impl Sending {
             let (range, length) = match part {
                 Part::Bytes(range) => (range, message.bytes.len()),
                 Part::Buffer { index, range } => (range, message.buffers[*index as usize].len()),
-                Part::Region(_) => continue,
+                // Checked where its address is taken.
+                Part::Region { .. } => continue,
             };
             assert!(range.start <= range.end && range.end as usize <= length, "a part lies outside of its bytes");
         }
@@ -68,7 +69,9 @@ impl Sending {
                 let bytes = &message.buffers[*index as usize][range.start as usize..range.end as usize];
                 (bytes.as_ptr(), bytes.len())
             }
-            Part::Region(slice) => (slice.as_ptr(), slice.len() as usize),
+            Part::Region { index, length, offset } => {
+                (message.regions[*index as usize].as_ptr(*offset, *length), *length as usize)
+            }
         })
     }
 
@@ -186,7 +189,8 @@ mod tests {
         ) {
             let region = memory::Region::new(8192).unwrap();
             region.write(0, &(0..8192u32).map(|n| (n * 7) as u8).collect::<Vec<u8>>());
-            let mut message = Message { bytes: (0..=255).collect(), ..Message::default() };
+            let mut message =
+                Message { bytes: (0..=255).collect(), regions: vec![region.clone()], ..Message::default() };
             let mut expected = Vec::new();
             for (at, (length, from_region)) in lengths.iter().enumerate() {
                 if *from_region {
@@ -194,7 +198,7 @@ mod tests {
                     let mut copy = vec![0; *length as usize];
                     slice.copy_to(&mut copy);
                     expected.extend(copy);
-                    message.parts.push(Part::Region(slice));
+                    message.parts.push(Part::Region { index: 0, length: slice.len(), offset: slice.offset() });
                 } else {
                     let start = at as u32 % 200;
                     expected.extend_from_slice(&message.bytes[start as usize..(start + length) as usize]);

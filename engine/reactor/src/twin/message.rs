@@ -69,15 +69,8 @@ pub(crate) fn send(
     }
 }
 
-fn part_length(part: &Part) -> usize {
-    match part {
-        Part::Bytes(range) | Part::Buffer { range, .. } => (range.end - range.start) as usize,
-        Part::Region(slice) => slice.len() as usize,
-    }
-}
-
 fn message_length(message: &Message) -> usize {
-    if message.parts.is_empty() { message.bytes.len() } else { message.parts.iter().map(part_length).sum() }
+    if message.parts.is_empty() { message.bytes.len() } else { message.parts.iter().map(Part::length).sum() }
 }
 
 /// A piece of what a message says now: the pages of a region may have changed since it was submitted.
@@ -87,7 +80,7 @@ fn message_bytes(message: &Message, mut skip: usize, count: usize) -> Vec<u8> {
     }
     let mut bytes = Vec::with_capacity(count);
     for part in &message.parts {
-        let length = part_length(part);
+        let length = part.length();
         let now = length.saturating_sub(skip).min(count - bytes.len());
         if now > 0 {
             match part {
@@ -95,10 +88,10 @@ fn message_bytes(message: &Message, mut skip: usize, count: usize) -> Vec<u8> {
                 Part::Buffer { index, range } => {
                     bytes.extend_from_slice(&message.buffers[*index as usize][range.start as usize + skip..][..now]);
                 }
-                Part::Region(slice) => {
+                Part::Region { index, offset, .. } => {
                     let start = bytes.len();
                     bytes.resize(start + now, 0);
-                    slice.copy_part(skip as u32, &mut bytes[start..]);
+                    message.regions[*index as usize].read(offset + skip as u64, &mut bytes[start..]);
                 }
             }
         }

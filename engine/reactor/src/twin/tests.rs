@@ -70,7 +70,7 @@ fn streams_keep_bytes_in_order_however_they_are_cut() {
                 Part::Buffer { index: 0, range: 0..count / 2 },
                 Part::Buffer { index: 0, range: count / 2..count },
             ];
-            let message = Message { bytes: Vec::new(), parts, buffers: vec![buffer] };
+            let message = Message { parts, buffers: vec![buffer], ..Message::default() };
             submit(&mut twin, Operation::Send { socket, message }, 2);
             assert_eq!(one(&mut twin).result, Ok(count));
             echo.extend(peer.read(usize::MAX));

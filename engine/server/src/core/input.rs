@@ -27,7 +27,10 @@ impl<R: Reactor> Core<R> {
                 link.connection.advance(&mut link.session, &mut self.tasks, &mut input, &mut link.outgoing, now);
             match advance {
                 Advance::Idle => break,
-                Advance::Event(event) => self.event(key, event),
+                Advance::Event(event) => {
+                    self.in_hand = input.len();
+                    self.event(key, event);
+                }
                 Advance::Payload { task, offset, length } => {
                     if input.is_empty() {
                         if length >= DIRECT && task.is_some_and(|t| self.receive_direct(key, t, offset, length)) {
@@ -51,6 +54,7 @@ impl<R: Reactor> Core<R> {
                 }
             }
         }
+        self.in_hand = 0;
         self.mark_dirty(key);
     }
 
@@ -78,8 +82,14 @@ impl<R: Reactor> Core<R> {
     }
 
     /// Copies bytes that came with a header to where they belong.
-    fn place_data(&mut self, task: TaskKey, mut offset: u32, mut bytes: &[u8]) {
-        let Some(task) = self.tasks.get_mut(task) else { return };
+    fn place_data(&mut self, task_key: TaskKey, mut offset: u32, mut bytes: &[u8]) {
+        if self.tasks.get_mut(task_key).is_some_and(|task| std::mem::take(&mut task.work.at_once)) {
+            if self.write_at_once(task_key, bytes) {
+                return;
+            }
+            self.drive(task_key);
+        }
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
         while !bytes.is_empty() {
             let Some((buffer, _, at, room)) = Self::destination(&mut task.work, offset) else { return };
             let Some(buffer) = buffer.as_mut() else { return };

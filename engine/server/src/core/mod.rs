@@ -102,6 +102,8 @@ pub struct Core<R: Reactor> {
     fences: Vec<fencing::FenceRecord>,
     next_fence: u32,
     scratch: Vec<u8>,
+    /// Bytes behind the PDU that is being handled.
+    in_hand: usize,
     ready: Vec<u32>,
     /// Somebody works off `ready` already, or will.
     starting: bool,
@@ -146,6 +148,7 @@ impl<R: Reactor> Core<R> {
             fences: Vec::new(),
             next_fence: 0,
             scratch: Vec::with_capacity(64 << 10),
+            in_hand: 0,
             ready: Vec::new(),
             starting: false,
             yielded: Vec::new(),
@@ -397,9 +400,7 @@ impl<R: Reactor> Core<R> {
         link.sending_bytes = 0;
         link.operations -= 1;
         if let Returned::Message(mut message) = completion.returned {
-            message.parts.clear();
-            message.buffers.clear();
-            message.bytes.clear();
+            message.clear();
             // An idle session keeps little memory.
             if message.bytes.capacity() > SPARE_LIMIT && link.outgoing.is_empty() && self.tasks.is_empty() {
                 message = Default::default();

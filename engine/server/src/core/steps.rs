@@ -141,7 +141,7 @@ impl<R: Reactor> Core<R> {
         step
     }
 
-    /// Sets a step up. False when the task has ended with it.
+    /// Sets a step up. False when there is nothing to drive: the task has ended, or its data comes next.
     fn begin(&mut self, task_key: TaskKey, step: Step) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
         let (reads, writes) = (task.read_length, task.write_length);
@@ -176,6 +176,13 @@ impl<R: Reactor> Core<R> {
                 let transfer = work.begin(Motion::Write, span, length);
                 transfer.durable = durable;
                 transfer.verify = verify;
+                // Whatever was received before the command could start is in a buffer already.
+                let whole = length > 0 && length == work.immediate && length == writes && work.early.is_none();
+                if whole && length as usize <= self.in_hand && !verify && !work.starved {
+                    let link = self.links.get(work.link);
+                    work.at_once = link.is_some_and(|link| !link.connection.data_digest());
+                    return !work.at_once;
+                }
             }
             Step::Compare { span, repeat } => {
                 let comes = if repeat { block } else { span.length };

@@ -13,8 +13,12 @@ use reactor::Reactor;
 use scsi::{Event, Status, Step};
 use std::ops::Range;
 
-/// Reads up to this many bytes are copied into the outgoing message: one piece is sent faster than several.
+/// Reads up to this many bytes are copied from their buffer into the outgoing message.
 pub(crate) const COPY_LIMIT: u32 = 16 << 10;
+/// Longer reads of memory are cut into windows, which the peer's reading holds back.
+const AT_ONCE_LIMIT: u32 = 64 << 10;
+/// Bytes of a read that are fetched ahead; from there on the processor sees by itself what is read in order.
+const PREFETCH: usize = 4 << 10;
 
 impl<R: Reactor> Core<R> {
     /// Answers a read from a store that never blocks, without a window. False: take the long way.
@@ -22,7 +26,7 @@ impl<R: Reactor> Core<R> {
         let Some(task) = self.tasks.get_mut(task_key) else { return true };
         let transfer = &task.work.transfer;
         let (base, length) = (transfer.base, transfer.length);
-        if length > COPY_LIMIT || length == 0 {
+        if length > AT_ONCE_LIMIT || length == 0 {
             return false;
         }
         let Some(link) = self.links.get_mut(task.work.link) else { return true };
@@ -35,6 +39,27 @@ impl<R: Reactor> Core<R> {
         if length > most {
             return false;
         }
+        let finish = Finish { status: 0, transfer: task.work.wanted };
+        let mut header = [0; 52];
+        let key = task.work.link;
+        if !link.connection.data_digest()
+            && let Some((region, at)) = unit.queue.region(base, length)
+        {
+            // It is sent from where it lies at the end of the turn, and is fetched meanwhile.
+            region.prefetch(at, (length as usize).min(PREFETCH));
+            let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
+            link.outgoing.put(&header[..cut.header]);
+            link.outgoing.region(region, at, length);
+            let pad = wire::padding(length as usize);
+            if pad > 0 {
+                link.outgoing.put(&[0; 3][..pad]);
+            }
+            self.answered(key, task_key, cut.finished);
+            return true;
+        }
+        if length > COPY_LIMIT {
+            return false;
+        }
         let head = if parameters.header_digest { 52 } else { 48 };
         let mark = link.outgoing.mark();
         let bytes = link.outgoing.reserve(head + length as usize);
@@ -44,8 +69,6 @@ impl<R: Reactor> Core<R> {
             link.outgoing.truncate(mark);
             return false;
         }
-        let mut header = [0; 52];
-        let finish = Finish { status: 0, transfer: task.work.wanted };
         let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
         debug_assert_eq!((cut.header, cut.payload), (head, length));
         into.copy_from_slice(&header[..head]);
@@ -54,15 +77,36 @@ impl<R: Reactor> Core<R> {
         if n > 0 {
             link.outgoing.put(&trailer[..n]);
         }
-        let key = task.work.link;
+        self.answered(key, task_key, cut.finished);
+        true
+    }
+
+    /// All data of a read was put into the outgoing message at once; `finished`: its status too. The command's only
+    /// remaining step is GOOD.
+    fn answered(&mut self, key: memory::Key, task_key: TaskKey, finished: bool) {
         self.mark_dirty(key);
-        if cut.finished {
-            // The command's only remaining step after its data is GOOD.
+        if finished {
             self.retire(task_key);
         } else {
             self.finish(task_key, scsi::Outcome { status: Status::Good, sense: None, data: 0 });
         }
-        true
+    }
+
+    /// Writes the whole data of a command straight from the bytes that were received, to a store that never blocks.
+    /// False: it takes the way over a window.
+    pub(crate) fn write_at_once(&mut self, task_key: TaskKey, bytes: &[u8]) -> bool {
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let work = &mut *task.work;
+        let unit = &mut self.units[work.unit as usize];
+        let transfer = &mut work.transfer;
+        let range = transfer.base..transfer.base + u64::from(transfer.length);
+        let done = bytes.len() == transfer.length as usize
+            && !unit.blocked(range)
+            && matches!(unit.queue.write_now(transfer.base, bytes), Some(Ok(())));
+        if done {
+            (transfer.planned, transfer.finished) = (transfer.length, transfer.length);
+        }
+        done
     }
 
     /// Moves the task's transfer on.
@@ -161,8 +205,9 @@ impl<R: Reactor> Core<R> {
         if work.transfer.motion == Motion::Read && left > COPY_LIMIT && !link.connection.data_digest() {
             let length = left.min(REGION_WINDOW);
             if !unit.blocked(base..base + u64::from(length))
-                && let Some(slice) = unit.queue.region(base, length)
+                && let Some((region, at)) = unit.queue.region(base, length)
             {
+                let slice = region.slice(at, length);
                 let window = work.transfer.open(length).expect("a window is free");
                 let w = &mut work.transfer.windows[window];
                 w.phase = Phase::Done;
@@ -508,7 +553,7 @@ fn refer_data_in(
                 link.connection.data_trailer(payload, &mut trailer)
             }
             Source::Region(slice) => {
-                link.outgoing.region(slice.part(at, cut.payload));
+                link.outgoing.region(slice.region(), slice.offset() + u64::from(at), cut.payload);
                 debug_assert!(!link.connection.data_digest());
                 wire::padding(cut.payload as usize)
             }
