@@ -10,6 +10,7 @@ use rustix::{
 };
 use serde_json::{Value, json};
 use std::{
+    collections::VecDeque,
     io::{self, IoSlice},
     net::TcpStream,
     os::fd::OwnedFd,
@@ -141,7 +142,7 @@ impl End {
             connection.pending += whole * sends;
             messages += whole as u64;
             if let Some(latencies) = latencies.as_deref_mut().filter(|_| whole > 0) {
-                latencies.came(index);
+                latencies.came(index, whole);
             }
         }
     }
@@ -191,24 +192,28 @@ impl Cold {
     }
 }
 
-/// Times between a request and its reply, for one request in flight per connection.
+/// Times between requests and their replies, which come in order.
 pub struct Latencies {
-    sent: Vec<Option<Instant>>,
+    /// Of each connection: when the requests in flight were handed over to be sent. None: before this began.
+    sent: Vec<VecDeque<Option<Instant>>>,
     nanoseconds: Histogram<u64>,
 }
 
 impl Latencies {
-    /// For that many connections.
-    pub fn new(connections: usize) -> Latencies {
-        Latencies { sent: vec![None; connections], nanoseconds: Histogram::new(3).expect("3 digits are possible") }
+    /// For so many connections, with that many requests in flight on each.
+    pub fn new(connections: usize, depth: usize) -> Latencies {
+        let sent = vec![VecDeque::from(vec![None; depth]); connections];
+        Latencies { sent, nanoseconds: Histogram::new(3).expect("3 digits are possible") }
     }
 
-    /// A reply came, and the next request follows it.
-    fn came(&mut self, connection: usize) {
-        let now = Instant::now();
-        if let Some(sent) = self.sent[connection].replace(now) {
-            let nanoseconds = (now - sent).as_nanos() as u64;
-            self.nanoseconds.record(nanoseconds).expect("it grows as needed");
+    /// Replies came, and as many requests follow them.
+    fn came(&mut self, connection: usize, replies: usize) {
+        let (now, sent) = (Instant::now(), &mut self.sent[connection]);
+        for _ in 0..replies {
+            if let Some(then) = sent.pop_front().flatten() {
+                self.nanoseconds.record((now - then).as_nanos() as u64).expect("it grows as needed");
+            }
+            sent.push_back(Some(now));
         }
     }
 

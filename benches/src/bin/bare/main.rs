@@ -54,6 +54,9 @@ struct Arguments {
     /// Is the client of a server that listens there already, one with the same messages.
     #[arg(long, value_name = "ADDRESS:PORT")]
     connect: Option<SocketAddr>,
+    /// Measures the latency of each reply, which costs the client some time; at --depth 1 it always does.
+    #[arg(long)]
+    latencies: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -179,7 +182,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         client.add(TcpStream::connect(address)?, shape.depth)?;
     }
     drive(&mut client, None, Duration::from_secs_f64(arguments.warmup))?;
-    let mut latencies = (shape.depth == 1).then(|| Latencies::new(shape.connections));
+    let timed = arguments.latencies || shape.depth == 1;
+    let mut latencies = timed.then(|| Latencies::new(shape.connections, shape.depth));
     let pid = server.as_ref().map(|server| server.0.id());
     let (cpu_before, began) = (pid.map(cpu_seconds).transpose()?, Instant::now());
     let operations = drive(&mut client, latencies.as_mut(), Duration::from_secs_f64(arguments.seconds))?;
