@@ -4,7 +4,7 @@ use crate::{
     Outcome,
     cases::Load,
     contenders::Store,
-    measure::{Times, arguments},
+    measure::{Times, arguments, parse},
     processes::{self, pause, resident, run_time, run_times},
     results::{Cores, Further},
     servers::{Running, Servers, Settings},
@@ -98,7 +98,7 @@ fn at_rate(servers: &Servers, server: &Running, times: Times) -> Outcome<(f64, V
     let before = run_times(server.pid())?;
     let output = processes::run(command, times.measured + times.warmup + Duration::from_secs(60), |_| ())?;
     let after = run_times(server.pid())?;
-    let result: serde_json::Value = serde_json::from_str(&output)?;
+    let result = parse(&output)?;
     let each = result["server"]["cpu_us_per_operation"].as_f64().ok_or("no processor time came")?;
     let reached = result["total"]["iops"].as_f64().unwrap_or(0.0);
     if reached < 0.95 * f64::from(RATE) {

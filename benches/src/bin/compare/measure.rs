@@ -56,7 +56,7 @@ fn client(servers: &mut Servers, contender: Contender, load: &Load, digests: boo
         command.args(["--header-digest", "--data-digest"]);
     }
     let output = processes::run(command, times.limit(), |_| ())?;
-    let result: Value = serde_json::from_str(&output).map_err(|error| format!("{error} in {output:?}"))?;
+    let result = parse(&output)?;
     if let Some(error) = result["errors"].as_array().and_then(|errors| errors.first()) {
         return Err(format!("the client met errors, first: {error}").into());
     }
@@ -119,7 +119,7 @@ fn bare(servers: &Servers, load: &Load, [cold, spins, timed]: [bool; 3], times: 
     }
     command.arg("--json");
     let output = processes::run(command, times.limit(), |_| ())?;
-    let result: Value = serde_json::from_str(&output)?;
+    let result = parse(&output)?;
     let iops = number(&result["iops"])?;
     Ok(Sample {
         iops,
@@ -158,8 +158,7 @@ pub fn run_fio(servers: &mut Servers, store: Store, load: &Load, times: Times, s
     command.arg(format!("--runtime={}ms", (times.measured + times.warmup).as_millis())).args(settings);
     let mut watch = Watch { began: Instant::now(), times, points: Vec::new() };
     let output = processes::run(command, times.limit(), |pid| watch.look(pid))?;
-    let start = output.find('{').ok_or("fio printed no JSON")?;
-    let result: Value = serde_json::from_str(&output[start..])?;
+    let result = parse(&output)?;
     let job = &result["jobs"][0][if kind == "randread" { "read" } else { "write" }];
     let iops = number(&job["iops"])?;
     let busy = watch.busy().ok_or("fio ended too early to be watched")?;
@@ -199,6 +198,12 @@ impl Watch {
         let [(began, before), (ended, after)] = self.points[..] else { return None };
         Some(after.checked_sub(before)?.as_secs_f64() / (ended - began).as_secs_f64())
     }
+}
+
+/// JSON at the end of what a program printed; remarks for people may come before it.
+pub fn parse(output: &str) -> Outcome<Value> {
+    let start = output.find('{').ok_or("the program printed no JSON")?;
+    Ok(serde_json::from_str(&output[start..])?)
 }
 
 fn number(value: &Value) -> Outcome<f64> {
