@@ -69,7 +69,8 @@ struct Arguments {
     /// Folder on a disk, for the files that are served.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
-    /// Writes README.md, plots/ and results.json there, even of a part.
+    /// Writes README.md, plots/ and results.json there, even of a part, which takes the place of the same part of a
+    /// run before.
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
     /// Measures nothing: tables and plots anew from results.json of --output.
@@ -124,9 +125,15 @@ fn run(arguments: &Arguments) -> Outcome<bool> {
     drop(servers);
     results.about = about.end(rounds, times.measured, fio)?;
     if let Some(folder) = output {
+        if !whole && let Ok(mut before) = Results::load(&folder.join("results.json")) {
+            before.overlay(results);
+            results = before;
+        }
         write(&folder, &results)?;
     }
-    failures.iter().for_each(|failure| eprintln!("compare: {failure}"));
+    if !failures.is_empty() {
+        eprintln!("compare: {} measurements failed, see above", failures.len());
+    }
     Ok(failures.is_empty())
 }
 

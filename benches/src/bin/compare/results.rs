@@ -104,6 +104,9 @@ pub struct About {
     pub minutes: f64,
     /// Processor time that the machine's host took away, in percent of all.
     pub steal_percent: f64,
+    /// Put together from several runs.
+    #[serde(default)]
+    pub in_parts: bool,
 }
 
 /// All of a run.
@@ -139,6 +142,23 @@ impl Results {
     /// Median of the median latencies.
     pub fn p50(&self, case: &str, contender: Contender) -> Option<f64> {
         self.spread(case, contender, |sample| sample.p50_us).map(|spread| spread.median)
+    }
+
+    /// Takes what a run of some cases has measured in place of what was there.
+    pub fn overlay(&mut self, part: Results) {
+        let settings = std::mem::take(&mut self.about.fio_settings);
+        self.about = part.about;
+        self.about.in_parts = true;
+        for (store, how) in settings {
+            self.about.fio_settings.entry(store).or_insert(how);
+        }
+        self.cases.extend(part.cases);
+        let (old, new) = (&mut self.further, part.further);
+        old.idle_percent = new.idle_percent.or(old.idle_percent);
+        old.bytes_per_session = new.bytes_per_session.or(old.bytes_per_session);
+        old.resident_before = new.resident_before.or(old.resident_before);
+        old.cores = new.cores.or(old.cores.take());
+        old.cores_asleep = new.cores_asleep.or(old.cores_asleep.take());
     }
 
     /// From a file.

@@ -46,9 +46,10 @@ pub fn whole(results: &Results) -> String {
 fn about(results: &Results) -> String {
     let about = &results.about;
     let settings: Vec<_> = about.fio_settings.iter().map(|(store, how)| format!("{store}: {how}")).collect();
+    let parts = if about.in_parts { " Put together from several runs, this is said of the last one." } else { "" };
     let mut text = format!(
         "{}: {}, Linux {}. {}, {}, {}. {} rounds of {} s, each in turn with its rivals, in {:.0} minutes; the host took {:.1} % of the \
-         processors' time away.\n",
+         processors' time away.{parts}\n",
         about.date,
         about.machine,
         about.kernel,
