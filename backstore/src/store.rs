@@ -28,23 +28,24 @@ enum Medium {
 impl Store {
     /// Opens, locks, sizes and probes. Blocks: not for a data core.
     pub fn open(settings: &Settings) -> Result<Arc<Store>, OpenError> {
-        let medium = match &settings.kind {
-            Kind::Ram { bytes } => {
-                check_size("ram store", *bytes, settings.block_size)?;
-                Medium::Ram(Ram::new(*bytes).map_err(|error| {
-                    let doing = format!("map {bytes} bytes");
-                    OpenError::system("ram store", &doing, error, "choose a smaller `size`")
-                })?)
-            }
-            Kind::Null { bytes } => {
-                check_size("null store", *bytes, settings.block_size)?;
-                Medium::Null(Null::new(*bytes).map_err(|error| {
-                    OpenError::system("null store", "map its zeroes", error, "free some memory")
-                })?)
-            }
-            Kind::File(file) => Medium::File(crate::file::open_file(file, settings.block_size)?),
-            Kind::Block(block) => Medium::File(crate::file::open_device(block, settings.block_size)?),
-        };
+        let medium =
+            match &settings.kind {
+                Kind::Ram { bytes } => {
+                    check_size("ram store", *bytes, settings.block_size)?;
+                    Medium::Ram(Ram::new(*bytes).map_err(|error| {
+                        let doing = format!("map {bytes} bytes");
+                        OpenError::system("ram store", &doing, error, "choose a smaller `size`")
+                    })?)
+                }
+                Kind::Null { bytes } => {
+                    check_size("null store", *bytes, settings.block_size)?;
+                    Medium::Null(Null::new(*bytes).map_err(|error| {
+                        OpenError::system("null store", "map its zeroes", error, "free some memory")
+                    })?)
+                }
+                Kind::File(file) => Medium::File(crate::file::open_file(file, settings.block_size)?),
+                Kind::Block(block) => Medium::File(crate::file::open_device(block, settings.block_size)?),
+            };
         Ok(Arc::new(Store {
             medium,
             depth: settings.depth.clamp(1, DEPTH_LIMIT),

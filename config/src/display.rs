@@ -29,6 +29,10 @@ impl Plan {
         writeln!(f, "server")?;
         writeln!(f, "  data cores                   {}", cores.join(", "))?;
         writeln!(f, "  state folder                 {}", self.server.state_dir.display())?;
+        match self.server.spin.as_micros() {
+            0 => writeln!(f, "  a core without work          sleeps at once")?,
+            us => writeln!(f, "  a core without work          looks for some up to {us} us, then sleeps")?,
+        }
         if !self.server.mask_features.is_empty() {
             writeln!(f, "  kernel features left unused  {}", self.server.mask_features.join(", "))?;
         }

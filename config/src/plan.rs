@@ -55,6 +55,8 @@ pub struct Server {
     pub iqn_prefix: String,
     /// Names out of [`FEATURES`], or kernel releases: what `FeatureMask` of the reactor reads.
     pub mask_features: Vec<String>,
+    /// The longest time that a data core looks for work before it sleeps; zero: never.
+    pub spin: Duration,
 }
 
 /// Bounds of what is held, and times. All are of the whole process unless they say something else.
@@ -250,6 +252,9 @@ impl Default for Limits {
     }
 }
 
+/// Less than what it costs to be woken twice on most virtual machines.
+pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+
 /// The prefix of the demo, and of a file that names none.
 pub(crate) const DEFAULT_PREFIX: &str = "iqn.2026-01.io.ringlun";
 
@@ -266,6 +271,7 @@ impl Plan {
                 state_dir: PathBuf::from("./ringlun-state"),
                 iqn_prefix: DEFAULT_PREFIX.to_owned(),
                 mask_features: Vec::new(),
+                spin: DEFAULT_SPIN,
             },
             log: LogSettings { level: None, format: None },
             portals: vec![Portal {

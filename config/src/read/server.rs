@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     DEFAULT_PORT, FEATURES, Limits, LogFormat, LogSettings, PathState, Portal, Server, names,
-    plan::{DEFAULT_PREFIX, default_cores},
+    plan::{DEFAULT_PREFIX, DEFAULT_SPIN, default_cores},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -19,6 +19,7 @@ pub(super) const KEYS: &[&str] = &[
     "state_dir",
     "iqn_prefix",
     "mask_features",
+    "spin_us",
     "max_connections",
     "max_half_open_logins",
     "half_open_per_address",
@@ -55,6 +56,7 @@ impl Reader<'_> {
             state_dir: self.state_dir(&mut section),
             iqn_prefix: self.prefix(&mut section),
             mask_features: self.mask_features(&mut section),
+            spin: self.spin(&mut section),
         };
         let (limits, memory_span) = self.limits(&mut section);
         let log = self.log(&mut section);
@@ -154,6 +156,11 @@ impl Reader<'_> {
             }
         }
         features
+    }
+
+    fn spin(&mut self, section: &mut Section<'_>) -> Duration {
+        let default = DEFAULT_SPIN.as_micros() as u32; // a constant far below 2^32
+        Duration::from_micros(u64::from(section.limit("spin_us", 0, 1000, default, &mut self.out)))
     }
 
     fn limits(&mut self, section: &mut Section<'_>) -> (Limits, Option<Range<usize>>) {

@@ -6,6 +6,7 @@ mod sending;
 mod settings;
 mod setup;
 mod slot;
+mod spinner;
 #[cfg(test)]
 mod tests;
 mod waker;
@@ -24,6 +25,7 @@ use memory::{Arena, Class, Key, Pool, Slab};
 use provided::Provided;
 use sending::Vector;
 use slot::{Slot, Step, Target, Tools};
+use spinner::Spinner;
 use std::{
     collections::VecDeque,
     io,
@@ -58,6 +60,9 @@ const NO_KEY: Key = Key { index: 0, generation: 0 };
 /// Wakes of other rings on their way at once; more than that go by eventfd.
 const MESSAGES: u32 = 64;
 
+/// Looks for work between two looks at the clock.
+const LOOKS: u32 = 8;
+
 /// How long a ring that is dropped waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -84,6 +89,7 @@ pub struct Ring {
     bell_armed: bool,
     messages: Slab<waker::Message>,
     offload: Offload<RingWaker>,
+    spinner: Spinner,
     now: Duration,
     counters: Counters,
 }
@@ -123,6 +129,7 @@ impl Ring {
             bell_armed: false,
             messages: Slab::with_capacity(MESSAGES),
             offload,
+            spinner: Spinner::new(settings.spin),
             now: clock(),
             counters: Counters::default(),
         };
@@ -530,15 +537,9 @@ impl Reactor for Ring {
                 left => Some(Some(left)),
             },
         };
-        let entered = if sleep.is_some() && self.sleeper.lie_down() {
-            let entered = self.enter(sleep);
-            self.sleeper.get_up();
-            entered
-        } else {
-            let queue = self.ring.submission();
-            let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
-            drop(queue);
-            if needed { self.enter(None) } else { Ok(()) }
+        let entered = match sleep {
+            Some(time) => self.rest(time, out),
+            None => self.publish(),
         };
         self.sleeper.clear();
         self.reap(out);
@@ -585,6 +586,61 @@ impl Drop for Ring {
 }
 
 impl Ring {
+    /// Publishes, and lets the kernel run what it has put off, if there is anything of that.
+    fn publish(&mut self) -> io::Result<()> {
+        let queue = self.ring.submission();
+        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        if needed { self.enter(None) } else { Ok(()) }
+    }
+
+    /// Nothing is to be done now: looks for work for a while, if that was worth it lately, and then sleeps, at the longest
+    /// for `time`.
+    fn rest(&mut self, time: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        // A core without any session may sleep for ever.
+        let (window, start) = (self.spinner.window(), self.now);
+        let before = out.len();
+        if !window.is_zero() && time.is_some() {
+            self.publish()?;
+            self.reap(out);
+            if out.len() > before || self.look(start + window) {
+                let entered = self.publish();
+                self.spinner.worked(clock().saturating_sub(start));
+                return entered;
+            }
+        }
+        if !self.sleeper.lie_down() {
+            return self.publish();
+        }
+        let entered = self.enter(Some(time));
+        self.sleeper.get_up();
+        if self.ring.completion().is_empty() {
+            self.spinner.idled();
+        } else {
+            self.spinner.worked(clock().saturating_sub(start));
+        }
+        entered
+    }
+
+    /// Looks for completions and wakes until the time; true when there are some.
+    fn look(&mut self, end: Duration) -> bool {
+        self.counters.spins += 1;
+        loop {
+            for _ in 0..LOOKS {
+                let queue = self.ring.submission();
+                let found = queue.taskrun() || queue.cq_overflow();
+                drop(queue);
+                if found || !self.ring.completion().is_empty() || self.sleeper.is_woken() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if clock() >= end {
+                return false;
+            }
+        }
+    }
+
     /// The kernel may still touch what its operations own: none of it is ever freed.
     fn leak(&mut self) {
         tracing::error!(

@@ -275,6 +275,7 @@ fn ring_settings(plan: &Plan, features: FeatureMask) -> RingSettings {
         files: pools.files,
         receive_buffers: pools.receive_buffers.min(32_768) as u16,
         iowq_bounded: pools.kernel_workers,
+        spin: plan.server.spin,
         worker_cpus: plan.server.cores.iter().map(|&c| c as u32).collect(),
         features,
         ..RingSettings::default()

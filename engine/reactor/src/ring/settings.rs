@@ -1,6 +1,7 @@
 //! Sizes of a ring, and what it counts.
 
 use crate::FeatureMask;
+use std::time::Duration;
 
 /// Sizes and bounds of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct RingSettings {
     pub iowq_unbounded: u32,
     /// Processors of helper threads and kernel workers; empty: where the core itself runs.
     pub worker_cpus: Vec<u32>,
+    /// The longest time that it looks for work before it sleeps; zero: never.
+    pub spin: Duration,
     /// Kernel features not to use.
     pub features: FeatureMask,
 }
@@ -36,6 +39,7 @@ impl Default for RingSettings {
             iowq_bounded: 16,
             iowq_unbounded: 16,
             worker_cpus: Vec::new(),
+            spin: Duration::ZERO,
             features: FeatureMask::NONE,
         }
     }
@@ -59,6 +63,8 @@ pub struct Counters {
     pub enters: u64,
     /// Those of them that slept.
     pub sleeps: u64,
+    /// Times that it looked for work before a sleep.
+    pub spins: u64,
     /// Receives that found no provided buffer.
     pub starved: u64,
 }

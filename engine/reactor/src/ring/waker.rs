@@ -89,6 +89,11 @@ impl Sleeper {
         true
     }
 
+    /// Somebody has woken the core, and it has not taken note of that yet.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.0.0.pending.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn get_up(&self) {
         self.0.0.sleeping.store(false, Ordering::Release);
     }

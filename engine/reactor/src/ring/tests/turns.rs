@@ -244,3 +244,46 @@ fn user_data_carries_kind_and_key() {
         assert_eq!((data >> 60, user_key(data)), (1, key));
     }
 }
+
+#[test]
+fn a_ring_looks_for_work_while_it_comes_soon_and_not_when_it_is_idle() {
+    for mask in ["none", "5.19", "all"] {
+        let spin = Duration::from_millis(20);
+        let mut ring = Ring::new(&RingSettings { spin, ..settings(mask) }, &arena()).unwrap();
+        let (socket, mut peer) = pair(&mut ring);
+        peer.write_all(&[0]).unwrap();
+        let echo = thread::spawn(move || {
+            let mut byte = [0];
+            while peer.read_exact(&mut byte).is_ok() && byte != [9] {
+                peer.write_all(&byte).unwrap();
+            }
+            peer
+        });
+        let mut rounds = 0;
+        while ring.counters().spins < 10 {
+            rounds += 1;
+            assert!(rounds < 10_000, "all gaps were longer than {spin:?}");
+            submit(&mut ring, Operation::Receive { socket }, 1);
+            let received = one(&mut ring);
+            let byte = buffer_of(received)[0];
+            submit(&mut ring, Operation::Send { socket, message: message(&[byte]) }, 2);
+            one(&mut ring);
+        }
+        submit(&mut ring, Operation::Receive { socket }, 1);
+        one(&mut ring);
+        submit(&mut ring, Operation::Send { socket, message: message(&[9]) }, 2);
+        one(&mut ring);
+        let _peer = echo.join().unwrap();
+        // One look finds nothing, and that was the last.
+        submit(&mut ring, Operation::Receive { socket }, 1);
+        let looked = |ring: &mut Ring| {
+            let end = clock() + 2 * spin;
+            while clock() < end {
+                ring.turn(Wait::Until(end), &mut Vec::new()).unwrap();
+            }
+            ring.counters().spins
+        };
+        let before = looked(&mut ring);
+        assert_eq!(looked(&mut ring), before);
+    }
+}
