@@ -5,6 +5,7 @@ use crate::LoggedIn;
 use crate::data_out::Burst;
 use crate::event::{Advance, CloseReason, Event, Response};
 use crate::frame::{Headers, Segment};
+use crate::output::Output;
 use crate::tags::Tags;
 use crate::window::Window;
 use negotiation::Parameters;
@@ -257,7 +258,7 @@ impl<T> Connection<T> {
 
     /// Uses up input until there is something for the caller. R2Ts are answered with Data-Out and pings with NOP-Out,
     /// appended to `out`.
-    pub fn advance(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Advance<'_, T>
+    pub fn advance(&mut self, input: &mut &[u8], out: &mut impl Output) -> Advance<'_, T>
     where
         T: crate::DataOut,
     {
@@ -271,7 +272,7 @@ impl<T> Connection<T> {
 
     /// The next step; once closed it stays so.
     #[inline]
-    pub(crate) fn next_step(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Step<T>, CloseReason>
+    pub(crate) fn next_step(&mut self, input: &mut &[u8], out: &mut impl Output) -> Result<Step<T>, CloseReason>
     where
         T: crate::DataOut,
     {
@@ -330,7 +331,7 @@ impl<T> Connection<T> {
 
     /// Liveness: after [`Limits::ping_interval`] of silence sends a ping, and gives up [`Limits::ping_timeout`] after
     /// that. Gives the time at which to call again.
-    pub fn tick(&mut self, now: Duration, out: &mut Vec<u8>) -> Result<Option<Duration>, CloseReason> {
+    pub fn tick(&mut self, now: Duration, out: &mut impl Output) -> Result<Option<Duration>, CloseReason> {
         if let Some(reason) = self.closed {
             return Err(reason);
         }

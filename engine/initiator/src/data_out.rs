@@ -3,13 +3,22 @@
 use crate::Connection;
 use crate::connection::Pending;
 use crate::frame::{append_header, append_trailer};
+use crate::output::Output;
 use std::sync::Arc;
 use wire::RESERVED_TAG;
+use wire::digest::Crc32c;
 
 /// Gives the bytes of a command's data.
 pub trait DataOut {
     /// Appends the bytes [`offset`, `offset` + `length`) of the data to `out`. What is missing is sent as zeros.
     fn append(&self, offset: u32, length: u32, out: &mut Vec<u8>);
+
+    /// The same bytes where they lie for as long as the program runs, or the first of them; `None`: they don't. An
+    /// [`Output`] may send them from there.
+    fn lasting(&self, offset: u32, length: u32) -> Option<&'static [u8]> {
+        let _ = (offset, length);
+        None
+    }
 }
 
 /// No data (reads), or zeros.
@@ -34,11 +43,19 @@ impl<D: DataOut + ?Sized> DataOut for &D {
     fn append(&self, offset: u32, length: u32, out: &mut Vec<u8>) {
         (**self).append(offset, length, out);
     }
+
+    fn lasting(&self, offset: u32, length: u32) -> Option<&'static [u8]> {
+        (**self).lasting(offset, length)
+    }
 }
 
 impl<D: DataOut + ?Sized> DataOut for Arc<D> {
     fn append(&self, offset: u32, length: u32, out: &mut Vec<u8>) {
         (**self).append(offset, length, out);
+    }
+
+    fn lasting(&self, offset: u32, length: u32) -> Option<&'static [u8]> {
+        (**self).lasting(offset, length)
     }
 }
 
@@ -51,25 +68,25 @@ pub(crate) struct Burst {
     pub data_sn: u32,
 }
 
-/// Appends exactly `length` bytes.
-pub(crate) fn append_exactly(data: &impl DataOut, offset: u32, length: u32, out: &mut Vec<u8>) {
-    let end = out.len() + length as usize;
-    data.append(offset, length, out);
-    out.resize(end, 0);
+/// Appends a data segment: exactly `length` bytes of a command's data, pad and digest.
+pub(crate) fn append_segment(data: &impl DataOut, offset: u32, length: u32, digest: bool, out: &mut impl Output) {
+    let mut sum = digest.then(Crc32c::new);
+    out.put_data(data, offset, length, sum.as_mut());
+    append_trailer(out, length as usize, sum);
 }
 
 impl<T: DataOut> Connection<T> {
     /// Sends Data-Out that is due, until `out` holds [`Limits::output_length`](crate::Limits::output_length) bytes. True
     /// when nothing is left. [`submit`](Self::submit) and [`advance`](Self::advance) call it themselves; the caller
     /// does so after emptying an output that was full.
-    pub fn pump(&mut self, out: &mut Vec<u8>) -> bool {
+    pub fn pump(&mut self, out: &mut impl Output) -> bool {
         while let Some(burst) = self.bursts.front_mut() {
             // The command may have ended meanwhile: then nobody wants its data any more.
             let Some(Pending::Command(task)) = self.tags.get_mut(burst.tag) else {
                 self.bursts.pop_front();
                 continue;
             };
-            if out.len() >= self.limits.output_length {
+            if out.length() >= self.limits.output_length {
                 return false;
             }
             let length = (burst.end - burst.offset).min(self.parameters.peer_max_recv_data_segment_length);
@@ -87,9 +104,7 @@ impl<T: DataOut> Connection<T> {
             }
             .emit(&mut header);
             append_header(out, &header, &[], self.parameters.header_digest);
-            let start = out.len();
-            append_exactly(&task.user, burst.offset, length, out);
-            append_trailer(out, start, self.parameters.data_digest);
+            append_segment(&task.user, burst.offset, length, self.parameters.data_digest, out);
             burst.offset += length;
             burst.data_sn += 1;
             if last {

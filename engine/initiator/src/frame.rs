@@ -1,6 +1,7 @@
 //! Cuts the byte stream into headers and data segments, and checks their digests.
 
 use crate::event::CloseReason;
+use crate::output::Output;
 use wire::digest::{Crc32c, crc32c, from_wire, to_wire};
 use wire::{BHS_LEN as BHS, DIGEST_LEN, padding};
 
@@ -148,33 +149,49 @@ impl Segment {
 }
 
 /// Appends a PDU: header (lengths as they stand in it), AHS, data, pad, and digests where asked for. Nothing is checked.
-pub fn append(out: &mut Vec<u8>, header: &[u8; BHS], ahs: &[u8], data: &[u8], header_digest: bool, data_digest: bool) {
+pub fn append(
+    out: &mut impl Output,
+    header: &[u8; BHS],
+    ahs: &[u8],
+    data: &[u8],
+    header_digest: bool,
+    data_digest: bool,
+) {
     append_header(out, header, ahs, header_digest);
     if !data.is_empty() {
-        let start = out.len();
-        out.extend_from_slice(data);
-        append_trailer(out, start, data_digest);
+        out.put(data);
+        let mut sum = data_digest.then(Crc32c::new);
+        if let Some(sum) = &mut sum {
+            sum.update(data);
+        }
+        append_trailer(out, data.len(), sum);
     }
 }
 
 /// Appends header, AHS and digest.
 #[inline]
-pub fn append_header(out: &mut Vec<u8>, header: &[u8; BHS], ahs: &[u8], digest: bool) {
-    let start = out.len();
-    out.extend_from_slice(header);
-    out.extend_from_slice(ahs);
+pub fn append_header(out: &mut impl Output, header: &[u8; BHS], ahs: &[u8], digest: bool) {
+    out.put(header);
+    if !ahs.is_empty() {
+        out.put(ahs);
+    }
     if digest {
-        let sum = to_wire(crc32c(&out[start..]));
-        out.extend_from_slice(&sum);
+        let mut sum = Crc32c::new();
+        sum.update(header);
+        sum.update(ahs);
+        out.put(&to_wire(sum.finish()));
     }
 }
 
-/// Appends pad and digest of the data segment that begins at `start` of `out`.
-pub fn append_trailer(out: &mut Vec<u8>, start: usize, digest: bool) {
-    let pad = padding(out.len() - start);
-    out.extend_from_slice(&[0; 3][..pad]);
-    if digest {
-        let sum = to_wire(crc32c(&out[start..]));
-        out.extend_from_slice(&sum);
+/// Appends the pad of a data segment of `length` bytes and its digest; `sum` has seen the bytes.
+#[inline]
+pub fn append_trailer(out: &mut impl Output, length: usize, sum: Option<Crc32c>) {
+    let pad = &[0; 3][..padding(length)];
+    if !pad.is_empty() {
+        out.put(pad);
+    }
+    if let Some(mut sum) = sum {
+        sum.update(pad);
+        out.put(&to_wire(sum.finish()));
     }
 }

@@ -5,6 +5,7 @@ use crate::connection::{Connection, End, Handle, Pending, Phase, Step, Task};
 use crate::data_out::{Burst, DataOut};
 use crate::event::{Asynchronous, CloseReason, Event, Residual, Response};
 use crate::frame::Segment;
+use crate::output::Output;
 use std::ops::Range;
 use wire::{
     AsyncEvent, AsyncMessage, BHS_LEN, Bhs, DataIn, LogoutReason, LogoutResponse, LogoutResult, NopIn, Opcode,
@@ -27,7 +28,7 @@ fn malformed(error: ParseError) -> CloseReason {
 }
 
 impl<T: DataOut> Connection<T> {
-    pub(crate) fn step(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Step<T>, CloseReason> {
+    pub(crate) fn step(&mut self, input: &mut &[u8], out: &mut impl Output) -> Result<Step<T>, CloseReason> {
         loop {
             match &mut self.phase {
                 Phase::Header => match self.headers.next(input, self.parameters.header_digest)? {
@@ -125,7 +126,7 @@ impl<T: DataOut> Connection<T> {
     }
 
     /// A PDU with a gathered data segment is complete.
-    fn interpret(&mut self, header: &Header, out: &mut Vec<u8>) -> Said<T> {
+    fn interpret(&mut self, header: &Header, out: &mut impl Output) -> Said<T> {
         match Bhs(header).opcode() {
             Opcode::ScsiResponse => self.scsi_response(header),
             Opcode::ReadyToTransfer => self.ready_to_transfer(header, out),
@@ -219,7 +220,7 @@ impl<T: DataOut> Connection<T> {
         Ok(Some((Event::Response(response), sense)))
     }
 
-    fn ready_to_transfer(&mut self, header: &Header, out: &mut Vec<u8>) -> Said<T> {
+    fn ready_to_transfer(&mut self, header: &Header, out: &mut impl Output) -> Said<T> {
         let pdu = ReadyToTransfer::parse(header).map_err(malformed)?;
         if !self.limits.lenient {
             self.window.check_stat_sn(pdu.stat_sn)?;
@@ -264,7 +265,7 @@ impl<T: DataOut> Connection<T> {
         Ok(None)
     }
 
-    fn nop_in(&mut self, header: &Header, out: &mut Vec<u8>) -> Said<T> {
+    fn nop_in(&mut self, header: &Header, out: &mut impl Output) -> Said<T> {
         let pdu = NopIn::parse(header).map_err(malformed)?;
         let tag = pdu.initiator_task_tag;
         if tag == RESERVED_TAG {
@@ -289,7 +290,7 @@ impl<T: DataOut> Connection<T> {
         Ok(Some((Event::Pong { task: Handle(tag), data: &[] }, 0..self.gathered.len())))
     }
 
-    fn text_response(&mut self, header: &Header, out: &mut Vec<u8>) -> Said<T> {
+    fn text_response(&mut self, header: &Header, out: &mut impl Output) -> Said<T> {
         let pdu = TextResponse::parse(header).map_err(malformed)?;
         self.numbers(pdu.stat_sn, pdu.exp_cmd_sn, pdu.max_cmd_sn)?;
         let tag = pdu.initiator_task_tag;

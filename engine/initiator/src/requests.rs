@@ -2,6 +2,7 @@
 
 use crate::connection::{Connection, Handle, Pending};
 use crate::frame::append;
+use crate::output::Output;
 use crate::submit::SubmitError;
 use wire::{
     BHS_LEN, LogoutReason, LogoutRequest, NopOut, RESERVED_TAG, TaskManagementFunction, TaskManagementRequest,
@@ -16,7 +17,7 @@ impl<T> Connection<T> {
     }
 
     /// Appends a PDU with the agreed digests.
-    pub(crate) fn send(&self, header: &[u8; BHS_LEN], data: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn send(&self, header: &[u8; BHS_LEN], data: &[u8], out: &mut impl Output) {
         append(out, header, &[], data, self.parameters.header_digest, self.parameters.data_digest);
     }
 
@@ -28,16 +29,16 @@ impl<T> Connection<T> {
     }
 
     /// Sends an immediate NOP-Out that wants an answer ([`Event::Pong`](crate::Event::Pong)).
-    pub fn ping(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<Handle, SubmitError> {
+    pub fn ping(&mut self, data: &[u8], out: &mut impl Output) -> Result<Handle, SubmitError> {
         self.nop_out(true, data, out)
     }
 
     /// Sends a NOP-Out that takes its place in the order of commands.
-    pub fn ping_in_order(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<Handle, SubmitError> {
+    pub fn ping_in_order(&mut self, data: &[u8], out: &mut impl Output) -> Result<Handle, SubmitError> {
         self.nop_out(false, data, out)
     }
 
-    fn nop_out(&mut self, immediate: bool, data: &[u8], out: &mut Vec<u8>) -> Result<Handle, SubmitError> {
+    fn nop_out(&mut self, immediate: bool, data: &[u8], out: &mut impl Output) -> Result<Handle, SubmitError> {
         let data_segment_length = self.fits(data)?;
         let (tag, cmd_sn) = self.request(immediate, Pending::Ping)?;
         let mut header = [0; BHS_LEN];
@@ -56,7 +57,7 @@ impl<T> Connection<T> {
     }
 
     /// Answers a NOP-In (RFC 7143 11.18).
-    pub(crate) fn answer_ping(&mut self, lun: u64, target_transfer_tag: u32, out: &mut Vec<u8>) {
+    pub(crate) fn answer_ping(&mut self, lun: u64, target_transfer_tag: u32, out: &mut impl Output) {
         let mut header = [0; BHS_LEN];
         NopOut {
             immediate: true,
@@ -78,7 +79,7 @@ impl<T> Connection<T> {
         function: TaskManagementFunction,
         lun: u64,
         referenced: Option<Handle>,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
     ) -> Result<Handle, SubmitError> {
         let ref_cmd_sn = referenced.and_then(|task| self.cmd_sn_of(task)).unwrap_or(self.window.cmd_sn);
         let (tag, cmd_sn) = self.request(true, Pending::TaskManagement)?;
@@ -102,7 +103,7 @@ impl<T> Connection<T> {
 
     /// Sends text (`key=value` and a zero byte, each) in one PDU; the answer is an [`Event::Text`](crate::Event::Text).
     /// One text request at a time ([`SubmitError::NoTag`]).
-    pub fn text(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<Handle, SubmitError> {
+    pub fn text(&mut self, text: &[u8], out: &mut impl Output) -> Result<Handle, SubmitError> {
         let data_segment_length = self.fits(text)?;
         if self.text_tag.is_some() {
             return Err(SubmitError::NoTag);
@@ -129,13 +130,13 @@ impl<T> Connection<T> {
 
     /// Asks for targets: `All` in a discovery session, a name, or nothing for the session's own (RFC 7143 Appendix C).
     /// [`parse_targets`](crate::parse_targets) reads the answer.
-    pub fn send_targets(&mut self, which: &str, out: &mut Vec<u8>) -> Result<Handle, SubmitError> {
+    pub fn send_targets(&mut self, which: &str, out: &mut impl Output) -> Result<Handle, SubmitError> {
         self.text(format!("SendTargets={which}\0").as_bytes(), out)
     }
 
     /// Asks for the rest of a long text answer with an empty request. When the window is closed it goes as an immediate
     /// one: the target waits for it.
-    pub(crate) fn continue_text(&mut self, tag: u32, lun: u64, target_transfer_tag: u32, out: &mut Vec<u8>) {
+    pub(crate) fn continue_text(&mut self, tag: u32, lun: u64, target_transfer_tag: u32, out: &mut impl Output) {
         let immediate = !self.window.is_open();
         let cmd_sn = self.window.take(immediate);
         let mut header = [0; BHS_LEN];
@@ -155,7 +156,7 @@ impl<T> Connection<T> {
     }
 
     /// Sends an immediate logout for this connection or its session.
-    pub fn logout(&mut self, reason: LogoutReason, out: &mut Vec<u8>) -> Result<Handle, SubmitError> {
+    pub fn logout(&mut self, reason: LogoutReason, out: &mut impl Output) -> Result<Handle, SubmitError> {
         let (tag, cmd_sn) = self.request(true, Pending::Logout { reason })?;
         let mut header = [0; BHS_LEN];
         LogoutRequest {
@@ -175,7 +176,7 @@ impl<T> Connection<T> {
     /// Sends any PDU as it stands: no state is checked or changed, no field filled in, and DataSegmentLength and
     /// TotalAHSLength are the header's own. Pad and the agreed digests are added. Answers with a tag that is unknown
     /// here come as [`Event::Stray`](crate::Event::Stray).
-    pub fn raw(&self, header: &[u8; BHS_LEN], ahs: &[u8], data: &[u8], out: &mut Vec<u8>) {
+    pub fn raw(&self, header: &[u8; BHS_LEN], ahs: &[u8], data: &[u8], out: &mut impl Output) {
         append(out, header, ahs, data, self.parameters.header_digest, self.parameters.data_digest);
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::cdb::Cdb;
 use crate::connection::{Connection, Handle, Pending, Task};
-use crate::data_out::{Burst, DataOut, append_exactly};
-use crate::frame::{append_header, append_trailer};
+use crate::data_out::{Burst, DataOut, append_segment};
+use crate::frame::append_header;
+use crate::output::Output;
 use wire::ahs::{self, Segment};
 use wire::{BHS_LEN, RESERVED_TAG, ScsiCommand, TaskAttribute};
 
@@ -119,7 +120,7 @@ impl<T> Connection<T> {
 impl<T: DataOut> Connection<T> {
     /// Sends a command with its immediate and unsolicited data, appended to `out`. Its end is an
     /// [`Event::Response`](crate::Event::Response), which gives `user` back.
-    pub fn submit(&mut self, command: &Command<'_>, user: T, out: &mut Vec<u8>) -> Result<Handle, Refused<T>> {
+    pub fn submit(&mut self, command: &Command<'_>, user: T, out: &mut impl Output) -> Result<Handle, Refused<T>> {
         if let Err(reason) = self.check(command.immediate) {
             return Err(Refused { reason, user });
         }
@@ -189,13 +190,11 @@ impl<T: DataOut> Connection<T> {
         (immediate, if parameters.initial_r2t { immediate } else { first })
     }
 
-    fn send_unsolicited(&mut self, tag: u32, immediate_data: u32, unsolicited: u32, out: &mut Vec<u8>) {
+    fn send_unsolicited(&mut self, tag: u32, immediate_data: u32, unsolicited: u32, out: &mut impl Output) {
         if immediate_data != 0
             && let Some(Pending::Command(task)) = self.tags.get(tag)
         {
-            let start = out.len();
-            append_exactly(&task.user, 0, immediate_data, out);
-            append_trailer(out, start, self.parameters.data_digest);
+            append_segment(&task.user, 0, immediate_data, self.parameters.data_digest, out);
         }
         if unsolicited > immediate_data {
             self.bursts.push_back(Burst {

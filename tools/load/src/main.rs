@@ -9,11 +9,14 @@ mod measure;
 mod operation;
 mod options;
 mod process;
+mod progress;
 mod report;
 mod run;
 mod session;
+mod setup;
 mod size;
 mod url;
+mod verify;
 mod worker;
 mod workload;
 

@@ -102,6 +102,19 @@ pub struct Options {
     #[arg(long, value_name = "NAME", default_value = "iqn.2026-01.io.ringlun:load")]
     pub initiator_name: String,
 
+    /// Stamp every block that is written, and hold every block that is read against its last write. The first mismatch
+    /// ends the run. Takes about ten bytes of memory per logical block of the range
+    #[arg(long, conflicts_with = "idle")]
+    pub verify: bool,
+
+    /// With --verify: keep what each block must hold in this file, so that a later run proves what this one has written
+    #[arg(long, value_name = "PATH", requires = "verify")]
+    pub verify_file: Option<PathBuf>,
+
+    /// With --verify: write every block of the range once before all else
+    #[arg(long, requires = "verify")]
+    pub verify_fill: bool,
+
     /// Let pass what other targets get wrong without harm
     #[arg(long)]
     pub lenient: bool,
@@ -122,6 +135,13 @@ pub struct Options {
     /// Seed of everything random [default: another each time]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+impl Options {
+    /// How many of a hundred operations are reads.
+    pub fn read_percent(&self) -> u8 {
+        self.read_percent.unwrap_or(if self.verify { 50 } else { 100 })
+    }
 }
 
 /// Where operations go.

@@ -1,6 +1,7 @@
 //! The result: for people, and as JSON.
 
 use crate::measure::Counter;
+use crate::verify::Checks;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -29,6 +30,9 @@ pub struct Report {
     pub server: Option<Server>,
     /// This program.
     pub client: Client,
+    /// With `--verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Checks>,
     /// What went wrong, with how often.
     pub errors: Vec<ErrorCount>,
 }
@@ -178,6 +182,10 @@ impl Report {
             let _ = write!(text, ", {operation:.3} us per operation");
         }
         text.push('\n');
+        if let Some(checks) = &self.verify {
+            let (checked, unknown) = (checks.blocks_checked, checks.blocks_unknown);
+            let _ = writeln!(text, "verify  {checked} blocks read were right, {unknown} were never stamped");
+        }
         for error in &self.errors {
             let _ = writeln!(text, "error   {} times: {}", error.count, error.message);
         }

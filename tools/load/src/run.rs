@@ -1,14 +1,13 @@
 //! A run from the first login to the result.
 
-use crate::login::{Geometry, Visitor};
-use crate::measure::{Counter, Counters};
+use crate::measure::Counters;
 use crate::options::Options;
 use crate::process::Process;
+use crate::progress::Progress;
 use crate::report::{BlockSize, Client, Direction, ErrorCount, Report, Server};
-use crate::session::{Common, Session};
-use crate::size::ByteRange;
-use crate::worker::{Control, Manner, Phase, Said, Worker};
-use crate::workload::{Draw, Mix, Walk, share};
+use crate::setup::{self, Thread};
+use crate::verify::{Checker, Checks};
+use crate::worker::{Control, Outcome, Phase, Said, Worker};
 use rand::Rng;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -26,8 +25,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where bytes are received, per thread: in the second-level cache of most processors.
-const SCRATCH: usize = 256 << 10;
 /// How often signals are looked for.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -40,10 +37,17 @@ pub fn run(options: &Options) -> Result<bool, String> {
     raise_file_limit(options)?;
     let interrupted = listen_to_signals()?;
     let seed = options.seed.unwrap_or_else(|| rand::rng().next_u64());
-    let workers = workers(options, seed)?;
+    let (threads, units) = setup::threads(options, seed)?;
     let mut run = Run { options, server, interrupted, total: Counters::default(), lost: false };
-    let (report, good) = run.measure(workers)?;
+    let (report, checkers) = run.measure(threads)?;
+    let mut good = report.errors.is_empty() && !run.lost;
     print!("{}", report.text());
+    if let (Some(units), Some(path)) = (units, &options.verify_file)
+        && let Err(reason) = units.save(path, &checkers)
+    {
+        eprintln!("ringlun-load: {reason}");
+        good = false;
+    }
     if let Some(path) = &options.json {
         write_json(&report, path)?;
     }
@@ -78,82 +82,6 @@ fn listen_to_signals() -> Result<Arc<AtomicBool>, String> {
     Ok(flag)
 }
 
-/// Sessions and manners of the threads.
-type Threads = Vec<(Manner, Vec<Session>, Common)>;
-
-fn workers(options: &Options, seed: u64) -> Result<Threads, String> {
-    let opened = Visitor::new(options)?.open_all()?;
-    let threads = options.threads.get().min(options.sessions.get()) as usize;
-    let epoch = Instant::now();
-    let mut workers: Threads = Vec::with_capacity(threads);
-    for number in 0..threads {
-        let amount = options.amount.map(|amount| split(amount, number as u64, threads as u64));
-        let manner = Manner {
-            number,
-            spin: options.spin,
-            idle: options.idle,
-            pace: options.rate.map(|rate| 1e9 * threads as f64 / f64::from(rate.get())),
-            epoch,
-            amount,
-        };
-        let mix = Mix {
-            sizes: options.block_size.iter().map(|size| *size as u32).collect(),
-            pattern: options.pattern,
-            read_percent: read_percent(options),
-        };
-        let common = Common {
-            draw: Draw::new(mix, seed.wrapping_add(number as u64)),
-            counters: Counters::default(),
-            scratch: vec![0; SCRATCH],
-            errors: BTreeMap::new(),
-            budget: u64::MAX,
-            open: false,
-            in_flight: 0,
-        };
-        workers.push((manner, Vec::new(), common));
-    }
-    for (number, opened) in opened.into_iter().enumerate() {
-        let url = &options.urls[opened.url];
-        let walk = walk(options, opened.geometry, number).map_err(|error| format!("{url}: {error}"))?;
-        let session =
-            Session::new(opened, format!("session {} with {url}", number + 1), walk, options.depth.get() as usize)?;
-        workers[number % threads].1.push(session);
-    }
-    Ok(workers)
-}
-
-/// Part `number` of `of`, as even as it goes.
-fn split(amount: u64, number: u64, of: u64) -> u64 {
-    amount / of + u64::from(number < amount % of)
-}
-
-fn read_percent(options: &Options) -> u8 {
-    options.read_percent.unwrap_or(100)
-}
-
-/// The part of the unit that a session works on.
-fn walk(options: &Options, geometry: Geometry, number: usize) -> Result<Walk, String> {
-    let block = u64::from(geometry.block_length);
-    let whole = geometry.blocks.checked_mul(block).ok_or("more than 2^64 bytes")?;
-    let longest = options.block_size.iter().copied().max().unwrap_or(block);
-    for size in &options.block_size {
-        if size % block != 0 || *size > u64::from(u32::MAX) {
-            return Err(format!("--block-size {size} is not a number of its blocks of {block} bytes below 4 GiB"));
-        }
-    }
-    let range = options.range.unwrap_or(ByteRange { offset: 0, length: whole });
-    if !range.offset.is_multiple_of(block) || range.offset + range.length > whole {
-        return Err(format!("--range must begin at a block of {block} bytes and end within its {whole} bytes"));
-    }
-    if range.length < longest {
-        return Err(format!("{} bytes are less than one operation of {longest}", range.length));
-    }
-    let sessions = u64::from(options.sessions.get());
-    // Too small for a share each: all walk through all of it.
-    let share = share(range, number as u64, sessions, longest).unwrap_or(range);
-    Ok(Walk { range, share, cursor: share.offset })
-}
-
 struct Run<'a> {
     options: &'a Options,
     server: Option<Process>,
@@ -163,24 +91,24 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn measure(&mut self, workers: Threads) -> Result<(Report, bool), String> {
+    fn measure(&mut self, workers: Vec<Thread>) -> Result<(Report, Vec<Checker>), String> {
         let control = Control::default();
         let threads = workers.len();
         let (said, heard) = mpsc::channel();
         let pinned = self.options.cpus.clone().map(|cpus| cpus.0).unwrap_or_default();
         thread::scope(|scope| {
             let mut running = Vec::new();
-            for (manner, sessions, common) in workers {
+            for Thread { manner, sessions, common } in workers {
                 let cpu = pinned.get(manner.number % pinned.len().max(1)).copied();
                 let said = said.clone();
                 let control = &control;
-                running.push(scope.spawn(move || -> BTreeMap<String, u64> {
+                running.push(scope.spawn(move || -> Outcome {
                     let result = pin(cpu).and_then(|()| Worker::new(manner, control, said.clone(), sessions, common));
                     match result {
                         Ok(worker) => worker.run(),
                         Err(reason) => {
                             let _ = said.send(Said::Lost(reason.clone()));
-                            BTreeMap::from([(reason, 1)])
+                            Outcome { errors: BTreeMap::from([(reason, 1)]), checker: None }
                         }
                     }
                 }));
@@ -206,11 +134,13 @@ impl Run<'_> {
             let seconds = start.elapsed();
             let (client, server) = (costs(me) - client, server.map(|before| costs_since(self.server, before)));
             let resident = self.server.and_then(Process::resident_kib);
-            let mut errors = BTreeMap::new();
+            let (mut errors, mut checkers) = (BTreeMap::new(), Vec::new());
             for thread in running {
-                for (error, count) in thread.join().map_err(|_| "a thread has panicked".to_owned())? {
+                let outcome = thread.join().map_err(|_| "a thread has panicked".to_owned())?;
+                for (error, count) in outcome.errors {
                     *errors.entry(error).or_default() += count;
                 }
+                checkers.extend(outcome.checker);
             }
             for said in heard.try_iter() {
                 self.hear(said, &mut progress);
@@ -218,8 +148,11 @@ impl Run<'_> {
             if server.is_some() && resident.is_none() {
                 errors.insert("the server's process has ended during the run".to_owned(), 1);
             }
-            let good = errors.is_empty() && !self.lost;
-            Ok((self.report(seconds, client, server, resident, errors), good))
+            let mut report = self.report(seconds, client, server, resident, errors);
+            if self.options.verify {
+                report.verify = Some(checkers.iter().fold(Checks::default(), |sum, checker| sum + checker.checks));
+            }
+            Ok((report, checkers))
         })
     }
 
@@ -281,7 +214,7 @@ impl Run<'_> {
                 _ => BlockSize::Mixed(options.block_size.clone()),
             },
             pattern: options.pattern.name(),
-            read_percent: read_percent(options),
+            read_percent: options.read_percent(),
             seconds,
             read: Direction::new(&self.total.read, seconds),
             write: Direction::new(&self.total.write, seconds),
@@ -293,6 +226,7 @@ impl Run<'_> {
                 cpu_us_per_mib: per(time, total.bytes as f64 / f64::from(1 << 20)),
             }),
             client: Client { cpu_percent: percent(client), cpu_us_per_operation: per(client, total.operations as f64) },
+            verify: None,
             errors: errors.into_iter().map(|(message, count)| ErrorCount { message, count }).collect(),
         }
     }
@@ -318,64 +252,4 @@ fn write_json(report: &Report, path: &Path) -> Result<(), String> {
         return Ok(());
     }
     fs::write(path, text).map_err(|error| format!("--json {}: {error}", path.display()))
-}
-
-/// The line per second.
-struct Progress {
-    quiet: bool,
-    threads: usize,
-    heard: usize,
-    interval: Counters,
-    since: Instant,
-    seconds: u64,
-    /// Threads that have moved their amount.
-    finished: usize,
-}
-
-impl Progress {
-    fn new(quiet: bool, threads: usize) -> Progress {
-        Progress {
-            quiet,
-            threads,
-            heard: 0,
-            interval: Counters::default(),
-            since: Instant::now(),
-            seconds: 0,
-            finished: 0,
-        }
-    }
-
-    fn begin(&mut self) {
-        self.since = Instant::now();
-    }
-
-    fn all_finished(&self) -> bool {
-        self.finished >= self.threads
-    }
-
-    /// Each thread tells once per interval: a line when all have.
-    fn add(&mut self, counters: &Counters) {
-        if self.quiet {
-            return;
-        }
-        self.interval.add(counters);
-        self.heard += 1;
-        if self.heard < self.threads {
-            return;
-        }
-        self.heard = 0;
-        self.seconds += 1;
-        let Counter { operations, bytes, latency } = std::mem::take(&mut self.interval).total();
-        let passed = self.since.elapsed().as_secs_f64();
-        self.since = Instant::now();
-        let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1000.0;
-        eprintln!(
-            "{:>4} s  {:>10.0} IOPS  {:>8.1} MB/s  p50 {:.1} us  p99 {:.1} us",
-            self.seconds,
-            operations as f64 / passed,
-            bytes as f64 / passed / 1e6,
-            us(0.5),
-            us(0.99)
-        );
-    }
 }

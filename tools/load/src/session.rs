@@ -3,11 +3,12 @@
 use crate::login::{Opened, describe, sense_key};
 use crate::measure::Counters;
 use crate::operation::Operation;
+use crate::verify::Checker;
 use crate::workload::{Draw, Walk};
-use initiator::{Advance, Command, Connection, Event, Response, SubmitError, cdb};
+use initiator::{Advance, Command, Connection, Event, Gather, Response, SubmitError, cdb};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use std::{collections::BTreeMap, net::TcpStream};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use std::{collections::BTreeMap, io::IoSlice, net::TcpStream};
 use wire::{LogoutReason, ScsiResponseCode};
 
 /// What the sessions of a thread share.
@@ -26,6 +27,14 @@ pub struct Common {
     pub open: bool,
     /// Commands without a response.
     pub in_flight: u64,
+    /// With `--verify`.
+    pub checker: Option<Checker>,
+    /// Operations were held back because others are at their blocks.
+    pub starved: bool,
+    /// The longest operation.
+    pub longest: u32,
+    /// Room for payload that is dropped unseen; never touched.
+    pub void: Vec<u8>,
 }
 
 /// One session.
@@ -36,10 +45,13 @@ pub struct Session {
     connection: Connection<Operation>,
     lun: u64,
     block_shift: u32,
+    /// Which of the checker's units.
+    unit: usize,
     walk: Walk,
     depth: usize,
-    out: Vec<u8>,
-    sent: usize,
+    out: Gather,
+    /// So many bytes of payload come next, and nobody looks at them.
+    unseen: u32,
     /// Operations to send once more: a unit attention or a busy unit was in their way.
     again: Vec<Operation>,
     /// Something may be there to receive.
@@ -50,12 +62,18 @@ pub struct Session {
     pub over: bool,
 }
 
+/// From so many bytes on, payload that nobody looks at is dropped by a receive of its own, without a copy.
+const WORTH_DROPPING: u32 = 32 << 10;
+/// Pieces per send.
+const PIECES: usize = 128;
+/// Operations that are drawn until one finds its blocks free.
+const DRAWS: usize = 16;
 /// Receives in a row before others have their turn.
 const RECEIVES: usize = 4;
 
 impl Session {
     /// Takes an opened session over.
-    pub fn new(opened: Opened, name: String, walk: Walk, depth: usize) -> Result<Session, String> {
+    pub fn new(opened: Opened, name: String, unit: usize, walk: Walk, depth: usize) -> Result<Session, String> {
         opened.stream.set_nonblocking(true).map_err(|error| format!("{name}: {error}"))?;
         Ok(Session {
             name,
@@ -63,10 +81,11 @@ impl Session {
             connection: opened.connection,
             lun: opened.lun,
             block_shift: opened.geometry.block_length.trailing_zeros(),
+            unit,
             walk,
             depth,
-            out: Vec::with_capacity(depth * 64),
-            sent: 0,
+            out: Gather::with_capacity(depth.min(1024) * 64),
+            unseen: 0,
             again: Vec::new(),
             readable: false,
             writable: true,
@@ -88,14 +107,24 @@ impl Session {
     /// Takes what has come; `clock` says when. With `refill`, every command that has ended is replaced.
     pub fn receive(&mut self, common: &mut Common, refill: bool, clock: &impl Fn() -> u64) -> Result<(), String> {
         for _ in 0..RECEIVES {
-            let mut scratch = std::mem::take(&mut common.scratch);
-            let result = recv(&self.stream, &mut scratch[..], RecvFlags::empty());
+            let dropping = self.unseen >= WORTH_DROPPING;
+            let into = if dropping { &mut common.void } else { &mut common.scratch };
+            let mut buffer = std::mem::take(into);
+            let result = if dropping {
+                let length = buffer.len().min(self.unseen as usize);
+                recv(&self.stream, &mut buffer[..length], RecvFlags::TRUNC).map(|(_, count)| (count, count == length))
+            } else {
+                recv(&self.stream, &mut buffer[..], RecvFlags::empty()).map(|(count, _)| (count, count == buffer.len()))
+            };
             let now = clock();
             let outcome = match result {
                 Ok((0, _)) => Err(format!("{}: the target has closed the connection", self.name)),
-                Ok((count, _)) => {
-                    self.readable = count == scratch.len();
-                    self.take(&scratch[..count], now, common)
+                Ok((count, full)) => {
+                    self.readable = full;
+                    if dropping {
+                        self.connection.payload_unseen(count as u32);
+                    }
+                    self.take(if dropping { &[] } else { &buffer[..count] }, now, common)
                 }
                 Err(Errno::WOULDBLOCK) => {
                     self.readable = false;
@@ -104,7 +133,7 @@ impl Session {
                 Err(Errno::INTR) => Ok(()),
                 Err(error) => Err(format!("{}: {error}", self.name)),
             };
-            common.scratch = scratch;
+            *(if dropping { &mut common.void } else { &mut common.scratch }) = buffer;
             if self.over {
                 return Ok(());
             }
@@ -121,18 +150,33 @@ impl Session {
     }
 
     fn take(&mut self, mut input: &[u8], now: u64, common: &mut Common) -> Result<(), String> {
+        self.unseen = 0;
         loop {
             match self.connection.advance(&mut input, &mut self.out) {
                 Advance::Idle => return Ok(()),
-                Advance::Payload { .. } => {
-                    if input.is_empty() {
+                Advance::Payload { task, offset, length } => {
+                    if let Some(checker) = &mut common.checker {
+                        if input.is_empty() {
+                            return Ok(());
+                        }
+                        let operation = self.connection.user(task).copied();
+                        let bytes = self.connection.take_payload(&mut input);
+                        if let Some(operation) = operation {
+                            let checked = checker.check(self.unit, &operation, offset, bytes);
+                            checked.map_err(|fault| format!("{}: {fault}", self.name))?;
+                        }
+                    } else if input.is_empty() {
+                        if !self.connection.data_digest() {
+                            self.unseen = length;
+                        }
                         return Ok(());
+                    } else {
+                        self.connection.take_payload(&mut input);
                     }
-                    self.connection.take_payload(&mut input);
                 }
                 Advance::Event(Event::Response(response)) => {
                     common.in_flight -= 1;
-                    ended(response, now, common, &mut self.again, &self.name);
+                    ended(response, now, common, self.unit, &mut self.again, &self.name);
                 }
                 Advance::Event(Event::Logout { .. }) => self.over = true,
                 Advance::Event(Event::Reject { reason, .. }) => {
@@ -167,7 +211,10 @@ impl Session {
                 if common.budget == 0 {
                     return false;
                 }
-                let operation = common.draw.next(&mut self.walk, start);
+                let Some(operation) = self.draw(common, start) else {
+                    common.starved = true;
+                    return false;
+                };
                 common.budget = common.budget.saturating_sub(u64::from(operation.length));
                 operation
             }
@@ -184,6 +231,24 @@ impl Session {
                 false
             }
         }
+    }
+
+    /// The next operation; with `--verify` one whose blocks are free.
+    #[inline]
+    fn draw(&mut self, common: &mut Common, start: u64) -> Option<Operation> {
+        let Some(checker) = &mut common.checker else {
+            return Some(common.draw.next(&mut self.walk, start));
+        };
+        if checker.fills(self.unit) {
+            return checker.next_fill(self.unit, common.longest, start);
+        }
+        for _ in 0..DRAWS {
+            let mut operation = common.draw.next(&mut self.walk, start);
+            if checker.claim(self.unit, &mut operation) {
+                return Some(operation);
+            }
+        }
+        None
     }
 
     fn command(&self, operation: &Operation) -> Command<'static> {
@@ -205,17 +270,22 @@ impl Session {
     /// Sends what the socket takes.
     #[inline]
     pub fn flush(&mut self) -> Result<(), String> {
-        while self.writable && self.sent < self.out.len() {
-            match send(&self.stream, &self.out[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(count) => self.sent += count,
+        while self.writable && !self.out.is_empty() {
+            let result = match self.out.single() {
+                Some(bytes) => send(&self.stream, bytes, SendFlags::NOSIGNAL),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); PIECES];
+                    let count = self.out.pieces(&mut slices);
+                    let mut nothing = SendAncillaryBuffer::default();
+                    sendmsg(&self.stream, &slices[..count], &mut nothing, SendFlags::NOSIGNAL)
+                }
+            };
+            match result {
+                Ok(count) => self.out.advance(count),
                 Err(Errno::WOULDBLOCK) => self.writable = false,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(format!("{}: {error}", self.name)),
             }
-        }
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
         }
         Ok(())
     }
@@ -235,19 +305,35 @@ impl Session {
 
 /// A command has ended.
 #[inline]
-fn ended(response: Response<'_, Operation>, now: u64, common: &mut Common, again: &mut Vec<Operation>, name: &str) {
+fn ended(
+    response: Response<'_, Operation>,
+    now: u64,
+    common: &mut Common,
+    unit: usize,
+    again: &mut Vec<Operation>,
+    name: &str,
+) {
     let operation = response.user;
     let moved = operation.write || response.received == operation.length;
     if response.status == 0 && response.response == ScsiResponseCode::CommandCompleted && moved {
         let counter = if operation.write { &mut common.counters.write } else { &mut common.counters.read };
         counter.record(operation.length, now.saturating_sub(operation.start));
+        if let Some(checker) = &mut common.checker {
+            checker.release(unit, &operation, true);
+        }
         return;
     }
-    failed(&response, common, again, name);
+    failed(&response, common, unit, again, name);
 }
 
 #[cold]
-fn failed(response: &Response<'_, Operation>, common: &mut Common, again: &mut Vec<Operation>, name: &str) {
+fn failed(
+    response: &Response<'_, Operation>,
+    common: &mut Common,
+    unit: usize,
+    again: &mut Vec<Operation>,
+    name: &str,
+) {
     let completed = response.response == ScsiResponseCode::CommandCompleted;
     // A unit attention is told once, and BUSY and TASK SET FULL pass: the operation goes once more.
     if completed && matches!((response.status, sense_key(response.sense)), (2, Some(6)) | (8 | 0x28, _)) {
@@ -255,6 +341,9 @@ fn failed(response: &Response<'_, Operation>, common: &mut Common, again: &mut V
         return;
     }
     let operation = response.user;
+    if let Some(checker) = &mut common.checker {
+        checker.release(unit, &operation, false);
+    }
     let reason = if !completed {
         format!("{}", response.response)
     } else if response.status != 0 {

@@ -2,6 +2,7 @@
 
 use crate::measure::Counters;
 use crate::session::{Common, Session};
+use crate::verify::Checker;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
@@ -85,6 +86,15 @@ const EVENTS: usize = 256;
 /// Up to so many sessions a spinning thread asks each socket by itself.
 const ASKED_DIRECTLY: usize = 2;
 
+/// What is left of a thread.
+#[derive(Default)]
+pub struct Outcome {
+    /// What went wrong, and how often.
+    pub errors: BTreeMap<String, u64>,
+    /// With `--verify`: what it knows.
+    pub checker: Option<Checker>,
+}
+
 /// A thread's work.
 pub struct Worker<'a> {
     manner: Manner,
@@ -135,8 +145,8 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Works until told to stop; gives what went wrong.
-    pub fn run(mut self) -> BTreeMap<String, u64> {
+    /// Works until told to stop.
+    pub fn run(mut self) -> Outcome {
         let mut result = self.load();
         self.common.open = false;
         if result.is_ok() {
@@ -147,7 +157,7 @@ impl<'a> Worker<'a> {
             let _ = self.said.send(Said::Lost(reason));
         }
         self.tell();
-        self.common.errors
+        Outcome { errors: self.common.errors, checker: self.common.checker }
     }
 
     fn load(&mut self) -> Result<(), String> {
@@ -230,6 +240,12 @@ impl<'a> Worker<'a> {
         self.ready.truncate(left);
         if self.common.open && self.manner.pace.is_some() {
             self.keep_pace()?;
+        } else if std::mem::take(&mut self.common.starved) && refill {
+            let now = self.now();
+            for session in self.sessions.iter_mut().filter(|session| session.has_room()) {
+                session.fill(&mut self.common, now);
+                session.flush()?;
+            }
         }
         Ok(())
     }
@@ -255,10 +271,9 @@ impl<'a> Worker<'a> {
                 session.writable()?;
             }
             // It stands in the list already when it was readable before.
-            if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-                if !std::mem::replace(&mut session.readable, true) {
-                    self.ready.push(index);
-                }
+            let input = flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+            if input && !std::mem::replace(&mut session.readable, true) {
+                self.ready.push(index);
             }
         }
         Ok(())

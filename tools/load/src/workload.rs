@@ -70,7 +70,7 @@ impl Draw {
                 here
             }
         };
-        Operation { start, offset, length, write }
+        Operation { start, offset, length, write, ..Operation::default() }
     }
 }
 
