@@ -148,7 +148,8 @@ fn curves(cases: &mut Vec<Case>) {
     }
     for sessions in SESSIONS {
         let case = case("sessions", load(sessions, DEPTH_OF_SESSIONS, 4 * KIB, READ), vec![RinglunMany, Tgt, Bare]);
-        cases.push(Case { once: true, ..case });
+        // The ends of the goal's comparison are measured in every round.
+        cases.push(Case { once: !matches!(sessions, 8 | 1000), ..case });
     }
 }
 

@@ -43,6 +43,7 @@ pub fn draw(folder: &Path, results: &Results) -> Outcome<()> {
             y: "us",
             points: DEPTHS.map(|depth| (depth, format!("depth/4k-read/1x{depth}"))).to_vec(),
             who: [Ringlun, Tgt, BareTimed],
+            low: BareTimed,
         },
         |sample| sample.p50_us,
     )?;
@@ -56,6 +57,7 @@ pub fn draw(folder: &Path, results: &Results) -> Outcome<()> {
             y: "thousand IOPS",
             points: SESSIONS.map(case).to_vec(),
             who: [RinglunMany, Tgt, Bare],
+            low: RinglunMany,
         },
         iops,
     )
@@ -92,7 +94,7 @@ fn legend(area: &Canvas<'_>, who: &[Contender]) -> Outcome<()> {
     Ok(())
 }
 
-/// Groups of bars over a logarithmic axis, each with its number.
+/// Groups of bars, each with its number.
 fn bars(
     path: &Path,
     results: &Results,
@@ -104,7 +106,7 @@ fn bars(
     let value = |case: &str, contender| results.spread(case, contender, field).map(|spread| spread.median);
     let all: Vec<f64> =
         BARS.iter().flat_map(|(_, case)| who.map(|contender| value(case, contender))).flatten().collect();
-    let Some((least, most)) = extremes(&all) else { return Ok(()) };
+    let Some((_, most)) = extremes(&all) else { return Ok(()) };
     let area = canvas(path, title)?;
     legend(&area, &who)?;
     let mut chart = ChartBuilder::on(&area)
@@ -112,15 +114,16 @@ fn bars(
         .margin_top(72)
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d(0f64..BARS.len() as f64, (least / 2.0..most * 2.0).log_scale())
+        .build_cartesian_2d(0f64..BARS.len() as f64, 0f64..most * 1.1)
         .map_err(wrong)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .disable_x_axis()
         .light_line_style(WHITE)
-        .y_desc(format!("{unit} (logarithmic)"))
-        .y_label_formatter(&|value| Digits(*value).to_string().trim_end_matches(".00").to_owned())
+        .y_desc(unit)
+        .y_labels(8)
+        .y_label_formatter(&|value| format!("{value:.0}"))
         .label_style((FONT, 14))
         .draw()
         .map_err(wrong)?;
@@ -130,12 +133,12 @@ fn bars(
         for (at, contender) in who.iter().enumerate() {
             let Some(height) = value(case, *contender) else { continue };
             let left = group as f64 + 0.08 + at as f64 * 0.28;
-            let bar = Rectangle::new([(left, least / 2.0), (left + 0.26, height)], color(*contender).filled());
+            let bar = Rectangle::new([(left, 0.0), (left + 0.26, height)], color(*contender).filled());
             chart.draw_series([bar]).map_err(wrong)?;
-            let label = Text::new(Digits(height).to_string(), (left + 0.13, height * 1.03), number.clone());
+            let label = Text::new(Digits(height).to_string(), (left + 0.13, height + most * 0.012), number.clone());
             chart.draw_series([label]).map_err(wrong)?;
         }
-        let (x, y) = chart.backend_coord(&(group as f64 + 0.5, least / 2.0));
+        let (x, y) = chart.backend_coord(&(group as f64 + 0.5, 0.0));
         let style = (FONT, 15).into_text_style(&area).pos(Pos::new(HPos::Center, VPos::Top));
         area.draw(&Text::new(*name, (x, y + 10), style)).map_err(wrong)?;
     }
@@ -150,6 +153,8 @@ struct Curves {
     /// Where on the x axis, and the case.
     points: Vec<(u32, String)>,
     who: [Contender; 3],
+    /// The one whose numbers are below its curve.
+    low: Contender,
 }
 
 fn curves(path: &Path, results: &Results, what: &Curves, field: impl Fn(&Sample) -> Option<f64> + Copy) -> Outcome<()> {
@@ -184,8 +189,10 @@ fn curves(path: &Path, results: &Results, what: &Curves, field: impl Fn(&Sample)
         let (points, color) = (line(contender), color(contender));
         chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(2))).map_err(wrong)?;
         chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, color.filled()))).map_err(wrong)?;
-        let number = number.color(&color);
-        let label = |(x, y): &(f64, f64)| Text::new(Digits(*y).to_string(), (*x, y * 1.06), number.clone());
+        // The lowest curve has its numbers below: two of them come near each other.
+        let (vertical, lift) = if contender == what.low { (VPos::Top, 0.93) } else { (VPos::Bottom, 1.06) };
+        let number = number.color(&color).pos(Pos::new(HPos::Center, vertical));
+        let label = |(x, y): &(f64, f64)| Text::new(Digits(*y).to_string(), (*x, y * lift), number.clone());
         chart.draw_series(points.iter().map(label)).map_err(wrong)?;
     }
     area.present().map_err(wrong)
