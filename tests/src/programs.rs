@@ -105,14 +105,23 @@ pub fn scratch() -> PathBuf {
 
 /// The program under test: `$RINGLUN_BIN`, else the newest that was built beside this test.
 pub fn ringlun() -> PathBuf {
-    if let Some(path) = std::env::var_os("RINGLUN_BIN") {
+    built("RINGLUN_BIN", "ringlun")
+}
+
+/// Our load generator: `$RINGLUN_LOAD_BIN`, else the newest that was built beside this test.
+pub fn load() -> PathBuf {
+    built("RINGLUN_LOAD_BIN", "ringlun-load")
+}
+
+fn built(variable: &str, name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return PathBuf::from(path);
     }
     let target = build_folder().join("..");
-    let built = ["release", "debug"].map(|profile| target.join(profile).join("ringlun"));
+    let built = ["release", "debug"].map(|profile| target.join(profile).join(name));
     let newest = built.into_iter().filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path))).max();
     match newest {
         Some((_, path)) => path.canonicalize().expect("it was just seen"),
-        None => panic!("there is no ringlun in {}: cargo build --release", target.display()),
+        None => panic!("there is no {name} in {}: cargo build --release -p {name}", target.display()),
     }
 }

@@ -33,7 +33,8 @@ pub struct Limits {
     pub requests: usize,
     /// Longest text answer in bytes.
     pub text_length: usize,
-    /// Lets pass what other targets get wrong without harm: StatSN of R2T and of NOP-In pings, ExpDataSN.
+    /// Lets pass what other targets get wrong without harm: StatSN of R2T and of NOP-In pings, ExpDataSN, Data-In
+    /// sequences that are longer than MaxBurstLength.
     pub lenient: bool,
     /// Data-Out stops when the output holds so many bytes, and goes on with [`Connection::pump`].
     pub output_length: usize,

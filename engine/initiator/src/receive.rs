@@ -80,7 +80,7 @@ impl<T: DataOut> Connection<T> {
         if Bhs(header).opcode() == Opcode::DataIn {
             let pdu = DataIn::parse(header).map_err(malformed)?;
             if let Some(Pending::Command(task)) = self.tags.get_mut(pdu.initiator_task_tag) {
-                let end = data_in(task, &pdu, &self.parameters)?;
+                let end = data_in(task, &pdu, &self.parameters, self.limits.lenient)?;
                 if end.is_some() {
                     self.window.check_stat_sn(pdu.stat_sn)?;
                 }
@@ -376,6 +376,7 @@ fn data_in<T>(
     task: &mut Task<T>,
     pdu: &DataIn,
     parameters: &negotiation::Parameters,
+    lenient: bool,
 ) -> Result<Option<End>, CloseReason> {
     let length = pdu.data_segment_length;
     if pdu.data_sn != task.data_sn {
@@ -387,7 +388,7 @@ fn data_in<T>(
     if pdu.buffer_offset != task.received && parameters.data_pdu_in_order && parameters.data_sequence_in_order {
         return broken("Data-In out of order");
     }
-    if length > parameters.max_burst_length - task.sequence {
+    if length > parameters.max_burst_length.saturating_sub(task.sequence) && !lenient {
         return broken("a Data-In sequence longer than MaxBurstLength");
     }
     if pdu.acknowledge && parameters.error_recovery_level == 0 {

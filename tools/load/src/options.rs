@@ -124,7 +124,7 @@ pub struct Options {
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
 
-    /// Write the result as JSON; `-` is standard output
+    /// Write the result as JSON too; `-`: to standard output, instead of the summary
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 

@@ -1,6 +1,7 @@
 //! What a process costs: run time of its tasks, and its memory.
 
-use std::{fs, path::PathBuf, time::Duration};
+use rustix::time::{ClockId, clock_gettime};
+use std::{collections::HashMap, ffi::OsString, fs, path::PathBuf, time::Duration};
 
 /// A process of this machine.
 #[derive(Clone, Copy, Debug)]
@@ -11,22 +12,21 @@ impl Process {
         PathBuf::from(format!("/proc/{}/{rest}", self.0))
     }
 
-    /// Run time of all tasks that live now: user and system time, in nanoseconds. Threads and the kernel's io_uring
+    /// Run time of each task that lives now: user and system time, in nanoseconds. Threads and the kernel's io_uring
     /// workers are tasks of the process. (`/proc/PID/stat` counts in clock ticks of 10 ms.)
-    pub fn run_time(self) -> Result<Duration, String> {
+    fn tasks(self) -> Result<HashMap<OsString, u64>, String> {
         let tasks = self.path("task");
         let wrong = |error| format!("{}: {error}: is there a process {}?", tasks.display(), self.0);
-        let mut sum = 0;
+        let mut all = HashMap::new();
         for task in fs::read_dir(&tasks).map_err(wrong)? {
-            // A task that ends while we look takes its time along.
-            let Ok(text) =
-                task.map_err(wrong).and_then(|t| fs::read_to_string(t.path().join("schedstat")).map_err(wrong))
-            else {
-                continue;
-            };
-            sum += text.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+            let task = task.map_err(wrong)?;
+            // A task may end while we look.
+            if let Ok(text) = fs::read_to_string(task.path().join("schedstat")) {
+                let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse().ok());
+                all.insert(task.file_name(), nanoseconds.unwrap_or(0));
+            }
         }
-        Ok(Duration::from_nanos(sum))
+        Ok(all)
     }
 
     /// VmRSS in KiB.
@@ -37,18 +37,69 @@ impl Process {
     }
 }
 
+/// Adds up the run time of a process. A task that ends takes its time along: look now and then, and what is lost is what
+/// tasks did after the last look before their end.
+pub struct RunTime {
+    process: Process,
+    last: HashMap<OsString, u64>,
+    sum: u64,
+}
+
+impl RunTime {
+    /// From now on.
+    pub fn of(process: Process) -> Result<RunTime, String> {
+        Ok(RunTime { process, last: process.tasks()?, sum: 0 })
+    }
+
+    /// Looks, and gives the sum. A process that has ended adds nothing more.
+    pub fn look(&mut self) -> Duration {
+        if let Ok(now) = self.process.tasks() {
+            // Of a task that is new, all was within this time.
+            let grown = |(task, time): (&OsString, &u64)| time - self.last.get(task).copied().unwrap_or(0).min(*time);
+            self.sum += now.iter().map(grown).sum::<u64>();
+            self.last = now;
+        }
+        Duration::from_nanos(self.sum)
+    }
+}
+
+/// Run time of this process, with all threads that it ever had.
+pub fn own_run_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
+
+    fn work() {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(30) {}
+    }
 
     #[test]
-    fn work_is_seen_and_nobody_is_refused() {
+    fn work_is_seen_also_of_threads_that_end() {
         let me = Process(std::process::id());
-        let before = me.run_time().unwrap();
-        let start = std::time::Instant::now();
-        while start.elapsed() < Duration::from_millis(30) {}
-        assert!(me.run_time().unwrap() > before);
+        let (mut time, own) = (RunTime::of(me).unwrap(), own_run_time());
+        let (go, end) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            work();
+            let _ = end.recv();
+        });
+        work();
+        while time.look() < Duration::from_millis(10) {}
+        let before = time.look();
+        drop(go);
+        thread.join().unwrap();
+        assert!(time.look() >= before);
+        assert!(own_run_time() - own > Duration::from_millis(10));
         assert!(me.resident_kib().unwrap() > 100);
-        assert!(Process(u32::MAX).run_time().unwrap_err().contains("is there a process"));
+    }
+
+    #[test]
+    fn nobody_is_refused() {
+        assert!(RunTime::of(Process(u32::MAX)).err().unwrap().contains("is there a process"));
     }
 }

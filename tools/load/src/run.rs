@@ -2,7 +2,7 @@
 
 use crate::measure::Counters;
 use crate::options::Options;
-use crate::process::Process;
+use crate::process::{Process, RunTime, own_run_time};
 use crate::progress::Progress;
 use crate::report::{BlockSize, Client, Direction, ErrorCount, Report, Server};
 use crate::setup::{self, Thread};
@@ -32,7 +32,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 pub fn run(options: &Options) -> Result<bool, String> {
     let server = options.server_pid.map(Process);
     if let Some(server) = server {
-        server.run_time().map_err(|error| format!("--server-pid: {error}"))?;
+        RunTime::of(server).map_err(|error| format!("--server-pid: {error}"))?;
     }
     raise_file_limit(options)?;
     let interrupted = listen_to_signals()?;
@@ -41,15 +41,21 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let mut run = Run { options, server, interrupted, total: Counters::default(), lost: false };
     let (report, checkers) = run.measure(threads)?;
     let mut good = report.errors.is_empty() && !run.lost;
-    print!("{}", report.text());
+    let silent = options.json.as_deref() == Some(Path::new("-"));
+    if !silent {
+        print!("{}", report.text());
+    }
     if let (Some(units), Some(path)) = (units, &options.verify_file)
         && let Err(reason) = units.save(path, &checkers)
     {
         eprintln!("ringlun-load: {reason}");
         good = false;
     }
-    if let Some(path) = &options.json {
-        write_json(&report, path)?;
+    if let Some(path) = &options.json
+        && let Err(reason) = write_json(&report, path)
+    {
+        eprintln!("ringlun-load: {reason}");
+        good = false;
     }
     Ok(good)
 }
@@ -116,9 +122,8 @@ impl Run<'_> {
             drop(said);
             let mut progress = Progress::new(self.options.quiet, threads);
             self.listen(&heard, &mut progress, Instant::now() + self.options.warmup, threads);
-            let me = Process(std::process::id());
-            let costs = |process: Process| process.run_time().unwrap_or_default();
-            let (client, server) = (costs(me), self.server.map(costs));
+            let mut server = self.server.and_then(|server| RunTime::of(server).ok());
+            let client = own_run_time();
             let start = Instant::now();
             control.set(Phase::Measure, 0);
             progress.begin();
@@ -128,11 +133,12 @@ impl Run<'_> {
                 let next = end.min(start + Duration::from_secs(u64::from(interval) + 1));
                 self.listen(&heard, &mut progress, next, threads);
                 interval += 1;
+                server.as_mut().map(RunTime::look);
                 control.set(Phase::Measure, interval);
             }
             control.set(Phase::Stop, 0);
             let seconds = start.elapsed();
-            let (client, server) = (costs(me) - client, server.map(|before| costs_since(self.server, before)));
+            let (client, server) = (own_run_time() - client, server.as_mut().map(RunTime::look));
             let resident = self.server.and_then(Process::resident_kib);
             let (mut errors, mut checkers) = (BTreeMap::new(), Vec::new());
             for thread in running {
@@ -145,7 +151,7 @@ impl Run<'_> {
             for said in heard.try_iter() {
                 self.hear(said, &mut progress);
             }
-            if server.is_some() && resident.is_none() {
+            if self.server.is_some() && resident.is_none() {
                 errors.insert("the server's process has ended during the run".to_owned(), 1);
             }
             let mut report = self.report(seconds, client, server, resident, errors);
@@ -230,10 +236,6 @@ impl Run<'_> {
             errors: errors.into_iter().map(|(message, count)| ErrorCount { message, count }).collect(),
         }
     }
-}
-
-fn costs_since(process: Option<Process>, before: Duration) -> Duration {
-    process.and_then(|process| process.run_time().ok()).unwrap_or_default().saturating_sub(before)
 }
 
 fn pin(cpu: Option<usize>) -> Result<(), String> {

@@ -104,6 +104,12 @@ impl Session {
         !self.over && self.connection.in_flight() < self.depth && self.connection.window_room() != 0
     }
 
+    /// Bytes of all operations that are in flight, or wait for another try.
+    pub fn bytes_in_flight(&self) -> u64 {
+        let operations = self.connection.tasks().map(|(_, operation)| operation).chain(&self.again);
+        operations.map(|operation| u64::from(operation.length)).sum()
+    }
+
     /// Takes what has come; `clock` says when. With `refill`, every command that has ended is replaced.
     pub fn receive(&mut self, common: &mut Common, refill: bool, clock: &impl Fn() -> u64) -> Result<(), String> {
         for _ in 0..RECEIVES {

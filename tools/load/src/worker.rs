@@ -176,7 +176,7 @@ impl<'a> Worker<'a> {
             if state != self.seen {
                 self.tell();
                 if phase(state) == Phase::Measure && phase(self.seen) == Phase::Warmup {
-                    self.begin_amount()?;
+                    self.begin_amount();
                 }
                 self.seen = state;
                 if phase(state) == Phase::Stop {
@@ -196,12 +196,12 @@ impl<'a> Worker<'a> {
         self.manner.pace.is_none() && !self.manner.idle
     }
 
-    /// From here on the amount counts.
-    fn begin_amount(&mut self) -> Result<(), String> {
+    /// From here on the amount counts, what is in flight already included.
+    fn begin_amount(&mut self) {
         if let Some(amount) = self.manner.amount {
-            self.common.budget = amount;
+            let in_flight = self.sessions.iter().map(Session::bytes_in_flight).sum();
+            self.common.budget = amount.saturating_sub(in_flight);
         }
-        Ok(())
     }
 
     fn now(&self) -> u64 {
