@@ -76,7 +76,7 @@ fn thread(
         idle: options.idle,
         pace: options.rate.map(|rate| 1e9 * threads as f64 / f64::from(rate.get())),
         epoch,
-        amount: options.amount.map(|amount| amount / of + u64::from(this < amount % of)),
+        amount: options.amount.map(|amount| part_of_amount(amount, longest(options), this, of)),
     };
     let mix = Mix {
         sizes: options.block_size.iter().map(|size| *size as u32).collect(),
@@ -104,6 +104,12 @@ fn thread(
 
 fn longest(options: &Options) -> u64 {
     options.block_size.iter().copied().max().unwrap_or(1)
+}
+
+/// The amount of thread `this` of `of`: whole operations, and what is left over with the first.
+fn part_of_amount(amount: u64, longest: u64, this: u64, of: u64) -> u64 {
+    let (operations, rest) = (amount / longest, if this == 0 { amount % longest } else { 0 });
+    (operations / of + u64::from(this < operations % of)) * longest + rest
 }
 
 /// What of a logical unit is used.
@@ -142,4 +148,18 @@ fn part(options: &Options, geometry: Geometry) -> Result<ByteRange, String> {
         return Err(format!("{} bytes are less than one operation of {}", range.length, longest(options)));
     }
     Ok(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_share_the_amount_without_a_rest() {
+        for (amount, longest, of) in [(128 * 65536, 65536, 3), (5000, 4096, 2), (100, 4096, 4), (7 * 512, 512, 8)] {
+            let parts: Vec<u64> = (0..of).map(|this| part_of_amount(amount, longest, this, of)).collect();
+            assert_eq!(parts.iter().sum::<u64>(), amount);
+            assert!(parts[1..].iter().all(|part| part % longest == 0), "{parts:?}");
+        }
+    }
 }
