@@ -4,11 +4,12 @@
 //! `cargo run --release -p ringlun-load --example hollow_target` says where it listens.
 #![forbid(unsafe_code)]
 
+use initiator::{DataOut, Gather, Output};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 use std::{
-    io::{Read, Write},
+    io::{IoSlice, Read, Write},
     mem::MaybeUninit,
     net::{TcpListener, TcpStream},
 };
@@ -22,6 +23,20 @@ const WINDOW: u32 = 4096;
 /// What READ CAPACITY says.
 const BLOCKS: u64 = 1 << 21;
 
+/// What every block holds; sent from where it lies.
+static BYTES: [u8; 4096] = [0x5a; 4096];
+
+struct Content;
+
+impl DataOut for Content {
+    fn append(&self, _: u32, _: u32, _: &mut Vec<u8>) {}
+
+    fn lasting(&self, offset: u32, length: u32) -> Option<&'static [u8]> {
+        let at = offset as usize % BYTES.len();
+        BYTES.get(at..(at + length as usize).min(BYTES.len()))
+    }
+}
+
 type Header = [u8; BHS_LEN];
 
 struct Session {
@@ -30,8 +45,7 @@ struct Session {
     exp_cmd_sn: u32,
     input: Vec<u8>,
     have: usize,
-    out: Vec<u8>,
-    sent: usize,
+    out: Gather,
 }
 
 fn main() -> std::io::Result<()> {
@@ -107,8 +121,7 @@ fn log_in(mut stream: TcpStream) -> std::io::Result<Session> {
                 exp_cmd_sn: request.cmd_sn,
                 input: vec![0; 64 << 10],
                 have: 0,
-                out: Vec::with_capacity(1 << 20),
-                sent: 0,
+                out: Gather::with_capacity(64 << 10),
             });
         }
     }
@@ -135,15 +148,16 @@ impl Session {
             }
             self.input.copy_within(at..self.have, 0);
             self.have -= at;
-            while self.sent < self.out.len() {
-                match send(&self.stream, &self.out[self.sent..], SendFlags::NOSIGNAL) {
-                    Ok(count) => self.sent += count,
+            while !self.out.is_empty() {
+                let mut slices = [IoSlice::new(&[]); 128];
+                let count = self.out.pieces(&mut slices);
+                let mut nothing = SendAncillaryBuffer::default();
+                match sendmsg(&self.stream, &slices[..count], &mut nothing, SendFlags::NOSIGNAL) {
+                    Ok(count) => self.out.advance(count),
                     Err(Errno::WOULDBLOCK) => return true,
                     Err(_) => return false,
                 }
             }
-            self.out.clear();
-            self.sent = 0;
             if drained {
                 return true;
             }
@@ -182,7 +196,7 @@ impl Session {
                         time2retain: 0,
                     }
                     .emit(&mut header);
-                    self.out.extend_from_slice(&header);
+                    self.out.put(&header);
                 }
             }
             _ => {}
@@ -211,10 +225,9 @@ impl Session {
         }
         .emit(&mut header);
         self.stat_sn = self.stat_sn.wrapping_add(1);
-        self.out.extend_from_slice(&header);
-        self.out.extend_from_slice(bytes);
-        let rest = length as usize - bytes.len();
-        self.out.resize(self.out.len() + rest, 0x5a);
+        self.out.put(&header);
+        self.out.put(bytes);
+        self.out.put_data(&Content, bytes.len() as u32, length - bytes.len() as u32, None);
     }
 
     fn response(&mut self, initiator_task_tag: u32) {
@@ -239,6 +252,6 @@ impl Session {
         }
         .emit(&mut header);
         self.stat_sn = self.stat_sn.wrapping_add(1);
-        self.out.extend_from_slice(&header);
+        self.out.put(&header);
     }
 }
