@@ -285,25 +285,21 @@ impl<'a> Worker<'a> {
             return Ok(());
         };
         let now = self.now() as f64;
-        let mut refused = 0;
-        let mut first = None;
+        let (mut refused, first, mut asked) = (0, self.turn, 0);
         while self.due <= now && refused < self.sessions.len() {
             let session = &mut self.sessions[self.turn];
             if session.has_room() && session.submit_next(&mut self.common, self.due as u64) {
                 self.due += pace;
                 refused = 0;
-                first.get_or_insert(self.turn);
             } else {
                 refused += 1;
             }
             self.turn = (self.turn + 1) % self.sessions.len();
+            asked += 1;
         }
-        if first.is_some() {
-            for session in &mut self.sessions {
-                session.flush()?;
-            }
-        }
-        Ok(())
+        // One send for all that a session was given.
+        let (before, from) = self.sessions.split_at_mut(first);
+        from.iter_mut().chain(before).take(asked).try_for_each(Session::flush)
     }
 
     /// Waits for what is in flight, then logs out.
