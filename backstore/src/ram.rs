@@ -4,12 +4,13 @@ use crate::errno::EINVAL;
 use crate::in_range;
 use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
 use memory::{Buffer, Region};
+use rustix::thread::{MembarrierCommand, membarrier};
 use std::{
     io,
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering, fence},
     },
 };
 
@@ -20,8 +21,10 @@ const STATUS_WORDS: u64 = 1 << 16;
 
 /// The memory, and which granules of it were written.
 ///
-/// A write copies and then marks; a discard unmarks and then clears. However the two meet on different cores, a
-/// granule that says "unmapped" holds zeroes.
+/// A write copies and then marks what isn't marked; a discard unmarks and then clears. Between its two steps a discard
+/// makes all cores finish what they have under way ([`everywhere`]), so that writes need no fence of their own: either
+/// the clearing comes after the copy, or the write has seen that it must mark again. However the two meet, a granule
+/// that says "unmapped" holds zeroes.
 struct Shared {
     region: Arc<Region>,
     mapped: Box<[AtomicU64]>,
@@ -37,6 +40,8 @@ impl Ram {
     /// Maps `bytes` of zeroes; memory is used as it is written.
     pub(crate) fn new(bytes: u64) -> io::Result<Ram> {
         let words = usize::try_from(bytes.div_ceil(GRANULE).div_ceil(64)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // Refused only where there is no such call at all: see `everywhere`.
+        let _ = membarrier(MembarrierCommand::RegisterPrivateExpedited);
         let shared =
             Arc::new(Shared { region: Region::new(bytes)?, mapped: (0..words).map(|_| AtomicU64::new(0)).collect() });
         let geometry = Geometry {
@@ -103,6 +108,7 @@ impl Shared {
         if inner.start < inner.end {
             let length = (inner.end - inner.start) * GRANULE;
             self.mark(inner.clone(), false);
+            everywhere();
             self.region.zero(inner.start * GRANULE, length, true);
         }
     }
@@ -139,6 +145,13 @@ impl Shared {
             offset = next;
         }
         extents
+    }
+}
+
+/// A full memory barrier on every core that runs this process; where the kernel has no such call, on this one alone.
+fn everywhere() {
+    if membarrier(MembarrierCommand::PrivateExpedited).is_err() {
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -233,7 +246,8 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
         if !self.inside(offset, from.len() as u64) {
             return Some(Err(EINVAL));
         }
-        self.shared.write(offset, from);
+        self.shared.region.stream(offset, from);
+        self.shared.mark(touched(offset, from.len() as u64), true);
         Some(Ok(()))
     }
 

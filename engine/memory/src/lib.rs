@@ -16,4 +16,11 @@ mod slab;
 
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
 pub use region::{Region, RegionSlice};
+
+/// Makes all that this thread has written by [`Region::stream`] visible to other threads before anything that it tells
+/// them later.
+#[inline]
+pub fn settle() {
+    racing::settle();
+}
 pub use slab::{Key, Slab};

@@ -6,9 +6,9 @@
 //! by aligned words of the same size, since racing atomics of different sizes are undefined too.
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-pub(crate) use machine::{read, write, zero};
+pub(crate) use machine::{read, settle, stream, write, zero};
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-pub(crate) use words::{read, write, zero};
+pub(crate) use words::{read, settle, write, write as stream, zero};
 
 #[cfg(target_arch = "x86_64")]
 #[cfg_attr(miri, allow(dead_code))]
@@ -17,6 +17,8 @@ mod machine {
 
     /// Bytes of one round of the vector loop.
     const ROUND: usize = 128;
+    /// Shorter writes leave what they wrote in the cache: it may well be read or written again soon.
+    const BLOCK: usize = 4096;
     /// Longer copies are faster by the string instruction, which doesn't read the lines that it overwrites.
     const LONG: usize = 32 << 10;
 
@@ -80,14 +82,81 @@ mod machine {
         }
     }
 
+    /// Copies from memory of our own to racing memory. Other threads may see it only after [`settle`].
+    ///
+    /// # Safety
+    /// Both ranges of `length` bytes are mapped; no reference to `into` exists; they don't overlap.
+    #[inline]
+    pub(crate) unsafe fn stream(mut from: *const u8, mut into: *mut u8, mut length: usize) {
+        // Blocks of a large volume are hardly ever in the cache: they are not fetched to be overwritten.
+        if (BLOCK..=LONG).contains(&length) && into.addr().is_multiple_of(32) && is_x86_feature_detected!("avx") {
+            let whole = length / ROUND * ROUND;
+            // SAFETY: the caller's, for the first `whole` bytes, a positive multiple of the round; AVX is there; the
+            // place is aligned.
+            unsafe {
+                streams(from, into, whole);
+                (from, into) = (from.add(whole), into.add(whole));
+            }
+            length -= whole;
+            if length == 0 {
+                return;
+            }
+        }
+        // SAFETY: the caller's, for what is left.
+        unsafe { read(from, into, length) }
+    }
+
+    /// Makes what this thread has streamed visible before anything that it stores later.
+    #[inline]
+    pub(crate) fn settle() {
+        // SAFETY: the instruction has no operands, and is part of every x86_64 processor.
+        unsafe { core::arch::x86_64::_mm_sfence() }
+    }
+
     /// Copies from memory of our own to racing memory.
     ///
     /// # Safety
     /// Both ranges of `length` bytes are mapped; no reference to `into` exists; they don't overlap.
     #[inline]
     pub(crate) unsafe fn write(from: *const u8, into: *mut u8, length: usize) {
-        // SAFETY: the caller's; the same instruction.
-        unsafe { read(from, into, length) }
+        // SAFETY: the caller's.
+        unsafe { stream(from, into, length) }
+        settle();
+    }
+
+    /// # Safety
+    /// As [`stream`]; `length` is a multiple of [`ROUND`] and not 0; `into` is a multiple of 32; the processor has AVX.
+    #[target_feature(enable = "avx")]
+    unsafe fn streams(from: *const u8, into: *mut u8, length: usize) {
+        // SAFETY: the caller's: each round reads and writes the next 128 bytes of ranges of `length` bytes. All
+        // registers that change are named; the flags count as changed.
+        unsafe {
+            asm!(
+                "2:",
+                "vmovdqu ymm0, [{from}]",
+                "vmovdqu ymm1, [{from} + 32]",
+                "vmovdqu ymm2, [{from} + 64]",
+                "vmovdqu ymm3, [{from} + 96]",
+                "vmovntdq [{into}], ymm0",
+                "vmovntdq [{into} + 32], ymm1",
+                "vmovntdq [{into} + 64], ymm2",
+                "vmovntdq [{into} + 96], ymm3",
+                "add {from}, 128",
+                "add {into}, 128",
+                "sub {length}, 128",
+                "jnz 2b",
+                "vzeroupper",
+                from = inout(reg) from => _,
+                into = inout(reg) into => _,
+                length = inout(reg) length => _,
+                // All vector registers of AVX: vzeroupper clears their upper halves.
+                out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
+                out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
+                out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
+                out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+                options(nostack),
+            );
+        }
     }
 
     /// Zeroes racing memory.
@@ -159,6 +228,12 @@ mod words {
                 std::ptr::copy_nonoverlapping(bytes[place.clone()].as_ptr(), into.add(done), place.len());
             });
         }
+    }
+
+    /// See the twin in `machine`: words are never put off, so a release is enough.
+    #[cfg_attr(test, allow(dead_code))]
+    pub(crate) fn settle() {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
     }
 
     /// See the twin in `machine`. Touches whole words of `into`.

@@ -66,6 +66,17 @@ impl Region {
         unsafe { racing::write(from.as_ptr(), into, from.len()) }
     }
 
+    /// Copies all of `from` to `offset` on, past the cache if it is a block. Other threads may see it only after
+    /// [`settle`](crate::settle) was called by the thread that wrote: for many blocks in a row.
+    ///
+    /// # Panics
+    /// If the range isn't inside the region.
+    pub fn stream(&self, offset: u64, from: &[u8]) {
+        let into = self.at(offset, from.len() as u64);
+        // SAFETY: `into` is from.len() bytes of the mapping, of which no slice exists.
+        unsafe { racing::stream(from.as_ptr(), into, from.len()) }
+    }
+
     /// Zeroes a range. With `release` the whole pages inside are given back to the system.
     ///
     /// # Panics

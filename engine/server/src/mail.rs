@@ -152,6 +152,8 @@ impl<W: Wake> Post<W> {
 
     /// Puts a message into a core's box and wakes it.
     pub fn send(&self, core: u16, message: ToCore) {
+        // Whoever reads this may look at what this core has written.
+        memory::settle();
         let (queue, waker) = &self.boxes[core as usize];
         queue.push(message);
         waker.wake();

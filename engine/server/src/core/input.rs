@@ -19,9 +19,9 @@ impl<R: Reactor> Core<R> {
     pub(crate) fn feed(&mut self, key: Key, mut input: &[u8]) {
         let now = self.reactor.now();
         loop {
-            let Some(link) = self.links.get_mut(key) else { return };
+            let Some(link) = self.links.get_mut(key) else { break };
             if link.closing.is_some() {
-                return;
+                break;
             }
             let advance =
                 link.connection.advance(&mut link.session, &mut self.tasks, &mut input, &mut link.outgoing, now);
@@ -55,6 +55,9 @@ impl<R: Reactor> Core<R> {
             }
         }
         self.in_hand = 0;
+        if std::mem::take(&mut self.streamed) {
+            memory::settle();
+        }
         self.mark_dirty(key);
     }
 

@@ -104,6 +104,8 @@ pub struct Core<R: Reactor> {
     scratch: Vec<u8>,
     /// Bytes behind the PDU that is being handled.
     in_hand: usize,
+    /// A store was written to at once: see `BlockQueue::write_now`.
+    streamed: bool,
     ready: Vec<u32>,
     /// Somebody works off `ready` already, or will.
     starting: bool,
@@ -149,6 +151,7 @@ impl<R: Reactor> Core<R> {
             next_fence: 0,
             scratch: Vec::with_capacity(64 << 10),
             in_hand: 0,
+            streamed: false,
             ready: Vec::new(),
             starting: false,
             yielded: Vec::new(),

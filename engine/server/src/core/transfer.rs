@@ -105,6 +105,7 @@ impl<R: Reactor> Core<R> {
             && matches!(unit.queue.write_now(transfer.base, bytes), Some(Ok(())));
         if done {
             (transfer.planned, transfer.finished) = (transfer.length, transfer.length);
+            self.streamed = true;
         }
         done
     }
