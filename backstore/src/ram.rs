@@ -28,6 +28,8 @@ const STATUS_WORDS: u64 = 1 << 16;
 struct Shared {
     region: Arc<Region>,
     mapped: Box<[AtomicU64]>,
+    /// Memory is never given back.
+    keeps: bool,
 }
 
 /// Control half of a RAM disk.
@@ -37,18 +39,23 @@ pub(crate) struct Ram {
 }
 
 impl Ram {
-    /// Maps `bytes` of zeroes; memory is used as it is written.
-    pub(crate) fn new(bytes: u64) -> io::Result<Ram> {
+    /// Maps `bytes` of zeroes; memory is used as it is written, or with `preallocate` all of it at once and for good.
+    pub(crate) fn new(bytes: u64, preallocate: bool) -> io::Result<Ram> {
         let words = usize::try_from(bytes.div_ceil(GRANULE).div_ceil(64)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // Refused only where there is no such call at all: see `everywhere`.
         let _ = membarrier(MembarrierCommand::RegisterPrivateExpedited);
-        let shared =
-            Arc::new(Shared { region: Region::new(bytes)?, mapped: (0..words).map(|_| AtomicU64::new(0)).collect() });
+        let region = Region::new(bytes)?;
+        if preallocate {
+            region.populate()?;
+        }
+        let mapped = if preallocate { u64::MAX } else { 0 };
+        let mapped = (0..words).map(|_| AtomicU64::new(mapped)).collect();
+        let shared = Arc::new(Shared { region, mapped, keeps: preallocate });
         let geometry = Geometry {
             // Memory has no larger unit of writing; what is given back has.
             physical_block: 512,
-            discard_granularity: GRANULE as u32,
-            discard_zeroes: true,
+            discard_granularity: if preallocate { 0 } else { GRANULE as u32 },
+            discard_zeroes: !preallocate,
             persistent: false,
             ..Geometry::new(bytes)
         };
@@ -104,6 +111,9 @@ impl Shared {
     }
 
     fn discard(&self, offset: u64, length: u64) {
+        if self.keeps {
+            return;
+        }
         let inner = offset.div_ceil(GRANULE)..(offset + length) / GRANULE;
         if inner.start < inner.end {
             let length = (inner.end - inner.start) * GRANULE;
@@ -114,7 +124,7 @@ impl Shared {
     }
 
     fn zero(&self, offset: u64, length: u64, unmap: bool) {
-        if !unmap {
+        if !unmap || self.keeps {
             self.region.zero(offset, length, false);
             self.mark(touched(offset, length), true);
             return;

@@ -34,6 +34,9 @@ pub enum Kind {
     Ram {
         /// Size.
         bytes: u64,
+        /// All memory is allocated when the store is opened, and never given back (no discard). Else each piece is when
+        /// it is written to for the first time, and that write and all behind it wait.
+        preallocate: bool,
     },
     /// Keeps nothing.
     Null {

@@ -30,10 +30,10 @@ impl Store {
     pub fn open(settings: &Settings) -> Result<Arc<Store>, OpenError> {
         let medium =
             match &settings.kind {
-                Kind::Ram { bytes } => {
+                Kind::Ram { bytes, preallocate } => {
                     check_size("ram store", *bytes, settings.block_size)?;
-                    Medium::Ram(Ram::new(*bytes).map_err(|error| {
-                        let doing = format!("map {bytes} bytes");
+                    Medium::Ram(Ram::new(*bytes, *preallocate).map_err(|error| {
+                        let doing = format!("get {bytes} bytes of memory");
                         OpenError::system("ram store", &doing, error, "choose a smaller `size`")
                     })?)
                 }

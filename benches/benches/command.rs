@@ -106,7 +106,7 @@ fn unit(store: &Store) -> Arc<LogicalUnit> {
 }
 
 fn ram() -> Arc<Store> {
-    Store::open(&Settings::new(Kind::Ram { bytes: BYTES })).expect("memory for a RAM volume")
+    Store::open(&Settings::new(Kind::Ram { bytes: BYTES, preallocate: false })).expect("memory for a RAM volume")
 }
 
 fn port(unit: &Arc<LogicalUnit>) -> TargetPort {

@@ -129,7 +129,8 @@ impl fmt::Display for VolumeLine<'_> {
                 flag(f, *direct, "direct")?;
                 flag(f, *read_only, "read-only")
             }
-            Store::Ram { .. } | Store::Null { .. } => Ok(()),
+            Store::Ram { preallocate, .. } => flag(f, *preallocate, "preallocated"),
+            Store::Null { .. } => Ok(()),
         }
     }
 }

@@ -164,6 +164,8 @@ pub enum Store {
     Ram {
         /// Bytes.
         size: u64,
+        /// All of it is allocated at start.
+        preallocate: bool,
     },
     /// Reads zeroes, forgets writes.
     Null {
@@ -188,7 +190,7 @@ impl Store {
         match self {
             Store::File { size, .. } => *size,
             Store::Block { .. } => None,
-            Store::Ram { size } | Store::Null { size } => Some(*size),
+            Store::Ram { size, .. } | Store::Null { size } => Some(*size),
         }
     }
 
@@ -282,7 +284,7 @@ impl Plan {
             volumes: vec![Volume {
                 name: "demo".to_owned(),
                 full_name: full_name.clone(),
-                store: Store::Ram { size: 1 << 30 },
+                store: Store::Ram { size: 1 << 30, preallocate: false },
                 block_size: 512,
                 identity: IdentityOverride::default(),
                 exported: true,
@@ -340,7 +342,7 @@ impl Plan {
     /// Memory of all RAM volumes.
     pub fn ram_volumes(&self) -> Size {
         let sum = self.volumes.iter().fold(0u64, |sum, volume| match volume.store {
-            Store::Ram { size } => sum.saturating_add(size),
+            Store::Ram { size, .. } => sum.saturating_add(size),
             _ => sum,
         });
         Size(sum)

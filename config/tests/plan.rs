@@ -62,7 +62,7 @@ block_size = 512
 
 [[volume]]
 name = "scratch"
-store = { kind = "ram", size = "1GiB" }
+store = { kind = "ram", size = "1GiB", preallocate = true }
 [[volume.access]]
 initiator = "iqn.1994-05.com.redhat:8e89b27b5b8"
 addresses = ["10.0.0.0/8"]
@@ -94,6 +94,7 @@ fn the_whole_form_is_read() {
             read_only: false
         }
     );
+    assert_eq!(plan.volumes[1].store, Store::Ram { size: 1 << 30, preallocate: true });
     let names: Vec<&str> = plan.targets.iter().map(|target| target.name.as_str()).collect();
     assert_eq!(
         names,

@@ -229,7 +229,7 @@ fn a_renamed_file_stays() {
 fn requests_outside_the_medium_or_the_buffer_are_refused() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = FileSettings::new(folder.path().join("disk"), Some(1 << 20));
-    for kind in [Kind::Ram { bytes: 1 << 20 }, Kind::Null { bytes: 1 << 20 }, Kind::File(file)] {
+    for kind in [Kind::Ram { bytes: 1 << 20, preallocate: false }, Kind::Null { bytes: 1 << 20 }, Kind::File(file)] {
         let store = Store::open(&Settings::new(kind)).unwrap();
         let mut core = Core::new(Plain::new(), &store);
         let invalid = Err(StoreError::Other(Os::INVAL.raw_os_error()));

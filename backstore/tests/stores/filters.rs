@@ -7,7 +7,7 @@ use backstore_api::{Request, StoreError, Submitted};
 use std::{sync::Arc, time::Duration};
 
 fn ram(filters: Vec<Filter>) -> Arc<Store> {
-    let mut settings = Settings::new(Kind::Ram { bytes: 1 << 20 });
+    let mut settings = Settings::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
     settings.filters = filters;
     Store::open(&settings).unwrap()
 }

@@ -7,7 +7,7 @@ use backstore_api::{Request, Submitted};
 
 #[test]
 fn ram_is_shared_by_all_cores_and_answers_at_once() {
-    let store = Store::open(&Settings::new(Kind::Ram { bytes: 1 << 20 })).unwrap();
+    let store = Store::open(&Settings::new(Kind::Ram { bytes: 1 << 20, preallocate: false })).unwrap();
     let mut one = Core::new(Plain::new(), &store);
     let mut two = Core::new(Plain::new(), &store);
     let request = one.write_request(512, &[7; 1024], true);
@@ -31,7 +31,7 @@ fn ram_is_shared_by_all_cores_and_answers_at_once() {
 #[test]
 fn ram_tells_what_was_written_and_forgets_what_was_discarded() {
     let bytes = 4 << 20;
-    let store = Store::open(&Settings::new(Kind::Ram { bytes })).unwrap();
+    let store = Store::open(&Settings::new(Kind::Ram { bytes, preallocate: false })).unwrap();
     let mut core = Core::new(Plain::new(), &store);
     assert_eq!(core.status(0, bytes, 9), [(0, bytes, false)]);
     core.write(4096 * 63, &[1; 8192], false).unwrap();
@@ -49,6 +49,22 @@ fn ram_tells_what_was_written_and_forgets_what_was_discarded() {
     core.simple(Request::Zero { offset: 0, length: bytes, unmap: true, durable: false }).unwrap();
     assert_eq!(core.status(0, bytes, 9), [(0, bytes, false)]);
     assert_eq!(core.status(0, bytes, 0), []);
+}
+
+#[test]
+fn ram_that_was_preallocated_is_mapped_everywhere_and_stays_so() {
+    let bytes = 4 << 20;
+    let store = Store::open(&Settings::new(Kind::Ram { bytes, preallocate: true })).unwrap();
+    let mut core = Core::new(Plain::new(), &store);
+    let geometry = core.queue.geometry();
+    assert_eq!((geometry.discard_granularity, geometry.discard_zeroes), (0, false));
+    assert_eq!(core.read(0, 8192).unwrap(), [0; 8192]);
+    core.write(4096, &[1; 8192], false).unwrap();
+    core.simple(Request::Discard { offset: 0, length: bytes }).unwrap();
+    assert_eq!(core.read(4096, 8192).unwrap(), [1; 8192], "a discard is no more than a hint");
+    core.simple(Request::Zero { offset: 4096, length: 4096, unmap: true, durable: false }).unwrap();
+    assert_eq!((core.read(4096, 4096).unwrap(), core.read(8192, 4096).unwrap()), (vec![0; 4096], vec![1; 4096]));
+    assert_eq!(core.status(0, bytes, 9), [(0, bytes, true)]);
 }
 
 #[test]

@@ -179,7 +179,11 @@ fn a_direct_file_whose_end_is_a_partial_block_keeps_its_size() {
 
 #[test]
 fn a_size_that_is_no_number_of_blocks_is_refused() {
-    for kind in [Kind::Ram { bytes: 1000 }, Kind::Null { bytes: 1000 }, Kind::Ram { bytes: 0 }] {
+    for kind in [
+        Kind::Ram { bytes: 1000, preallocate: false },
+        Kind::Null { bytes: 1000 },
+        Kind::Ram { bytes: 0, preallocate: false },
+    ] {
         assert!(Store::open(&Settings::new(kind)).is_err());
     }
     let mut settings = Settings::new(Kind::Null { bytes: 4096 + 512 });

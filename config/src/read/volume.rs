@@ -165,7 +165,10 @@ impl Reader<'_> {
         let store = match &*kind.value {
             "file" => self.file(&mut section, block_size),
             "block" => self.device(&mut section),
-            "ram" => self.sized(&mut section, block_size).map(|size| Store::Ram { size }),
+            "ram" => {
+                let preallocate = section.boolean("preallocate", false, &mut self.out);
+                self.sized(&mut section, block_size).map(|size| Store::Ram { size, preallocate })
+            }
             "null" => self.sized(&mut section, block_size).map(|size| Store::Null { size }),
             _ => {
                 unknown_word(kind, "store kind", KINDS, &mut self.out);
@@ -314,6 +317,7 @@ fn misplaced(section: &mut Section<'_>, kind: &str, out: &mut Findings) {
     let own: &[&str] = match kind {
         "file" => STORE_KEYS,
         "block" => &["kind", "path", "direct", "read_only"],
+        "ram" => &["kind", "size", "preallocate"],
         _ => &["kind", "size"],
     };
     for key in STORE_KEYS.iter().filter(|key| !own.contains(key)) {

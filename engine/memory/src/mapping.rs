@@ -7,6 +7,8 @@ use std::{io, ptr::NonNull};
 pub(crate) const PAGE: usize = 4096;
 /// Size of a huge page on the platforms that we know.
 const HUGE: usize = 2 << 20;
+/// Threads that populate a mapping, at most.
+const POPULATORS: usize = 16;
 
 /// Zeroed memory of the process. Pages are allocated by the kernel on first touch.
 pub(crate) struct Mapping {
@@ -70,6 +72,36 @@ impl Mapping {
     /// First byte.
     pub(crate) fn address(&self) -> NonNull<u8> {
         self.address
+    }
+
+    /// Has the kernel allocate all pages now, by several threads: zeroing is slow, and on a virtual machine its host may
+    /// have to find the memory first.
+    ///
+    /// # Errors
+    /// What the kernel says: there is not as much memory.
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(POPULATORS);
+        let piece = (self.length / threads).next_multiple_of(HUGE);
+        std::thread::scope(|scope| {
+            let begin = |start| scope.spawn(move || self.populate_range(start, piece.min(self.length - start)));
+            let running: Vec<_> = (0..self.length).step_by(piece).map(begin).collect();
+            running.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
+        })
+    }
+
+    fn populate_range(&self, offset: usize, length: usize) -> io::Result<()> {
+        assert!(offset.checked_add(length).is_some_and(|end| end <= self.length));
+        loop {
+            // SAFETY: the range is inside the mapping, and the advice does not change what it holds.
+            let done = unsafe {
+                let address = self.address.as_ptr().add(offset).cast();
+                rustix::mm::madvise(address, length, Advice::LinuxPopulateWrite)
+            };
+            match done {
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                done => return done.map_err(io::Error::from),
+            }
+        }
     }
 
     /// Gives the whole pages of `offset..offset + length` back to the system; they read as zeroes from then on.

@@ -119,7 +119,7 @@ impl House {
 
 fn kind(store: &config::Store) -> Kind {
     match store.clone() {
-        config::Store::Ram { size } => Kind::Ram { bytes: size },
+        config::Store::Ram { size, preallocate } => Kind::Ram { bytes: size, preallocate },
         config::Store::Null { size } => Kind::Null { bytes: size },
         config::Store::File { path, size, direct, preallocate, read_only } => {
             Kind::File(FileSettings { direct, preallocate, read_only, ..FileSettings::new(path, size) })
