@@ -10,7 +10,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU16, AtomicU32, Ordering},
     },
 };
 
@@ -59,6 +59,8 @@ pub struct Ended {
     pub id: SessionId,
     /// Why.
     pub reason: CloseReason,
+    /// Aborted writes of it are still in a store: its nexus has to come back to this core, which waits for them.
+    pub late: bool,
 }
 
 /// To a data core.
@@ -103,7 +105,7 @@ pub enum FromCore {
 
 /// To the control thread.
 pub enum ToControl {
-    /// A session has ended on this core, with its socket closed and no late write possible.
+    /// A session has ended on this core, with its socket closed.
     Ended {
         /// The core.
         core: u16,
@@ -130,6 +132,8 @@ pub struct Post<W> {
     boxes: Vec<(SegQueue<ToCore>, W)>,
     control: SegQueue<ToControl>,
     bell: Box<dyn Fn() + Send + Sync>,
+    /// Commands of each core in its last second: for placing sessions, nothing hangs on them.
+    rates: Box<[AtomicU32]>,
     /// Cores that have nothing left to do for themselves.
     drained: AtomicU16,
 }
@@ -138,11 +142,22 @@ impl<W: Wake> Post<W> {
     /// Boxes for the cores with these wakers; `bell` wakes the control thread.
     pub fn new(wakers: Vec<W>, bell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
+            rates: wakers.iter().map(|_| AtomicU32::new(0)).collect(),
             boxes: wakers.into_iter().map(|w| (SegQueue::new(), w)).collect(),
             control: SegQueue::new(),
             bell: Box::new(bell),
             drained: AtomicU16::new(0),
         })
+    }
+
+    /// A core says how many commands it had in a second. Once a second, so that the line is hardly ever contended.
+    pub fn say_rate(&self, core: u16, commands: u32) {
+        self.rates[core as usize].store(commands, Ordering::Relaxed);
+    }
+
+    /// What each core has said last.
+    pub fn rates(&self) -> impl Iterator<Item = u32> {
+        self.rates.iter().map(|rate| rate.load(Ordering::Relaxed))
     }
 
     /// Number of cores.

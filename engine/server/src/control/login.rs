@@ -152,6 +152,7 @@ impl Visitor<'_> {
         };
         let max_sessions = self.control.targets.plan().targets[position].max_sessions;
         let applicant = Applicant { nexus, tsih: admission.tsih, cid: admission.cid, max_sessions };
+        self.control.registry.borrow_mut().note_rates(self.control.post.rates());
         let mut decision = self.control.registry.borrow_mut().apply(&applicant);
         loop {
             match decision {
@@ -202,7 +203,7 @@ impl Visitor<'_> {
             Ok(socket) => socket,
             Err(error) => {
                 warn!(peer = %self.peer, %error, "the socket can't be handed over");
-                self.control.registry.borrow_mut().ended(id);
+                self.control.registry.borrow_mut().ended(id, false);
                 return;
             }
         };

@@ -257,7 +257,7 @@ async fn hear_cores(control: Rc<Control>, bell: Arc<Notify>) {
         while let Some(message) = control.post.reported() {
             match message {
                 ToControl::Ended { ended, .. } => {
-                    control.registry.borrow_mut().ended(ended.id);
+                    control.registry.borrow_mut().ended(ended.id, ended.late);
                     if let Some(notify) = control.ended.borrow_mut().remove(&ended.id) {
                         notify.notify_waiters();
                     }

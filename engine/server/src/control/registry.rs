@@ -85,9 +85,14 @@ pub struct Registry {
     of_core: Vec<u32>,
     sessions: HashMap<SessionId, Entry>,
     by_nexus: HashMap<Nexus, SessionId>,
-    /// Where a nexus was last: its late writes may still be there, so that it goes there again.
+    /// Where a nexus was last that left late writes there: it goes there again.
     last_core: HashMap<Nexus, u16>,
+    /// Commands per second of each core, as it has said last, and sessions that were placed there since.
+    rates: Vec<(u32, u32)>,
 }
+
+/// Commands a second that are nothing to a core.
+const NOTHING: u64 = 2000;
 
 impl Registry {
     /// `most` sessions in all, `most_per_core` on each of `cores`.
@@ -101,6 +106,7 @@ impl Registry {
             sessions: HashMap::new(),
             by_nexus: HashMap::new(),
             last_core: HashMap::new(),
+            rates: vec![(0, 0); cores.max(1) as usize],
         }
     }
 
@@ -131,6 +137,7 @@ impl Registry {
         let id = self.next_id;
         self.next_id += 1;
         self.of_core[core as usize] += 1;
+        self.rates[core as usize].1 += 1;
         let nexus = applicant.nexus.clone();
         self.by_nexus.insert(nexus.clone(), id);
         self.sessions.insert(id, Entry { nexus, tsih, cid: applicant.cid, core, closing: false });
@@ -152,8 +159,18 @@ impl Registry {
         decision
     }
 
-    /// The least loaded core; for a nexus that was here before, its old one, because late writes of its old session
-    /// are waited for there.
+    /// Takes note of how many commands a second each core has.
+    pub fn note_rates(&mut self, rates: impl Iterator<Item = u32>) {
+        for (known, now) in self.rates.iter_mut().zip(rates) {
+            if known.0 != now {
+                *known = (now, 0);
+            }
+        }
+    }
+
+    /// The core that has least to do, and of those that are alike the one with fewest sessions. Sessions that came
+    /// since a core has said its rate count as average ones. For a nexus with late writes, its old core: they are waited
+    /// for there.
     fn place(&mut self, nexus: &Nexus) -> Option<u16> {
         if self.last_core.len() > 4096 {
             self.last_core.clear();
@@ -163,8 +180,13 @@ impl Registry {
         {
             return Some(core);
         }
-        let (core, &load) = self.of_core.iter().enumerate().min_by_key(|(_, load)| **load)?;
-        (load < self.most_per_core).then_some(core as u16)
+        let total: u64 = self.rates.iter().map(|(rate, _)| u64::from(*rate)).sum();
+        let average = total / (self.sessions.len() as u64).max(1);
+        let loads = self.rates.iter().map(|&(rate, placed)| u64::from(rate) + average * u64::from(placed));
+        // Below an eighth of all, and below what is nothing to a core, differences mean nothing.
+        let step = (total / 8).max(NOTHING);
+        let free = loads.zip(&self.of_core).enumerate().filter(|(_, (_, sessions))| **sessions < self.most_per_core);
+        free.min_by_key(|(_, (load, sessions))| (load / step, **sessions)).map(|(core, _)| core as u16)
     }
 
     fn free_tsih(&mut self) -> Option<u16> {
@@ -180,12 +202,16 @@ impl Registry {
         }
     }
 
-    /// A session has ended on its core.
-    pub fn ended(&mut self, id: SessionId) {
+    /// A session has ended on its core; `late`: with writes that the store still has.
+    pub fn ended(&mut self, id: SessionId, late: bool) {
         if let Some(entry) = self.sessions.remove(&id) {
             self.of_core[entry.core as usize] -= 1;
             self.by_nexus.remove(&entry.nexus);
-            self.last_core.insert(entry.nexus, entry.core);
+            if late {
+                self.last_core.insert(entry.nexus, entry.core);
+            } else {
+                self.last_core.remove(&entry.nexus);
+            }
         }
     }
 
@@ -206,7 +232,7 @@ mod tests {
 
     fn applicant(initiator: &str, isid: u8, target: &str) -> Applicant {
         let nexus = Nexus { initiator: initiator.into(), isid: [isid; 6], target: target.into(), group: 1 };
-        Applicant { nexus, tsih: 0, cid: 0, max_sessions: 10 }
+        Applicant { nexus, tsih: 0, cid: 0, max_sessions: 100 }
     }
 
     fn accepted(decision: Decision) -> (SessionId, u16, u16) {
@@ -231,10 +257,29 @@ mod tests {
         let again = applicant("i", 1, "t");
         assert_eq!(registry.apply(&again), Decision::Reinstate { old, core, close: true });
         assert_eq!(registry.apply(&again), Decision::Reinstate { old, core, close: false });
-        registry.ended(old);
+        // Its core has more to do than the other by now, but also its late writes.
+        registry.note_rates([1000, 500_000].into_iter());
+        registry.ended(old, true);
         let (new, _, new_core) = accepted(registry.apply_successor(&again));
         assert_ne!(new, old);
-        assert_eq!(new_core, core);
+        assert_eq!((core, new_core), (1, 1));
+        registry.ended(new, false);
+        assert_eq!(accepted(registry.apply(&again)).2, 0, "without late writes it goes where there is less to do");
+    }
+
+    #[test]
+    fn logins_go_where_there_is_less_to_do_and_not_all_to_the_same_core() {
+        let mut registry = Registry::new(3, 100, 100);
+        let core = |registry: &mut Registry, n| accepted(registry.apply(&applicant("i", n, "t"))).2;
+        let first: Vec<u16> = (0..6).map(|n| core(&mut registry, n)).collect();
+        assert_eq!(first, [0, 1, 2, 0, 1, 2]);
+        registry.note_rates([600_000, 10_000, 300_000].into_iter());
+        // An average session has 150,000 commands a second.
+        let next: Vec<u16> = (6..10).map(|n| core(&mut registry, n)).collect();
+        assert_eq!(next[..2], [1, 1]);
+        assert!(next.contains(&2) && !next.contains(&0), "{next:?}");
+        registry.note_rates([0, 0, 0].into_iter());
+        assert_eq!(core(&mut registry, 10), 0, "all idle: the one with fewest sessions");
     }
 
     #[test]
@@ -255,7 +300,7 @@ mod tests {
         assert_eq!(registry.apply(&second), Decision::Refuse(Refusal::TooManyConnections));
         let same = Applicant { tsih, cid: 0, ..applicant("i", 1, "t") };
         assert_eq!(registry.apply(&same), Decision::Reinstate { old: id, core, close: true });
-        registry.ended(id);
+        registry.ended(id, false);
         assert_eq!(accepted(registry.apply_successor(&same)).1, tsih, "the session keeps its TSIH");
     }
 
@@ -267,7 +312,7 @@ mod tests {
         assert_eq!(registry.apply(&full), Decision::Refuse(Refusal::OutOfResources));
         let (second, ..) = accepted(registry.apply(&applicant("i", 2, "t")));
         assert_eq!(registry.apply(&applicant("i", 3, "u")), Decision::Refuse(Refusal::OutOfResources));
-        registry.ended(second);
+        registry.ended(second, false);
         accepted(registry.apply(&applicant("i", 3, "u")));
     }
 }

@@ -346,7 +346,13 @@ impl<R: Reactor> Core<R> {
         }
         let reason = closing.unwrap_or(CloseReason::Protocol("closed"));
         info!(session = identity.id, initiator = %identity.initiator, target = %identity.target, ?reason, "session ended");
-        self.report_ended(Ended { id: identity.id, reason });
+        let late = self.tasks.iter().any(|(_, task)| task.work.link == key);
+        if self.links.is_empty() {
+            // It may sleep until the next one comes.
+            self.commands = 0;
+            self.post.say_rate(self.number, 0);
+        }
+        self.report_ended(Ended { id: identity.id, reason, late });
     }
 
     /// Asks all initiators to log out (RFC 7143 11.9, event 1).
