@@ -25,6 +25,14 @@ impl Region {
         Ok(Arc::new(Region { mapping: Mapping::new(length)?, bytes }))
     }
 
+    /// Allocates all its pages now, so that no later write waits for that. Blocks for a while; what was written stays.
+    ///
+    /// # Errors
+    /// When there is not as much memory; part of it is allocated then.
+    pub fn populate(&self) -> io::Result<()> {
+        self.mapping.populate()
+    }
+
     /// Its size in bytes.
     pub fn len(&self) -> u64 {
         self.bytes
@@ -54,6 +62,21 @@ impl Region {
         let from = self.at(offset, into.len() as u64);
         // SAFETY: `from` is into.len() bytes of the mapping; `into` is exclusive, hence not a part of it.
         unsafe { racing::read(from, into.as_mut_ptr(), into.len()) }
+    }
+
+    /// Appends `length` bytes from `offset` on.
+    ///
+    /// # Panics
+    /// If the range isn't inside the region.
+    pub fn append_to(&self, offset: u64, length: usize, into: &mut Vec<u8>) {
+        let from = self.at(offset, length as u64);
+        into.reserve(length);
+        // SAFETY: `from` is `length` bytes of the mapping; as many are spare behind the vector's, which is exclusive,
+        // and all of them are written before they are counted.
+        unsafe {
+            racing::read(from, into.spare_capacity_mut().as_mut_ptr().cast(), length);
+            into.set_len(into.len() + length);
+        }
     }
 
     /// Copies all of `from` to `offset` on.
@@ -197,7 +220,11 @@ impl fmt::Debug for RegionSlice {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::{
+        fs::File,
+        os::unix::fs::FileExt,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     #[test]
     fn is_zeroes_at_first_and_after_a_release() {
@@ -210,6 +237,29 @@ mod tests {
         region.read(0, &mut all);
         for (at, byte) in all.iter().enumerate() {
             assert_eq!(*byte, if (50..50 + 2 * 4096 + 100).contains(&at) { 0 } else { 5 }, "byte {at}");
+        }
+    }
+
+    /// Bytes of its pages that are allocated (proc(5): bit 63 of a page's entry in pagemap).
+    fn resident(region: &Region) -> u64 {
+        let mut entries = vec![0; region.len().div_ceil(4096) as usize * 8];
+        let first = region.as_ptr(0, 1) as u64 / 4096 * 8;
+        File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entries, first).unwrap();
+        entries.chunks(8).filter(|entry| entry[7] & 0x80 != 0).count() as u64 * 4096
+    }
+
+    #[test]
+    fn is_allocated_on_first_touch_unless_it_was_populated() {
+        for bytes in [4096, 5 << 20, 33 << 20] {
+            let region = Region::new(bytes).unwrap();
+            assert_eq!(resident(&region), 0);
+            region.write(1000, b"kept");
+            region.populate().unwrap();
+            assert_eq!(resident(&region), bytes);
+            let mut all = vec![1; bytes as usize];
+            region.read(0, &mut all);
+            assert_eq!(&all[1000..1004], b"kept");
+            assert!(all[..1000].iter().chain(&all[1004..]).all(|byte| *byte == 0));
         }
     }
 
@@ -232,12 +282,13 @@ mod tests {
     fn access_outside_panics() {
         let region = Region::new(4096).unwrap();
         for (offset, length) in [(4096, 1), (4090, 7), (u64::MAX, 1), (u64::MAX - 3, 4), (1 << 40, 0)] {
-            for case in 0..4 {
+            for case in 0..5 {
                 let region = region.clone();
                 let refused = std::panic::catch_unwind(move || match case {
                     0 => region.read(offset, &mut vec![0; length]),
                     1 => region.write(offset, &vec![0; length]),
                     2 => region.zero(offset, length as u64, false),
+                    3 => region.append_to(offset, length, &mut Vec::new()),
                     _ => drop(region.slice(offset, length as u32)),
                 });
                 assert!(refused.is_err(), "{offset}+{length} case {case}");
@@ -298,7 +349,11 @@ mod tests {
                         region.prefetch(offset as u64, length);
                         let mut bytes = vec![seed; length];
                         region.read(offset as u64, &mut bytes);
-                        prop_assert_eq!(&bytes[..], &model[range]);
+                        prop_assert_eq!(&bytes[..], &model[range.clone()]);
+                        let mut behind = vec![seed; 3];
+                        region.append_to(offset as u64, length, &mut behind);
+                        prop_assert_eq!(&behind[..3], &[seed; 3]);
+                        prop_assert_eq!(&behind[3..], &model[range]);
                     }
                 }
             }

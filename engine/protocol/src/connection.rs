@@ -175,7 +175,7 @@ impl Connection {
         }
         let segment = &mut self.segment;
         let bytes = &bytes[..bytes.len().min((segment.length - segment.done) as usize)];
-        if self.parameters.data_digest {
+        if self.parameters.data_digest && !segment.checked {
             segment.crc.update(bytes);
         }
         segment.done += bytes.len() as u32;
@@ -218,6 +218,12 @@ impl Connection {
             return Some(Advance::Event(event));
         }
         None
+    }
+
+    /// A PDU has begun, and more of it is to come.
+    #[inline]
+    pub fn is_amid_pdu(&self) -> bool {
+        self.have > 0 || self.stage != Stage::Header
     }
 
     /// The connection is over.

@@ -66,6 +66,9 @@ pub trait Reactor {
     fn close(&mut self, descriptor: Descriptor);
     /// Queues an operation. Gives it back when no slot is free.
     fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation>;
+    /// Has the kernel acknowledge at once what has come on a socket, instead of waiting for something to send with it.
+    /// Best effort, and of no effect where nothing is ever delayed.
+    fn acknowledge(&mut self, _socket: Descriptor) {}
     /// Asks for cancellation, best effort; the completion still comes.
     fn cancel(&mut self, id: OperationId);
     /// Runs a blocking call on the helper pool; completes with `token`, `result` = what it gives.

@@ -2,6 +2,7 @@
 
 mod files;
 mod provided;
+mod resting;
 mod sending;
 mod settings;
 mod setup;
@@ -59,9 +60,6 @@ const NO_KEY: Key = Key { index: 0, generation: 0 };
 
 /// Wakes of other rings on their way at once; more than that go by eventfd.
 const MESSAGES: u32 = 64;
-
-/// Looks for work between two looks at the clock.
-const LOOKS: u32 = 8;
 
 /// How long a ring that is dropped waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -506,6 +504,13 @@ impl Reactor for Ring {
         Ok(OperationId(key))
     }
 
+    fn acknowledge(&mut self, socket: Descriptor) {
+        if let Some(file) = self.files.open(socket) {
+            // A socket of another family has no such option, and needs none.
+            let _ = rustix::net::sockopt::set_tcp_quickack(file.holder.as_fd(), true);
+        }
+    }
+
     fn cancel(&mut self, id: OperationId) {
         self.cancel_slot(id.0);
     }
@@ -586,61 +591,6 @@ impl Drop for Ring {
 }
 
 impl Ring {
-    /// Publishes, and lets the kernel run what it has put off, if there is anything of that.
-    fn publish(&mut self) -> io::Result<()> {
-        let queue = self.ring.submission();
-        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
-        drop(queue);
-        if needed { self.enter(None) } else { Ok(()) }
-    }
-
-    /// Nothing is to be done now: looks for work for a while, if that was worth it lately, and then sleeps, at the longest
-    /// for `time`.
-    fn rest(&mut self, time: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
-        // A core without any session may sleep for ever.
-        let (window, start) = (self.spinner.window(), self.now);
-        let before = out.len();
-        if !window.is_zero() && time.is_some() {
-            self.publish()?;
-            self.reap(out);
-            if out.len() > before || self.look(start + window) {
-                let entered = self.publish();
-                self.spinner.worked(clock().saturating_sub(start));
-                return entered;
-            }
-        }
-        if !self.sleeper.lie_down() {
-            return self.publish();
-        }
-        let entered = self.enter(Some(time));
-        self.sleeper.get_up();
-        if self.ring.completion().is_empty() {
-            self.spinner.idled();
-        } else {
-            self.spinner.worked(clock().saturating_sub(start));
-        }
-        entered
-    }
-
-    /// Looks for completions and wakes until the time; true when there are some.
-    fn look(&mut self, end: Duration) -> bool {
-        self.counters.spins += 1;
-        loop {
-            for _ in 0..LOOKS {
-                let queue = self.ring.submission();
-                let found = queue.taskrun() || queue.cq_overflow();
-                drop(queue);
-                if found || !self.ring.completion().is_empty() || self.sleeper.is_woken() {
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if clock() >= end {
-                return false;
-            }
-        }
-    }
-
     /// The kernel may still touch what its operations own: none of it is ever freed.
     fn leak(&mut self) {
         tracing::error!(

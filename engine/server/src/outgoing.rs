@@ -3,7 +3,11 @@
 use memory::{Buffer, Region};
 use protocol::Sink;
 use reactor::{Message, Part};
-use std::{ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
+use wire::{BHS_LEN, DIGEST_LEN, digest};
+
+/// Data-In PDUs whose data is being fetched by the processor while others are made.
+const AHEAD: usize = 2;
 
 /// A message being filled. Headers and small payloads go into its bytes; large payloads are referred to.
 #[derive(Default)]
@@ -13,6 +17,27 @@ pub struct Outgoing {
     covered: usize,
     /// Payload bytes in parts.
     referred: usize,
+    /// PDUs at the end whose data is still to be copied.
+    late: VecDeque<Late>,
+    /// Bytes of them.
+    late_bytes: usize,
+}
+
+/// A Data-In PDU with a digest over data of a RAM volume.
+struct Late {
+    header: [u8; BHS_LEN + DIGEST_LEN],
+    header_length: u8,
+    /// Position in `Message::regions`.
+    region: u32,
+    length: u32,
+    offset: u64,
+}
+
+impl Late {
+    fn bytes(&self) -> usize {
+        let length = self.length as usize;
+        usize::from(self.header_length) + length + wire::padding(length) + DIGEST_LEN
+    }
 }
 
 /// A place in an [`Outgoing`] to go back to.
@@ -22,22 +47,23 @@ pub struct Mark(usize);
 impl Outgoing {
     /// Nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.message.bytes.is_empty() && self.message.parts.is_empty()
+        self.message.bytes.is_empty() && self.message.parts.is_empty() && self.late.is_empty()
     }
 
     /// Bytes waiting to be sent.
     pub fn len(&self) -> usize {
-        self.message.bytes.len() + self.referred
+        self.message.bytes.len() + self.referred + self.late_bytes
     }
 
     /// The end of the bytes now; [`Outgoing::truncate`] forgets what was put after it.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&mut self) -> Mark {
+        self.catch_up();
         Mark(self.message.bytes.len())
     }
 
     /// Forgets bytes put after the mark. No part may have been added since.
     pub fn truncate(&mut self, mark: Mark) {
-        assert!(mark.0 >= self.covered);
+        assert!(mark.0 >= self.covered && self.late.is_empty());
         self.message.bytes.truncate(mark.0);
     }
 
@@ -63,20 +89,58 @@ impl Outgoing {
     pub fn region(&mut self, region: &Arc<Region>, offset: u64, length: u32) {
         self.cover();
         self.referred += length as usize;
+        let index = self.index(region);
+        self.message.parts.push(Part::Region { index, length, offset });
+    }
+
+    /// Appends a Data-In PDU with a data digest over pages of a RAM volume. They are copied, because they must not change
+    /// between digest and send; but a little later, when the processor has fetched them. `header` has its digest, if any.
+    pub fn digested(&mut self, header: &[u8], region: &Arc<Region>, offset: u64, length: u32) {
+        region.prefetch(offset, length as usize);
+        let region = self.index(region);
+        let mut late = Late { header: [0; 52], header_length: header.len() as u8, region, length, offset };
+        late.header[..header.len()].copy_from_slice(header);
+        self.late_bytes += late.bytes();
+        self.late.push_back(late);
+        if self.late.len() > AHEAD {
+            self.copy_oldest();
+        }
+    }
+
+    /// Position of a region in the message.
+    fn index(&mut self, region: &Arc<Region>) -> u32 {
         let regions = &mut self.message.regions;
         // Nearly always the only one.
-        let index = match regions.iter().rposition(|known| Arc::ptr_eq(known, region)) {
-            Some(index) => index,
-            None => {
-                regions.push(region.clone());
-                regions.len() - 1
-            }
-        };
-        self.message.parts.push(Part::Region { index: index as u32, length, offset });
+        let index = regions.iter().rposition(|known| Arc::ptr_eq(known, region)).unwrap_or_else(|| {
+            regions.push(region.clone());
+            regions.len() - 1
+        });
+        index as u32
+    }
+
+    /// Copies the data that is still to be copied: something comes behind it.
+    #[inline]
+    fn catch_up(&mut self) {
+        while !self.late.is_empty() {
+            self.copy_oldest();
+        }
+    }
+
+    fn copy_oldest(&mut self) {
+        let Some(late) = self.late.pop_front() else { return };
+        self.late_bytes -= late.bytes();
+        let Message { bytes, regions, .. } = &mut self.message;
+        bytes.extend_from_slice(&late.header[..usize::from(late.header_length)]);
+        let (start, length) = (bytes.len(), late.length as usize);
+        regions[late.region as usize].append_to(late.offset, length, bytes);
+        bytes.extend_from_slice(&[0; 3][..wire::padding(length)]);
+        let crc = digest::crc32c(&bytes[start..]);
+        bytes.extend_from_slice(&digest::to_wire(crc));
     }
 
     /// Takes what is to be sent; `recycled` is a sent message, whose memory is used again.
     pub fn seal(&mut self, mut recycled: Message) -> Message {
+        self.catch_up();
         if !self.message.parts.is_empty() {
             self.cover();
         }
@@ -96,6 +160,7 @@ impl Outgoing {
     }
 
     fn cover(&mut self) {
+        self.catch_up();
         let end = self.message.bytes.len();
         if end > self.covered {
             self.message.parts.push(Part::Bytes(self.covered as u32..end as u32));
@@ -106,10 +171,12 @@ impl Outgoing {
 
 impl Sink for Outgoing {
     fn put(&mut self, bytes: &[u8]) {
+        self.catch_up();
         self.message.bytes.extend_from_slice(bytes);
     }
 
     fn reserve(&mut self, n: usize) -> &mut [u8] {
+        self.catch_up();
         let start = self.message.bytes.len();
         self.message.bytes.resize(start + n, 0);
         &mut self.message.bytes[start..]
@@ -155,6 +222,50 @@ mod tests {
         assert_eq!(flat(&message), b"one region two!");
         assert_eq!(length, flat(&message).len());
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn data_under_a_digest_comes_where_it_was_put() {
+        let region = memory::Region::new(4096).unwrap();
+        region.write(0, b"0123456789");
+        for count in 1..5 {
+            let mut out = Outgoing::default();
+            let mut expected = Vec::new();
+            out.put(b"<");
+            expected.push(b'<');
+            for n in 0..count {
+                out.digested(b"header", &region, n, 5);
+                let data = &b"0123456789"[n as usize..n as usize + 5];
+                let padded = [data, &[0; 3]].concat();
+                expected.extend([b"header", &padded[..], &digest::to_wire(digest::crc32c(&padded))].concat());
+                assert_eq!(out.len(), expected.len());
+            }
+            match count {
+                1 => out.put(b">"),
+                2 => out.region(&region, 9, 1),
+                3 => out.reserve(1)[0] = b'!',
+                _ => {
+                    let mark = out.mark();
+                    out.put(b"never");
+                    out.truncate(mark);
+                }
+            }
+            expected.extend([&b">"[..], b"9", b"!", b""][count as usize - 1]);
+            assert_eq!(out.len(), expected.len());
+            assert_eq!(flat(&out.seal(Message::default())), expected, "{count}");
+            assert!(out.is_empty());
+        }
+    }
+
+    #[test]
+    fn data_under_a_digest_stands_still_once_the_message_is_sealed() {
+        let region = memory::Region::new(4096).unwrap();
+        let mut out = Outgoing::default();
+        out.digested(b"h", &region, 0, 4);
+        assert!(!out.is_empty());
+        let message = out.seal(Message::default());
+        region.write(0, b"late");
+        assert_eq!(flat(&message)[1..5], [0; 4]);
     }
 
     #[test]

@@ -49,6 +49,9 @@ impl Crc32c {
     /// Takes the next piece, of any length.
     #[inline]
     pub fn update(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         // The first piece is often the only one, and the one-shot function is the faster one.
         if self.state == Crc32c::INITIAL {
             self.state = !crc32c(bytes);

@@ -3,7 +3,7 @@
 use crate::Descriptor;
 use memory::{Key, Slab};
 use std::{
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::Arc,
 };
 
@@ -17,6 +17,13 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Holder::Own(fd) => fd.as_fd(),
+            Holder::Shared(fd) => fd.as_fd(),
+        }
+    }
+
     pub(crate) fn raw(&self) -> RawFd {
         match self {
             Holder::Own(fd) => fd.as_raw_fd(),

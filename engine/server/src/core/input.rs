@@ -41,7 +41,7 @@ impl<R: Reactor> Core<R> {
                     let n = (length as usize).min(input.len());
                     let (bytes, rest) = input.split_at(n);
                     if let Some(task) = task {
-                        self.place_data(task, offset, bytes);
+                        self.place_data(key, task, offset, bytes, input);
                     }
                     if let Some(link) = self.links.get_mut(key) {
                         link.connection.payload(bytes);
@@ -59,6 +59,17 @@ impl<R: Reactor> Core<R> {
             memory::settle();
         }
         self.mark_dirty(key);
+    }
+
+    /// Lets a peer go on that holds back the rest of a PDU until its beginning is acknowledged.
+    pub(crate) fn prompt(&mut self, key: Key) {
+        let now = self.reactor.now();
+        if let Some(link) = self.links.get_mut(key)
+            && link.prompting.came(link.connection.is_amid_pdu(), now)
+            && link.outgoing.is_empty()
+        {
+            self.reactor.acknowledge(link.descriptor);
+        }
     }
 
     /// Where a piece of a task's data belongs: the buffer, and the place in it. `None`: it is thrown away.
@@ -84,10 +95,12 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Copies bytes that came with a header to where they belong.
-    fn place_data(&mut self, task_key: TaskKey, mut offset: u32, mut bytes: &[u8]) {
+    /// Copies bytes that came with a header to where they belong. `input`: they, and what came behind them.
+    fn place_data(&mut self, key: Key, task_key: TaskKey, mut offset: u32, mut bytes: &[u8], input: &[u8]) {
         if self.tasks.get_mut(task_key).is_some_and(|task| std::mem::take(&mut task.work.at_once)) {
-            if self.write_at_once(task_key, bytes) {
+            // Nothing is written before its digest has been found right.
+            let intact = self.links.get_mut(key).is_some_and(|link| link.connection.is_intact_in(input));
+            if intact && self.write_at_once(task_key, bytes) {
                 return;
             }
             self.drive(task_key);
@@ -189,6 +202,7 @@ impl<R: Reactor> Core<R> {
     fn command(&mut self, key: Key, task_key: TaskKey, cdb: [u8; 16], immediate: u32, held: bool, unsolicited: bool) {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(task) = self.tasks.get_mut(task_key) else { return };
+        self.commands = self.commands.saturating_add(1);
         task.work.fill(self.spare_work.pop().unwrap_or_default());
         let place = scsi::lun_number(task.lun).and_then(|lun| link.place(lun));
         let work = &mut *task.work;

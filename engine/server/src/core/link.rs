@@ -1,5 +1,6 @@
 //! One session with its connection on a data core: protocol state, what it sends, what it knows of its LUNs.
 
+use super::prompting::Prompting;
 use crate::{mail::Installed, outgoing::Outgoing};
 use memory::Key;
 use protocol::{CloseReason, Connection, Session};
@@ -38,9 +39,12 @@ pub(crate) struct Link {
     /// Ordered by LUN.
     pub places: Vec<Place>,
     pub receiving: Receiving,
+    pub prompting: Prompting,
     pub outgoing: Outgoing,
     /// A sent message, for its memory.
     pub spare: Message,
+    /// Nothing was sent since the last tick.
+    pub rests: bool,
     /// A send is out.
     pub sending: bool,
     /// Bytes of it.

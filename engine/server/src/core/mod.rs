@@ -8,6 +8,7 @@ mod finish;
 mod input;
 mod link;
 mod management;
+mod prompting;
 mod steps;
 mod storing;
 #[cfg(test)]
@@ -112,6 +113,8 @@ pub struct Core<R: Reactor> {
     /// Tasks whose next step was put off to the next turn.
     yielded: Vec<TaskKey>,
     next_tick: Duration,
+    /// Commands since the last tick.
+    commands: u32,
     drain: Drain,
     cut: u32,
     failures: Vec<String>,
@@ -156,6 +159,7 @@ impl<R: Reactor> Core<R> {
             starting: false,
             yielded: Vec::new(),
             next_tick: Duration::ZERO,
+            commands: 0,
             drain: Drain::No,
             cut: 0,
             failures: Vec::new(),
@@ -199,6 +203,9 @@ impl<R: Reactor> Core<R> {
         self.poll_stores();
         let now = self.reactor.now();
         if now >= self.next_tick {
+            let since = (now + TICK).saturating_sub(self.next_tick).as_millis().max(1) as u64;
+            let rate = u64::from(std::mem::take(&mut self.commands)) * 1000 / since;
+            self.post.say_rate(self.number, u32::try_from(rate).unwrap_or(u32::MAX));
             self.next_tick = now + TICK;
             self.tick(now);
             self.cut_deaf(now);
@@ -223,14 +230,15 @@ impl<R: Reactor> Core<R> {
             // It was admitted just before the drain; nothing that it wrote now would be flushed.
             ToCore::Install(_, handover) if matches!(self.drain, Drain::Flushing | Drain::Done) => {
                 let reason = CloseReason::Protocol("the target is shutting down");
-                self.report_ended(crate::mail::Ended { id: handover.identity.id, reason });
+                self.report_ended(crate::mail::Ended { id: handover.identity.id, reason, late: false });
             }
             ToCore::Install(socket, handover) => match self.reactor.register(socket) {
                 Ok(descriptor) => self.install(descriptor, *handover),
                 Err(error) => {
                     let id = handover.identity.id;
                     warn!(session = id, %error, "no room for the session's socket on core {}", self.number);
-                    self.report_ended(crate::mail::Ended { id, reason: CloseReason::Protocol("no room on the core") });
+                    let reason = CloseReason::Protocol("no room on the core");
+                    self.report_ended(crate::mail::Ended { id, reason, late: false });
                 }
             },
             ToCore::Close(id, reason) => {
@@ -267,8 +275,10 @@ impl<R: Reactor> Core<R> {
             port,
             places,
             receiving: Receiving::Idle,
+            prompting: Default::default(),
             outgoing: Default::default(),
             spare: Default::default(),
+            rests: false,
             sending: false,
             sending_bytes: 0,
             dirty: false,
@@ -289,7 +299,8 @@ impl<R: Reactor> Core<R> {
                 for place in link.places {
                     place.nexus.end(self.units[place.unit as usize].logical());
                 }
-                self.report_ended(crate::mail::Ended { id, reason: CloseReason::Protocol("no room on the core") });
+                let reason = CloseReason::Protocol("no room on the core");
+                self.report_ended(crate::mail::Ended { id, reason, late: false });
                 return;
             }
         };
@@ -386,6 +397,7 @@ impl<R: Reactor> Core<R> {
         match self.reactor.submit(operation, link_token(KIND_SEND, key)) {
             Ok(_) => {
                 link.sending = true;
+                link.rests = false;
                 link.sending_bytes = bytes;
                 link.operations += 1;
             }
@@ -404,10 +416,6 @@ impl<R: Reactor> Core<R> {
         link.operations -= 1;
         if let Returned::Message(mut message) = completion.returned {
             message.clear();
-            // An idle session keeps little memory.
-            if message.bytes.capacity() > SPARE_LIMIT && link.outgoing.is_empty() && self.tasks.is_empty() {
-                message = Default::default();
-            }
             link.spare = message;
         }
         if link.closed {
@@ -446,6 +454,7 @@ impl<R: Reactor> Core<R> {
             (Ok(n), Receiving::Any) if n > 0 && !gone => {
                 self.feed(key, &buffer[..n as usize]);
                 drop(buffer);
+                self.prompt(key);
                 self.mark_dirty(key);
             }
             (Ok(n), Receiving::Into { task, window, at }) if n > 0 => {
@@ -453,6 +462,7 @@ impl<R: Reactor> Core<R> {
                 if gone {
                     self.settle(key);
                 } else {
+                    self.prompt(key);
                     self.mark_dirty(key);
                 }
             }
@@ -502,6 +512,11 @@ impl<R: Reactor> Core<R> {
                 }
                 continue;
             }
+            // An idle session keeps little memory.
+            if std::mem::replace(&mut link.rests, true) && !link.sending && link.outgoing.is_empty() {
+                link.spare = Default::default();
+                link.outgoing = Default::default();
+            }
             let before = link.outgoing.len();
             let verdict = link.connection.tick(&mut link.session, now, &mut link.outgoing);
             if link.outgoing.len() != before {
@@ -518,9 +533,6 @@ impl<R: Reactor> Core<R> {
         self.post.report(ToControl::Ended { core: self.number, ended });
     }
 }
-
-/// A sent message with more memory than this is not kept by an idle session.
-const SPARE_LIMIT: usize = 8 << 10;
 
 fn link_identity(links: &Slab<Link>, key: Key) -> u64 {
     links.get(key).map_or(0, |l| l.identity.id)

@@ -178,9 +178,10 @@ impl<R: Reactor> Core<R> {
                 transfer.verify = verify;
                 // Whatever was received before the command could start is in a buffer already.
                 let whole = length > 0 && length == work.immediate && length == writes && work.early.is_none();
-                if whole && length as usize <= self.in_hand && !verify && !work.starved {
-                    let link = self.links.get(work.link);
-                    work.at_once = link.is_some_and(|link| !link.connection.data_digest());
+                if whole && !verify && !work.starved {
+                    let digest = self.links.get(work.link).is_some_and(|link| link.connection.data_digest());
+                    let comes = length as usize + if digest { wire::DIGEST_LEN } else { 0 };
+                    work.at_once = comes <= self.in_hand;
                     return !work.at_once;
                 }
             }

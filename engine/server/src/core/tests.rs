@@ -27,6 +27,11 @@ struct Rig {
 
 impl Rig {
     fn new(kind: Kind) -> Rig {
+        Rig::with(kind, false)
+    }
+
+    /// `digests`: for the data alone.
+    fn with(kind: Kind, digests: bool) -> Rig {
         let delay = Duration::ZERO..Duration::from_nanos(1);
         let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
         let arena = Arena::new(ArenaConfig { small: 256, medium: 64, large: 8 }).unwrap();
@@ -57,6 +62,7 @@ impl Rig {
             peer_max_recv_data_segment_length: 256 << 10,
             max_burst_length: 1 << 20,
             first_burst_length: 64 << 10,
+            data_digest: digests,
             ..Parameters::default()
         };
         let handover = Handover {
@@ -86,13 +92,21 @@ impl Rig {
 
     /// Sends a command with immediate data; its tag is its CmdSN less one.
     fn command(&mut self, attribute: TaskAttribute, cdb: &[u8], expected: u32, data: &[u8]) {
+        self.send(attribute, cdb, expected, false, data);
+    }
+
+    fn read(&mut self, cdb: &[u8], expected: u32) {
+        self.send(TaskAttribute::Simple, cdb, expected, true, &[]);
+    }
+
+    fn send(&mut self, attribute: TaskAttribute, cdb: &[u8], expected: u32, read: bool, data: &[u8]) {
         let mut field = [0; 16];
         field[..cdb.len()].copy_from_slice(cdb);
         let command = ScsiCommand {
             immediate: false,
             final_bit: true,
-            read: false,
-            write: expected > 0,
+            read,
+            write: expected > 0 && !read,
             attribute,
             priority: 0,
             total_ahs_length: 0,
@@ -111,7 +125,38 @@ impl Rig {
         self.peer.write(data);
     }
 
-    /// Turns until so many bytes have come; gives the PDUs.
+    /// Answers an R2T whole.
+    fn data_out(&mut self, target_transfer_tag: u32, buffer_offset: u32, data: &[u8]) {
+        let mut header = [0; BHS_LEN];
+        DataOut {
+            final_bit: true,
+            data_segment_length: data.len() as u32,
+            lun: 0,
+            initiator_task_tag: 1,
+            target_transfer_tag,
+            exp_stat_sn: 1,
+            data_sn: 0,
+            buffer_offset,
+        }
+        .emit(&mut header);
+        self.peer.write(&header);
+        self.peer.write(data);
+    }
+
+    /// Turns until so many bytes have come.
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..200_000 {
+            self.core.turn().unwrap();
+            bytes.extend(self.peer.read(1 << 20));
+            if bytes.len() >= count {
+                return bytes;
+            }
+        }
+        panic!("{} of {count} bytes came", bytes.len());
+    }
+
+    /// Turns until so many PDUs without digest have come.
     fn pdus(&mut self, count: usize) -> Vec<[u8; BHS_LEN]> {
         let mut pdus = Vec::new();
         let mut bytes: Vec<u8> = Vec::new();
@@ -142,27 +187,14 @@ impl Rig {
 
 #[test]
 fn a_queue_of_ordered_commands_does_not_fill_the_stack() {
-    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20 });
+    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
     // It waits for its data, and all others for it.
     rig.command(TaskAttribute::Ordered, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], BLOCK, &[]);
     let r2t = ReadyToTransfer::parse(&rig.pdus(1)[0]).unwrap();
     for _ in 0..WINDOW - 1 {
         rig.command(TaskAttribute::Ordered, &[0; 6], 0, &[]);
     }
-    let mut header = [0; BHS_LEN];
-    DataOut {
-        final_bit: true,
-        data_segment_length: BLOCK,
-        lun: 0,
-        initiator_task_tag: 1,
-        target_transfer_tag: r2t.target_transfer_tag,
-        exp_stat_sn: 1,
-        data_sn: 0,
-        buffer_offset: 0,
-    }
-    .emit(&mut header);
-    rig.peer.write(&header);
-    rig.peer.write(&[7; BLOCK as usize]);
+    rig.data_out(r2t.target_transfer_tag, 0, &[7; BLOCK as usize]);
     let all: Vec<(u32, u8)> = (1..=WINDOW).map(|tag| (tag, 0)).collect();
     assert_eq!(rig.statuses(WINDOW as usize), all, "in order, and all of them");
 }
@@ -180,7 +212,7 @@ fn a_verify_of_a_large_medium_takes_many_turns_and_little_stack() {
 
 #[test]
 fn more_immediate_data_than_the_block_to_verify_is_thrown_away() {
-    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20 });
+    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
     let mut cdb = [0; 10];
     (cdb[0], cdb[1], cdb[7]) = (0x2f, 0x06, 1);
     rig.command(TaskAttribute::Simple, &cdb, 32 << 10, &[0; 16 << 10]);
@@ -189,9 +221,58 @@ fn more_immediate_data_than_the_block_to_verify_is_thrown_away() {
     assert_eq!(response.residual_count, (32 << 10) - BLOCK);
 }
 
+/// READ (10) or WRITE (10) at the start of the medium.
+fn access(opcode: u8, length: u32) -> [u8; 10] {
+    let [high, low] = ((length / BLOCK) as u16).to_be_bytes();
+    [opcode, 0, 0, 0, 0, 0, 0, high, low, 0]
+}
+
+#[test]
+fn data_under_a_digest_is_written_when_it_is_right_and_read_with_a_digest() {
+    for length in [4 << 10, 64 << 10, 128 << 10] {
+        for wrong in [false, true] {
+            let mut rig = Rig::with(Kind::Ram { bytes: 1 << 20, preallocate: false }, true);
+            let data: Vec<u8> = (0..length).map(|n| (n / 7) as u8 | 1).collect();
+            // As much as the first burst may have comes with the command.
+            let most = data.len().min(64 << 10);
+            rig.command(TaskAttribute::Simple, &access(0x2a, length), length, &data[..most]);
+            let crc = wire::crc32c(&data[..most]) ^ u32::from(wrong);
+            rig.peer.write(&wire::digest::to_wire(crc));
+            if most < data.len() {
+                if wrong {
+                    continue;
+                }
+                let r2t = ReadyToTransfer::parse(&rig.pdus(1)[0]).unwrap();
+                rig.data_out(r2t.target_transfer_tag, most as u32, &data[most..]);
+                rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data[most..])));
+            }
+            if wrong {
+                let mut bytes = rig.bytes(3 * BHS_LEN + 4 + 20 + 4);
+                let reject = wire::Reject::parse(bytes.first_chunk().unwrap()).unwrap();
+                assert_eq!(reject.reason, wire::RejectReason::DataDigestError);
+                bytes.drain(..BHS_LEN + BHS_LEN + 4);
+                let response = ScsiResponse::parse(bytes.first_chunk().unwrap()).unwrap();
+                assert_eq!(response.status, 2);
+            } else {
+                assert_eq!(rig.statuses(1), [(1, 0)]);
+            }
+            rig.read(&access(0x28, length), length);
+            let answer = rig.bytes(BHS_LEN + length as usize + 4);
+            assert_eq!(answer.len(), BHS_LEN + length as usize + 4);
+            let (payload, crc) = answer[BHS_LEN..].split_at(length as usize);
+            assert_eq!(crc, wire::digest::to_wire(wire::crc32c(payload)));
+            if wrong {
+                assert!(payload.iter().all(|byte| *byte == 0), "nothing of it was written");
+            } else {
+                assert!(payload == data);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_session_that_is_closed_while_it_sends_and_receives_is_reported() {
-    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20 });
+    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
     rig.peer.set_window(0);
     rig.command(TaskAttribute::Simple, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 64, 0], 64 * BLOCK, &[]);
     for _ in 0..20 {

@@ -12,13 +12,18 @@ use protocol::{Finish, Sink, Task, TaskKey};
 use reactor::Reactor;
 use scsi::{Event, Status, Step};
 use std::ops::Range;
+use wire::Crc32c;
 
 /// Reads up to this many bytes are copied from their buffer into the outgoing message.
 pub(crate) const COPY_LIMIT: u32 = 16 << 10;
+/// Data of this many bytes is sent from its buffer; less is copied into the outgoing message.
+const REFER_FROM: u32 = 2 << 10;
 /// Longer reads of memory are cut into windows, which the peer's reading holds back.
 const AT_ONCE_LIMIT: u32 = 64 << 10;
 /// Bytes of a read that are fetched ahead; from there on the processor sees by itself what is read in order.
 const PREFETCH: usize = 4 << 10;
+/// Bytes that are copied before their digest is computed: they are in the cache then.
+const PIECE: usize = 16 << 10;
 
 impl<R: Reactor> Core<R> {
     /// Answers a read from a store that never blocks, without a window. False: take the long way.
@@ -58,7 +63,13 @@ impl<R: Reactor> Core<R> {
             return true;
         }
         if length > COPY_LIMIT {
-            return false;
+            return self.read_digested(task_key, finish);
+        }
+        if let Some((region, at)) = unit.queue.region(base, length) {
+            let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
+            link.outgoing.digested(&header[..cut.header], region, at, length);
+            self.answered(key, task_key, cut.finished);
+            return true;
         }
         let head = if parameters.header_digest { 52 } else { 48 };
         let mark = link.outgoing.mark();
@@ -77,6 +88,40 @@ impl<R: Reactor> Core<R> {
         if n > 0 {
             link.outgoing.put(&trailer[..n]);
         }
+        self.answered(key, task_key, cut.finished);
+        true
+    }
+
+    /// The same for data under a digest that is too long for the message: it goes into a buffer, which the message holds.
+    fn read_digested(&mut self, task_key: TaskKey, finish: Finish) -> bool {
+        let Some(task) = self.tasks.get(task_key) else { return true };
+        let (key, index) = (task.work.link, task.work.unit);
+        let (base, length) = (task.work.transfer.base, task.work.transfer.length);
+        let class = Class::fitting(length as usize);
+        if is_scarce(self.reactor.pool(), class) {
+            return false;
+        }
+        let Some((mut buffer, _charge)) = self.take_buffer(index, class) else { return false };
+        let unit = &mut self.units[index as usize];
+        let mut crc = Crc32c::new();
+        let mut at = base;
+        for piece in buffer[..length as usize].chunks_mut(PIECE) {
+            if !matches!(unit.queue.read_now(at, piece), Some(Ok(()))) {
+                return false;
+            }
+            crc.update(piece);
+            at += piece.len() as u64;
+        }
+        let Some(link) = self.links.get_mut(key) else { return true };
+        let Some(task) = self.tasks.get_mut(task_key) else { return true };
+        let mut header = [0; 52];
+        let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
+        link.outgoing.put(&header[..cut.header]);
+        let held = link.outgoing.hold(buffer);
+        link.outgoing.refer(held, 0..length);
+        let mut trailer = [0; 8];
+        let n = link.connection.data_trailer_of(length, crc, &mut trailer);
+        link.outgoing.put(&trailer[..n]);
         self.answered(key, task_key, cut.finished);
         true
     }
@@ -249,7 +294,7 @@ impl<R: Reactor> Core<R> {
             (Some(buffer), None) => {
                 // Held until the peer has read it, which it may never do: a quarter at most, because a store that stands
                 // still may have its half, and others need the rest.
-                if window.length <= COPY_LIMIT || is_scarce(self.reactor.pool(), buffer.class()) {
+                if window.length < REFER_FROM || is_scarce(self.reactor.pool(), buffer.class()) {
                     put_data_in(link, task, &buffer[range.start as usize..range.end as usize], finish)
                 } else {
                     let source = Source::Held(link.outgoing.hold(buffer));

@@ -1,0 +1,65 @@
+//! What a turn does when nothing is to be done: looks for work for a moment, then sleeps.
+
+use super::{Ring, clock};
+use crate::Completion;
+use std::{io, time::Duration};
+
+/// Looks for work between two looks at the clock.
+const LOOKS: u32 = 8;
+
+impl Ring {
+    /// Publishes, and lets the kernel run what it has put off, if there is anything of that.
+    pub(super) fn publish(&mut self) -> io::Result<()> {
+        let queue = self.ring.submission();
+        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        if needed { self.enter(None) } else { Ok(()) }
+    }
+
+    /// Nothing is to be done now: looks for work for a while, if that was worth it lately, and then sleeps, at the longest
+    /// for `time`.
+    pub(super) fn rest(&mut self, time: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        // A core without any session may sleep for ever.
+        let (window, start) = (self.spinner.window(), self.now);
+        let before = out.len();
+        if !window.is_zero() && time.is_some() {
+            self.publish()?;
+            self.reap(out);
+            if out.len() > before || self.look(start + window) {
+                let entered = self.publish();
+                self.spinner.worked(clock().saturating_sub(start));
+                return entered;
+            }
+        }
+        if !self.sleeper.lie_down() {
+            return self.publish();
+        }
+        let entered = self.enter(Some(time));
+        self.sleeper.get_up();
+        if self.ring.completion().is_empty() {
+            self.spinner.idled();
+        } else {
+            self.spinner.worked(clock().saturating_sub(start));
+        }
+        entered
+    }
+
+    /// Looks for completions and wakes until the time; true when there are some.
+    fn look(&mut self, end: Duration) -> bool {
+        self.counters.spins += 1;
+        loop {
+            for _ in 0..LOOKS {
+                let queue = self.ring.submission();
+                let found = queue.taskrun() || queue.cq_overflow();
+                drop(queue);
+                if found || !self.ring.completion().is_empty() || self.sleeper.is_woken() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if clock() >= end {
+                return false;
+            }
+        }
+    }
+}
