@@ -3,6 +3,7 @@
 //! [`Core::turn`] is the whole loop body: it lets the reactor work, hands completions to whom they belong, and flushes
 //! what connections have to say. Generic over the reactor, so that the same code runs under the simulated one.
 
+mod at_once;
 pub mod fencing;
 mod finish;
 mod input;

@@ -12,149 +12,13 @@ use protocol::{Finish, Sink, Task, TaskKey};
 use reactor::Reactor;
 use scsi::{Event, Status, Step};
 use std::ops::Range;
-use wire::Crc32c;
 
-/// Reads up to this many bytes are copied from their buffer into the outgoing message.
+/// Reads of memory up to this many bytes are copied into the outgoing message where they can't be sent from their place.
 pub(crate) const COPY_LIMIT: u32 = 16 << 10;
 /// Data of this many bytes is sent from its buffer; less is copied into the outgoing message.
 const REFER_FROM: u32 = 2 << 10;
-/// Longer reads of memory are cut into windows, which the peer's reading holds back.
-const AT_ONCE_LIMIT: u32 = 64 << 10;
-/// Bytes of a read that are fetched ahead; from there on the processor sees by itself what is read in order.
-const PREFETCH: usize = 4 << 10;
-/// Bytes that are copied before their digest is computed: they are in the cache then.
-const PIECE: usize = 16 << 10;
 
 impl<R: Reactor> Core<R> {
-    /// Answers a read from a store that never blocks, without a window. False: take the long way.
-    pub(crate) fn read_at_once(&mut self, task_key: TaskKey) -> bool {
-        let Some(task) = self.tasks.get_mut(task_key) else { return true };
-        let transfer = &task.work.transfer;
-        let (base, length) = (transfer.base, transfer.length);
-        if length > AT_ONCE_LIMIT || length == 0 {
-            return false;
-        }
-        let Some(link) = self.links.get_mut(task.work.link) else { return true };
-        let unit = &mut self.units[task.work.unit as usize];
-        if link.is_behind() || unit.blocked(base..base + u64::from(length)) {
-            return false;
-        }
-        let parameters = link.connection.parameters();
-        let most = parameters.peer_max_recv_data_segment_length.min(parameters.max_burst_length);
-        if length > most {
-            return false;
-        }
-        let finish = Finish { status: 0, transfer: task.work.wanted };
-        let mut header = [0; 52];
-        let key = task.work.link;
-        if !link.connection.data_digest()
-            && let Some((region, at)) = unit.queue.region(base, length)
-        {
-            // It is sent from where it lies at the end of the turn, and is fetched meanwhile.
-            region.prefetch(at, (length as usize).min(PREFETCH));
-            let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
-            link.outgoing.put(&header[..cut.header]);
-            link.outgoing.region(region, at, length);
-            let pad = wire::padding(length as usize);
-            if pad > 0 {
-                link.outgoing.put(&[0; 3][..pad]);
-            }
-            self.answered(key, task_key, cut.finished);
-            return true;
-        }
-        if length > COPY_LIMIT {
-            return self.read_digested(task_key, finish);
-        }
-        if let Some((region, at)) = unit.queue.region(base, length) {
-            let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
-            link.outgoing.digested(&header[..cut.header], region, at, length);
-            self.answered(key, task_key, cut.finished);
-            return true;
-        }
-        let head = if parameters.header_digest { 52 } else { 48 };
-        let mark = link.outgoing.mark();
-        let bytes = link.outgoing.reserve(head + length as usize);
-        let (into, payload) = bytes.split_at_mut(head);
-        if !matches!(unit.queue.read_now(base, payload), Some(Ok(()))) {
-            // The long way finds out what is wrong, or waits.
-            link.outgoing.truncate(mark);
-            return false;
-        }
-        let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
-        debug_assert_eq!((cut.header, cut.payload), (head, length));
-        into.copy_from_slice(&header[..head]);
-        let mut trailer = [0; 8];
-        let n = link.connection.data_trailer(payload, &mut trailer);
-        if n > 0 {
-            link.outgoing.put(&trailer[..n]);
-        }
-        self.answered(key, task_key, cut.finished);
-        true
-    }
-
-    /// The same for data under a digest that is too long for the message: it goes into a buffer, which the message holds.
-    fn read_digested(&mut self, task_key: TaskKey, finish: Finish) -> bool {
-        let Some(task) = self.tasks.get(task_key) else { return true };
-        let (key, index) = (task.work.link, task.work.unit);
-        let (base, length) = (task.work.transfer.base, task.work.transfer.length);
-        let class = Class::fitting(length as usize);
-        if is_scarce(self.reactor.pool(), class) {
-            return false;
-        }
-        let Some((mut buffer, _charge)) = self.take_buffer(index, class) else { return false };
-        let unit = &mut self.units[index as usize];
-        let mut crc = Crc32c::new();
-        let mut at = base;
-        for piece in buffer[..length as usize].chunks_mut(PIECE) {
-            if !matches!(unit.queue.read_now(at, piece), Some(Ok(()))) {
-                return false;
-            }
-            crc.update(piece);
-            at += piece.len() as u64;
-        }
-        let Some(link) = self.links.get_mut(key) else { return true };
-        let Some(task) = self.tasks.get_mut(task_key) else { return true };
-        let mut header = [0; 52];
-        let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
-        link.outgoing.put(&header[..cut.header]);
-        let held = link.outgoing.hold(buffer);
-        link.outgoing.refer(held, 0..length);
-        let mut trailer = [0; 8];
-        let n = link.connection.data_trailer_of(length, crc, &mut trailer);
-        link.outgoing.put(&trailer[..n]);
-        self.answered(key, task_key, cut.finished);
-        true
-    }
-
-    /// All data of a read was put into the outgoing message at once; `finished`: its status too. The command's only
-    /// remaining step is GOOD.
-    fn answered(&mut self, key: memory::Key, task_key: TaskKey, finished: bool) {
-        self.mark_dirty(key);
-        if finished {
-            self.retire(task_key);
-        } else {
-            self.finish(task_key, scsi::Outcome { status: Status::Good, sense: None, data: 0 });
-        }
-    }
-
-    /// Writes the whole data of a command straight from the bytes that were received, to a store that never blocks.
-    /// False: it takes the way over a window.
-    pub(crate) fn write_at_once(&mut self, task_key: TaskKey, bytes: &[u8]) -> bool {
-        let Some(task) = self.tasks.get_mut(task_key) else { return false };
-        let work = &mut *task.work;
-        let unit = &mut self.units[work.unit as usize];
-        let transfer = &mut work.transfer;
-        let range = transfer.base..transfer.base + u64::from(transfer.length);
-        let done = bytes.len() == transfer.length as usize
-            && !unit.blocked(range)
-            && matches!(unit.queue.write_now(transfer.base, bytes), Some(Ok(())));
-        if done {
-            (transfer.planned, transfer.finished) = (transfer.length, transfer.length);
-            self.streamed = true;
-        }
-        done
-    }
-
     /// Moves the task's transfer on.
     pub(crate) fn pump(&mut self, task_key: TaskKey) -> Pumped {
         let Some(task) = self.tasks.get(task_key) else { return Pumped::Waiting };
@@ -612,7 +476,7 @@ fn refer_data_in(
 }
 
 /// A quarter of a class is in use.
-fn is_scarce(pool: &Pool, class: Class) -> bool {
+pub(crate) fn is_scarce(pool: &Pool, class: Class) -> bool {
     pool.available(class) <= pool.capacity(class) / 4 * 3
 }
 
