@@ -43,7 +43,9 @@ impl Ram {
     pub(crate) fn new(bytes: u64, preallocate: bool) -> io::Result<Ram> {
         let words = usize::try_from(bytes.div_ceil(GRANULE).div_ceil(64)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // Refused only where there is no such call at all: see `everywhere`.
-        let _ = membarrier(MembarrierCommand::RegisterPrivateExpedited);
+        if let Err(error) = membarrier(MembarrierCommand::RegisterPrivateExpedited) {
+            tracing::warn!(%error, "membarrier(2) is refused: a block that is written while another initiator unmaps it may be called unmapped");
+        }
         let region = Region::new(bytes)?;
         if preallocate {
             region.populate()?;

@@ -56,6 +56,9 @@ struct Foreign {
     bytes: &'static [u8],
 }
 
+/// With more pieces than these, those that were sent are forgotten before all are.
+const LONG: usize = 256;
+
 /// Less than this is copied: a piece of its own costs more.
 const WORTH_A_PIECE: usize = 512;
 
@@ -145,6 +148,30 @@ impl Gather {
             self.own.clear();
             self.foreign.clear();
             (self.length, self.sent) = (0, 0);
+        } else if self.foreign.len() > LONG {
+            self.forget_sent();
+        }
+    }
+
+    /// A peer that is never done reading would else make it grow for ever.
+    fn forget_sent(&mut self) {
+        let (mut gone, mut own, mut count) = (0, 0, 0);
+        for foreign in &self.foreign {
+            let end = gone + (foreign.behind - own) + foreign.bytes.len();
+            if end > self.sent {
+                break;
+            }
+            (gone, own, count) = (end, foreign.behind, count + 1);
+        }
+        // Seldom enough that the moving is nothing.
+        if count * 2 > self.foreign.len() {
+            self.foreign.drain(..count);
+            self.own.drain(..own);
+            for foreign in &mut self.foreign {
+                foreign.behind -= own;
+            }
+            self.length -= gone;
+            self.sent -= gone;
         }
     }
 }
@@ -203,5 +230,34 @@ mod tests {
         assert_eq!(sent, plain);
         gather.put(b"again");
         assert_eq!(gather.single(), Some(&b"again"[..]));
+    }
+
+    #[test]
+    fn what_is_never_all_sent_does_not_grow_for_ever() {
+        let (mut expected, mut sent, mut gather) = (Vec::new(), Vec::new(), Gather::default());
+        let mut take = |gather: &mut Gather, most: usize| {
+            let mut slices = [IoSlice::new(&[]); 64];
+            let count = gather.pieces(&mut slices);
+            let mut together: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+            together.truncate(most);
+            gather.advance(together.len());
+            sent.extend(together);
+        };
+        for round in 0..5000u32 {
+            let header = round.to_be_bytes();
+            expected.put(&header);
+            expected.put_data(&Runs, 100, 700, None);
+            gather.put(&header);
+            gather.put_data(&Runs, 100, 700, None);
+            // The peer is always some ten thousand bytes behind.
+            if round > 20 {
+                take(&mut gather, 704);
+            }
+            assert!(gather.foreign.len() < 3 * LONG, "{} pieces in round {round}", gather.foreign.len());
+        }
+        while !gather.is_empty() {
+            take(&mut gather, 1000);
+        }
+        assert!(sent == expected);
     }
 }

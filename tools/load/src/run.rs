@@ -45,6 +45,10 @@ pub fn run(options: &Options) -> Result<bool, String> {
     if !silent {
         print!("{}", report.text());
     }
+    if report.verify.as_ref().is_some_and(|checks| checks.blocks_checked == 0) {
+        eprintln!("ringlun-load: --verify has checked nothing: read blocks that were stamped before (--verify-fill)");
+        good &= report.read.operations == 0;
+    }
     if let (Some(units), Some(path)) = (units, &options.verify_file)
         && let Err(reason) = units.save(path, &checkers)
     {

@@ -20,12 +20,16 @@ impl Ring {
     /// for `time`.
     pub(super) fn rest(&mut self, time: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
         // A core without any session may sleep for ever.
-        let (window, start) = (self.spinner.window(), self.now);
+        let (window, start) = (self.spinner.window(), clock());
         let before = out.len();
-        if !window.is_zero() && time.is_some() {
+        if let Some(time) = time
+            && !window.is_zero()
+        {
             self.publish()?;
             self.reap(out);
-            if out.len() > before || self.look(start + window) {
+            // What collecting has led to: the rest of a short send, the next read of the bell.
+            self.publish()?;
+            if out.len() > before || !self.backlog.is_empty() || self.look(start + window.min(time)) {
                 let entered = self.publish();
                 self.spinner.worked(clock().saturating_sub(start));
                 return entered;
@@ -34,7 +38,8 @@ impl Ring {
         if !self.sleeper.lie_down() {
             return self.publish();
         }
-        let entered = self.enter(Some(time));
+        let left = time.map(|time| time.saturating_sub(clock().saturating_sub(start)));
+        let entered = self.enter(Some(left));
         self.sleeper.get_up();
         if self.ring.completion().is_empty() {
             self.spinner.idled();

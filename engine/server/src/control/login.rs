@@ -203,7 +203,7 @@ impl Visitor<'_> {
             Ok(socket) => socket,
             Err(error) => {
                 warn!(peer = %self.peer, %error, "the socket can't be handed over");
-                self.control.registry.borrow_mut().ended(id, false);
+                self.control.registry.borrow_mut().withdraw(id);
                 return;
             }
         };

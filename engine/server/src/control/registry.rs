@@ -163,7 +163,8 @@ impl Registry {
     pub fn note_rates(&mut self, rates: impl Iterator<Item = u32>) {
         for (known, now) in self.rates.iter_mut().zip(rates) {
             if known.0 != now {
-                *known = (now, 0);
+                // The new rate has only a part of those that came while it was counted.
+                *known = (now, known.1 / 2);
             }
         }
     }
@@ -199,6 +200,14 @@ impl Registry {
             if tsih != 0 && !self.sessions.values().any(|e| e.tsih == tsih) {
                 return Some(tsih);
             }
+        }
+    }
+
+    /// An accepted session never came to its core: what is known of its nexus stays.
+    pub fn withdraw(&mut self, id: SessionId) {
+        if let Some(entry) = self.sessions.remove(&id) {
+            self.of_core[entry.core as usize] -= 1;
+            self.by_nexus.remove(&entry.nexus);
         }
     }
 
@@ -263,6 +272,12 @@ mod tests {
         let (new, _, new_core) = accepted(registry.apply_successor(&again));
         assert_ne!(new, old);
         assert_eq!((core, new_core), (1, 1));
+        registry.withdraw(new);
+        let (new, _, core) = accepted(registry.apply(&again));
+        assert_eq!(core, 1, "one that never came there changes nothing");
+        registry.ended(new, true);
+        let (new, _, core) = accepted(registry.apply(&again));
+        assert_eq!(core, 1, "the late writes of the first one are still there");
         registry.ended(new, false);
         assert_eq!(accepted(registry.apply(&again)).2, 0, "without late writes it goes where there is less to do");
     }

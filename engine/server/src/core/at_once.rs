@@ -39,7 +39,8 @@ impl<R: Reactor> Core<R> {
         let finish = Finish { status: 0, transfer: task.work.wanted };
         let mut header = [0; 52];
         let key = task.work.link;
-        if !link.connection.data_digest()
+        if !unit.still
+            && !link.connection.data_digest()
             && let Some((region, at)) = unit.queue.region(base, length)
         {
             // It is sent from where it lies at the end of the turn, and is fetched meanwhile.
@@ -57,7 +58,9 @@ impl<R: Reactor> Core<R> {
         if length > COPY_LIMIT {
             return self.read_digested(task_key, finish);
         }
-        if let Some((region, at)) = unit.queue.region(base, length) {
+        if !unit.still
+            && let Some((region, at)) = unit.queue.region(base, length)
+        {
             let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
             link.outgoing.digested(&header[..cut.header], region, at, length);
             self.answered(key, task_key, cut.finished);
@@ -84,7 +87,8 @@ impl<R: Reactor> Core<R> {
         true
     }
 
-    /// The same for data under a digest that is too long for the message: it goes into a buffer, which the message holds.
+    /// The same for data that must stand still and is too long for the message: it goes into a buffer, which the message
+    /// holds.
     fn read_digested(&mut self, task_key: TaskKey, finish: Finish) -> bool {
         let Some(task) = self.tasks.get(task_key) else { return true };
         let (key, index) = (task.work.link, task.work.unit);

@@ -110,6 +110,7 @@ impl<R: Reactor> Core<R> {
         match action {
             Action::Hold { request, .. } => {
                 let id = request.id;
+                self.units[unit as usize].still = true;
                 let mut ranges = Vec::new();
                 for (_, task) in self.tasks.iter() {
                     ranges_in_flight(&task.work, unit, &mut ranges);

@@ -235,6 +235,9 @@ impl<R: Reactor> Core<R> {
         let admit = match (task.work.place, attribute) {
             (Some(place), attribute) => {
                 task.work.entered = true;
+                if attribute == Attribute::Ordered {
+                    self.units[task.work.unit as usize].still = true;
+                }
                 link.places[place as usize].tasks.enter(task_key.index, attribute)
             }
             (None, _) => scsi::Admit::Run,

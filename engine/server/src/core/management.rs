@@ -346,7 +346,7 @@ impl<R: Reactor> Core<R> {
         }
         let reason = closing.unwrap_or(CloseReason::Protocol("closed"));
         info!(session = identity.id, initiator = %identity.initiator, target = %identity.target, ?reason, "session ended");
-        let late = self.tasks.iter().any(|(_, task)| task.work.link == key);
+        let late = self.has_late();
         if self.links.is_empty() {
             // It may sleep until the next one comes.
             self.commands = 0;

@@ -231,7 +231,7 @@ impl<R: Reactor> Core<R> {
             // It was admitted just before the drain; nothing that it wrote now would be flushed.
             ToCore::Install(_, handover) if matches!(self.drain, Drain::Flushing | Drain::Done) => {
                 let reason = CloseReason::Protocol("the target is shutting down");
-                self.report_ended(crate::mail::Ended { id: handover.identity.id, reason, late: false });
+                self.report_ended(crate::mail::Ended { id: handover.identity.id, reason, late: self.has_late() });
             }
             ToCore::Install(socket, handover) => match self.reactor.register(socket) {
                 Ok(descriptor) => self.install(descriptor, *handover),
@@ -239,7 +239,7 @@ impl<R: Reactor> Core<R> {
                     let id = handover.identity.id;
                     warn!(session = id, %error, "no room for the session's socket on core {}", self.number);
                     let reason = CloseReason::Protocol("no room on the core");
-                    self.report_ended(crate::mail::Ended { id, reason, late: false });
+                    self.report_ended(crate::mail::Ended { id, reason, late: self.has_late() });
                 }
             },
             ToCore::Close(id, reason) => {
@@ -301,7 +301,7 @@ impl<R: Reactor> Core<R> {
                     place.nexus.end(self.units[place.unit as usize].logical());
                 }
                 let reason = CloseReason::Protocol("no room on the core");
-                self.report_ended(crate::mail::Ended { id, reason, late: false });
+                self.report_ended(crate::mail::Ended { id, reason, late: self.has_late() });
                 return;
             }
         };
@@ -528,6 +528,12 @@ impl<R: Reactor> Core<R> {
                 self.cut(key, reason);
             }
         }
+    }
+
+    /// Aborted tasks of sessions that are gone are still in a store. Whose they are isn't asked: a session that ends may be
+    /// the second of its nexus, and have waited for the first one's.
+    pub(crate) fn has_late(&self) -> bool {
+        self.tasks.iter().any(|(_, task)| self.links.get(task.work.link).is_none())
     }
 
     pub(crate) fn report_ended(&self, ended: crate::mail::Ended) {

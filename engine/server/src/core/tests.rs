@@ -34,7 +34,7 @@ impl Rig {
     fn with(kind: Kind, digests: bool) -> Rig {
         let delay = Duration::ZERO..Duration::from_nanos(1);
         let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
-        let arena = Arena::new(ArenaConfig { small: 256, medium: 64, large: 8 }).unwrap();
+        let arena = Arena::new(ArenaConfig { small: 256, medium: 256, large: 8 }).unwrap();
         let mut twin = Twin::new(&world, &arena, TwinSettings { receive_buffers: 16, ..TwinSettings::default() });
         let store = Store::open(&Settings::new(kind)).unwrap();
         let unit = LogicalUnit::new(Identity::from_name("iqn.2026-01.io.ringlun:t"), store.geometry().clone(), BLOCK);
@@ -268,6 +268,21 @@ fn data_under_a_digest_is_written_when_it_is_right_and_read_with_a_digest() {
             }
         }
     }
+}
+
+#[test]
+fn a_read_before_an_ordered_write_has_the_old_data() {
+    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
+    let (old, new) = ([1; 4096], [2; 4096]);
+    rig.command(TaskAttribute::Ordered, &access(0x2a, 4096), 4096, &old);
+    assert_eq!(rig.statuses(1), [(1, 0)]);
+    // Both come in one piece, so that the write is done before anything is sent.
+    rig.read(&access(0x28, 4096), 4096);
+    rig.command(TaskAttribute::Ordered, &access(0x2a, 4096), 4096, &new);
+    let answers = rig.bytes(BHS_LEN + 4096 + BHS_LEN);
+    assert!(answers[BHS_LEN..BHS_LEN + 4096] == old);
+    rig.read(&access(0x28, 4096), 4096);
+    assert!(rig.bytes(BHS_LEN + 4096)[BHS_LEN..] == new);
 }
 
 #[test]

@@ -114,7 +114,8 @@ impl<R: Reactor> Core<R> {
         // Large reads of memory are sent from where they lie, unless a digest needs them to stand still.
         if work.transfer.motion == Motion::Read && left > COPY_LIMIT && !link.connection.data_digest() {
             let length = left.min(REGION_WINDOW);
-            if !unit.blocked(base..base + u64::from(length))
+            if !unit.still
+                && !unit.blocked(base..base + u64::from(length))
                 && let Some((region, at)) = unit.queue.region(base, length)
             {
                 let slice = region.slice(at, length);

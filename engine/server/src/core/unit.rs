@@ -26,6 +26,9 @@ pub struct Unit<R: Reactor> {
     /// The same of each class: the few large ones are not one unit's alone, however many small ones there are.
     class_share: [u32; 3],
     charged: Rc<[Cell<u32>; 3]>,
+    /// A fence was held, or an ORDERED command came: from then on nothing is sent from where it lies, since a read that
+    /// is answered so is neither in flight nor in its task set while its bytes may still change.
+    pub(crate) still: bool,
     /// The drain's flush is not done.
     pub(crate) draining: bool,
     /// That flush is in flight.
@@ -50,6 +53,7 @@ impl<R: Reactor> Unit<R> {
             share,
             class_share: [u32::MAX; 3],
             charged: Rc::default(),
+            still: false,
             draining: false,
             flushing: false,
         }

@@ -120,6 +120,10 @@ impl Checker {
         let Unit { stamping, ledger } = &self.units[unit];
         let (shift, length) = (stamping.block_shift, stamping.block_length());
         let partial = &mut self.partial[operation.slot as usize];
+        if at == 0 {
+            // An operation that is sent again begins anew.
+            partial.clear();
+        }
         let spare = &mut self.spare[..length];
         let mut lba = (operation.offset + u64::from(at)) >> shift;
         if !partial.is_empty() || !bytes.len().is_multiple_of(length) {
