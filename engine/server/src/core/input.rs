@@ -18,8 +18,7 @@ impl<R: Reactor> Core<R> {
     /// Uses up bytes that came for a link.
     pub(crate) fn feed(&mut self, key: Key, mut input: &[u8]) {
         let now = self.reactor.now();
-        loop {
-            let Some(link) = self.links.get_mut(key) else { break };
+        while let Some(link) = self.links.get_mut(key) {
             if link.closing.is_some() {
                 break;
             }
@@ -33,8 +32,10 @@ impl<R: Reactor> Core<R> {
                 }
                 Advance::Payload { task, offset, length } => {
                     if input.is_empty() {
-                        if length >= DIRECT && task.is_some_and(|t| self.receive_direct(key, t, offset, length)) {
-                            break;
+                        if length >= DIRECT
+                            && let Some(task) = task
+                        {
+                            self.receive_direct(key, task, offset, length);
                         }
                         break;
                     }
@@ -116,15 +117,15 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Receives the rest of a data segment straight into its buffer. False when there is no such place or slot.
-    fn receive_direct(&mut self, key: Key, task_key: TaskKey, offset: u32, length: u32) -> bool {
-        let Some(link) = self.links.get_mut(key) else { return false };
-        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+    /// Receives the rest of a data segment straight into its buffer, if there is such a place and slot.
+    fn receive_direct(&mut self, key: Key, task_key: TaskKey, offset: u32, length: u32) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
         if link.receiving != Receiving::Idle {
-            return false;
+            return;
         }
-        let Some((slot, window, at, room)) = Self::destination(&mut task.work, offset) else { return false };
-        let Some(buffer) = slot.take() else { return false };
+        let Some((slot, window, at, room)) = Self::destination(&mut task.work, offset) else { return };
+        let Some(buffer) = slot.take() else { return };
         let range = at..at + length.min(room);
         let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range };
         match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
@@ -132,11 +133,9 @@ impl<R: Reactor> Core<R> {
                 link.receiving = Receiving::Into { task: task_key, window, at };
                 link.operations += 1;
                 task.work.in_flight += 1;
-                true
             }
             Err(Operation::ReceiveInto { buffer, .. }) => {
                 *slot = Some(buffer);
-                false
             }
             Err(_) => unreachable!("a refused operation comes back as it was"),
         }
