@@ -13,7 +13,7 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ringlun-load", version, max_term_width = 120)]
 pub struct Options {
-    /// iscsi://[user@]host[:port]/target-name/lun
+    /// `iscsi://[user@]host[:port]/target-name/lun`
     #[arg(required = true, value_name = "URL")]
     pub urls: Vec<Url>,
 
