@@ -29,10 +29,6 @@ impl Null {
         })
     }
 
-    fn inside(&self, offset: u64, length: u64) -> bool {
-        offset.checked_add(length).is_some_and(|end| end <= self.geometry.bytes)
-    }
-
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.geometry
     }
@@ -70,7 +66,7 @@ impl<R, C> BlockQueue<R, C> for Null {
     }
 
     fn read_now(&mut self, offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
-        if !self.inside(offset, into.len() as u64) {
+        if !self.geometry.holds(offset, into.len() as u64) {
             return Some(Err(EINVAL));
         }
         into.fill(0);
@@ -78,11 +74,11 @@ impl<R, C> BlockQueue<R, C> for Null {
     }
 
     fn write_now(&mut self, offset: u64, from: &[u8]) -> Option<Result<(), StoreError>> {
-        Some(if self.inside(offset, from.len() as u64) { Ok(()) } else { Err(EINVAL) })
+        Some(if self.geometry.holds(offset, from.len() as u64) { Ok(()) } else { Err(EINVAL) })
     }
 
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
-        let fits = u64::from(length) <= ZEROES && self.inside(offset, u64::from(length));
+        let fits = u64::from(length) <= ZEROES && self.geometry.holds(offset, u64::from(length));
         fits.then_some((&self.zeroes, 0))
     }
 }

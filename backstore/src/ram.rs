@@ -216,10 +216,6 @@ impl RamQueue {
             }
         }
     }
-
-    fn inside(&self, offset: u64, length: u64) -> bool {
-        offset.checked_add(length).is_some_and(|end| end <= self.geometry.bytes)
-    }
 }
 
 impl<R, C> BlockQueue<R, C> for RamQueue {
@@ -241,21 +237,15 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
     }
 
     fn read_now(&mut self, offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
-        if !self.inside(offset, into.len() as u64) {
+        if !self.geometry.holds(offset, into.len() as u64) {
             return Some(Err(EINVAL));
         }
         self.shared.region.read(offset, into);
         Some(Ok(()))
     }
 
-    fn prefetch(&self, offset: u64, length: usize) {
-        if self.inside(offset, length as u64) {
-            self.shared.region.prefetch(offset, length);
-        }
-    }
-
     fn write_now(&mut self, offset: u64, from: &[u8]) -> Option<Result<(), StoreError>> {
-        if !self.inside(offset, from.len() as u64) {
+        if !self.geometry.holds(offset, from.len() as u64) {
             return Some(Err(EINVAL));
         }
         self.shared.region.stream(offset, from);
@@ -264,6 +254,6 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
     }
 
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
-        self.inside(offset, u64::from(length)).then_some((&self.shared.region, offset))
+        self.geometry.holds(offset, u64::from(length)).then_some((&self.shared.region, offset))
     }
 }

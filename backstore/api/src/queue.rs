@@ -59,9 +59,6 @@ pub trait BlockQueue<R, C> {
         None
     }
 
-    /// Says that a block will be read soon.
-    fn prefetch(&self, _offset: u64, _length: usize) {}
-
     /// Writes at once when that never blocks (RAM, null). None: use `submit`. Other cores may see it only after this
     /// thread has called [`memory::settle`]: once for many, before anybody is told.
     fn write_now(&mut self, _offset: u64, _from: &[u8]) -> Option<Result<(), StoreError>> {

@@ -43,6 +43,12 @@ impl Geometry {
             rotational: false,
         }
     }
+
+    /// A range lies inside the medium.
+    #[inline]
+    pub fn holds(&self, offset: u64, length: u64) -> bool {
+        offset.checked_add(length).is_some_and(|end| end <= self.bytes)
+    }
 }
 
 /// A block-store request. Offsets and lengths are bytes and multiples of the volume's block size.

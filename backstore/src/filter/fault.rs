@@ -152,10 +152,6 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FaultQueue<R> {
         if spared { self.inner.read_now(offset, into) } else { None }
     }
 
-    fn prefetch(&self, offset: u64, length: usize) {
-        self.inner.prefetch(offset, length);
-    }
-
     fn write_now(&mut self, offset: u64, from: &[u8]) -> Option<Result<(), StoreError>> {
         let spared = self.spares(self.settings.kinds.write, offset, from.len() as u64);
         if spared { self.inner.write_now(offset, from) } else { None }

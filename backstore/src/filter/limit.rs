@@ -126,8 +126,4 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for LimitQueue<R> {
     fn exclusive(&self, range: Range<u64>) -> Option<Range<u64>> {
         self.inner.exclusive(range)
     }
-
-    fn prefetch(&self, offset: u64, length: usize) {
-        self.inner.prefetch(offset, length);
-    }
 }

@@ -16,6 +16,7 @@ mod slab;
 
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
 pub use region::{Region, RegionSlice};
+pub use slab::{Key, Slab};
 
 /// Makes all that this thread has written by [`Region::stream`] visible to other threads before anything that it tells
 /// them later.
@@ -23,4 +24,3 @@ pub use region::{Region, RegionSlice};
 pub fn settle() {
     racing::settle();
 }
-pub use slab::{Key, Slab};

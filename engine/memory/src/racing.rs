@@ -47,39 +47,44 @@ mod machine {
         }
     }
 
-    /// # Safety
-    /// As [`read`]; `length` is a multiple of [`ROUND`] and not 0; the processor has AVX.
-    #[target_feature(enable = "avx")]
-    unsafe fn vectors(from: *const u8, into: *mut u8, length: usize) {
-        // SAFETY: the caller's: each round reads and writes the next 128 bytes of ranges of `length` bytes. All
-        // registers that change are named; the flags count as changed.
-        unsafe {
+    /// The vector loop with one kind of store.
+    macro_rules! copy_by_vectors {
+        ($store:literal, $from:ident, $into:ident, $length:ident) => {
             asm!(
                 "2:",
                 "vmovdqu ymm0, [{from}]",
                 "vmovdqu ymm1, [{from} + 32]",
                 "vmovdqu ymm2, [{from} + 64]",
                 "vmovdqu ymm3, [{from} + 96]",
-                "vmovdqu [{into}], ymm0",
-                "vmovdqu [{into} + 32], ymm1",
-                "vmovdqu [{into} + 64], ymm2",
-                "vmovdqu [{into} + 96], ymm3",
+                concat!($store, " [{into}], ymm0"),
+                concat!($store, " [{into} + 32], ymm1"),
+                concat!($store, " [{into} + 64], ymm2"),
+                concat!($store, " [{into} + 96], ymm3"),
                 "add {from}, 128",
                 "add {into}, 128",
                 "sub {length}, 128",
                 "jnz 2b",
                 "vzeroupper",
-                from = inout(reg) from => _,
-                into = inout(reg) into => _,
-                length = inout(reg) length => _,
+                from = inout(reg) $from => _,
+                into = inout(reg) $into => _,
+                length = inout(reg) $length => _,
                 // All vector registers of AVX: vzeroupper clears their upper halves.
                 out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
                 out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
                 out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
                 out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
                 options(nostack),
-            );
-        }
+            )
+        };
+    }
+
+    /// # Safety
+    /// As [`read`]; `length` is a multiple of [`ROUND`] and not 0; the processor has AVX.
+    #[target_feature(enable = "avx")]
+    unsafe fn vectors(from: *const u8, into: *mut u8, length: usize) {
+        // SAFETY: the caller's: each round reads and writes the next 128 bytes of ranges of `length` bytes. All
+        // registers that change are named; the flags count as changed.
+        unsafe { copy_by_vectors!("vmovdqu", from, into, length) }
     }
 
     /// Copies from memory of our own to racing memory. Other threads may see it only after [`settle`].
@@ -130,33 +135,7 @@ mod machine {
     unsafe fn streams(from: *const u8, into: *mut u8, length: usize) {
         // SAFETY: the caller's: each round reads and writes the next 128 bytes of ranges of `length` bytes. All
         // registers that change are named; the flags count as changed.
-        unsafe {
-            asm!(
-                "2:",
-                "vmovdqu ymm0, [{from}]",
-                "vmovdqu ymm1, [{from} + 32]",
-                "vmovdqu ymm2, [{from} + 64]",
-                "vmovdqu ymm3, [{from} + 96]",
-                "vmovntdq [{into}], ymm0",
-                "vmovntdq [{into} + 32], ymm1",
-                "vmovntdq [{into} + 64], ymm2",
-                "vmovntdq [{into} + 96], ymm3",
-                "add {from}, 128",
-                "add {into}, 128",
-                "sub {length}, 128",
-                "jnz 2b",
-                "vzeroupper",
-                from = inout(reg) from => _,
-                into = inout(reg) into => _,
-                length = inout(reg) length => _,
-                // All vector registers of AVX: vzeroupper clears their upper halves.
-                out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
-                out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
-                out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
-                out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
-                options(nostack),
-            );
-        }
+        unsafe { copy_by_vectors!("vmovntdq", from, into, length) }
     }
 
     /// Zeroes racing memory.

@@ -190,24 +190,6 @@ impl RegionSlice {
     pub fn offset(&self) -> u64 {
         self.offset
     }
-
-    /// Copies the range.
-    ///
-    /// # Panics
-    /// If `into` isn't exactly as long.
-    pub fn copy_to(&self, into: &mut [u8]) {
-        assert_eq!(into.len(), self.length as usize, "a copy is as long as its range");
-        self.region.read(self.offset, into);
-    }
-
-    /// Copies the part of the range that begins at `from`, as long as `into`.
-    ///
-    /// # Panics
-    /// If it isn't inside the range.
-    pub fn copy_part(&self, from: u32, into: &mut [u8]) {
-        assert!(u64::from(from) + into.len() as u64 <= u64::from(self.length), "a part is inside its range");
-        self.region.read(self.offset + u64::from(from), into);
-    }
 }
 
 impl fmt::Debug for RegionSlice {
@@ -270,9 +252,9 @@ mod tests {
         let slice = region.slice(4002, 4);
         drop(region);
         let mut bytes = [0; 4];
-        slice.copy_to(&mut bytes);
+        slice.region().read(slice.offset(), &mut bytes);
         assert_eq!(&bytes, b"cdef");
-        slice.copy_part(1, &mut bytes[..2]);
+        slice.region().read(slice.offset() + 1, &mut bytes[..2]);
         assert_eq!(&bytes[..2], b"de");
         // SAFETY: nobody else has the region here.
         assert_eq!(unsafe { slice.region().as_ptr(slice.offset(), 4).read() }, b'c');

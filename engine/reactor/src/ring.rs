@@ -1,5 +1,6 @@
 //! The real reactor: one io_uring, made and used by one thread.
 
+mod closing;
 mod files;
 mod provided;
 mod resting;
@@ -32,7 +33,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// What a completion is about: the upper four bits of its `user_data`.
@@ -60,9 +61,6 @@ const NO_KEY: Key = Key { index: 0, generation: 0 };
 
 /// Wakes of other rings on their way at once; more than that go by eventfd.
 const MESSAGES: u32 = 64;
-
-/// How long a ring that is dropped waits for what is in flight.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// The reactor on io_uring. Made by the thread that uses it, and not `Send`.
 ///
@@ -555,54 +553,6 @@ impl Reactor for Ring {
 
     fn in_flight(&self) -> u32 {
         self.slots.len() + (self.ready.len() + self.offload.in_flight()) as u32
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        waker::outbox_close();
-        self.sleeper.open_to_rings(None);
-        let keys: Vec<Key> = self.slots.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.cancel_slot(key);
-        }
-        let bell = opcode::AsyncCancel::new(user_data(Kind::Bell, NO_KEY)).build();
-        self.push(bell.user_data(user_data(Kind::Cancel, NO_KEY)));
-        let end = Instant::now() + DRAIN;
-        let mut out = Vec::new();
-        loop {
-            self.push_backlog();
-            self.reap(&mut out);
-            out.clear();
-            if self.slots.is_empty() && !self.bell_armed && self.backlog.is_empty() {
-                break;
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.enter(Some(Some(left.min(Duration::from_millis(100))))).is_err() {
-                self.leak();
-                return;
-            }
-        }
-        if self.provided.is_some() {
-            let _ = self.ring.submitter().unregister_buf_ring(provided::GROUP);
-            self.pool.set_reserved(Class::Medium, 0);
-        }
-    }
-}
-
-impl Ring {
-    /// The kernel may still touch what its operations own: none of it is ever freed.
-    fn leak(&mut self) {
-        tracing::error!(
-            operations = self.slots.len(),
-            "a ring was closed with operations in flight; their memory is leaked"
-        );
-        std::mem::forget(std::mem::replace(&mut self.slots, Slab::with_capacity(0)));
-        std::mem::forget(std::mem::take(&mut self.bell));
-        self.pool.clone().leak();
-        if let Some(provided) = self.provided.take() {
-            provided.leak();
-        }
     }
 }
 

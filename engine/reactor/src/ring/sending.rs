@@ -196,7 +196,7 @@ mod tests {
                 if *from_region {
                     let slice = region.slice(at as u64, *length);
                     let mut copy = vec![0; *length as usize];
-                    slice.copy_to(&mut copy);
+                    region.read(slice.offset(), &mut copy);
                     expected.extend(copy);
                     message.parts.push(Part::Region { index: 0, length: slice.len(), offset: slice.offset() });
                 } else {

@@ -205,22 +205,23 @@ impl Registry {
 
     /// An accepted session never came to its core: what is known of its nexus stays.
     pub fn withdraw(&mut self, id: SessionId) {
-        if let Some(entry) = self.sessions.remove(&id) {
-            self.of_core[entry.core as usize] -= 1;
-            self.by_nexus.remove(&entry.nexus);
-        }
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: SessionId) -> Option<Entry> {
+        let entry = self.sessions.remove(&id)?;
+        self.of_core[entry.core as usize] -= 1;
+        self.by_nexus.remove(&entry.nexus);
+        Some(entry)
     }
 
     /// A session has ended on its core; `late`: with writes that the store still has.
     pub fn ended(&mut self, id: SessionId, late: bool) {
-        if let Some(entry) = self.sessions.remove(&id) {
-            self.of_core[entry.core as usize] -= 1;
-            self.by_nexus.remove(&entry.nexus);
-            if late {
-                self.last_core.insert(entry.nexus, entry.core);
-            } else {
-                self.last_core.remove(&entry.nexus);
-            }
+        let Some(entry) = self.forget(id) else { return };
+        if late {
+            self.last_core.insert(entry.nexus, entry.core);
+        } else {
+            self.last_core.remove(&entry.nexus);
         }
     }
 

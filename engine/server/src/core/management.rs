@@ -5,7 +5,7 @@ use super::{
     input::attribute,
     work::{Motion, Phase, Slot, Stage, Work},
 };
-use crate::mail::{Ended, FromCore, ToControl, ToCore};
+use crate::mail::{FromCore, ToControl, ToCore};
 use backstore_api::{Request, StoreError, Submitted};
 use memory::Key;
 use protocol::{CloseReason, SendTargets, Task, TaskKey, TaskManagement, TmfResponse};
@@ -346,13 +346,12 @@ impl<R: Reactor> Core<R> {
         }
         let reason = closing.unwrap_or(CloseReason::Protocol("closed"));
         info!(session = identity.id, initiator = %identity.initiator, target = %identity.target, ?reason, "session ended");
-        let late = self.has_late();
         if self.links.is_empty() {
             // It may sleep until the next one comes.
             self.commands = 0;
             self.post.say_rate(self.number, 0);
         }
-        self.report_ended(Ended { id: identity.id, reason, late });
+        self.report_ended(identity.id, reason);
     }
 
     /// Asks all initiators to log out (RFC 7143 11.9, event 1).

@@ -21,7 +21,7 @@ mod work;
 pub(crate) use link::{Link, Receiving};
 pub use unit::Unit;
 
-use crate::mail::{FromCore, Handover, Post, ToControl, ToCore};
+use crate::mail::{Ended, FromCore, Handover, Post, SessionId, ToControl, ToCore};
 use link::Place;
 use management::Management;
 use memory::{Key, Slab};
@@ -231,15 +231,14 @@ impl<R: Reactor> Core<R> {
             // It was admitted just before the drain; nothing that it wrote now would be flushed.
             ToCore::Install(_, handover) if matches!(self.drain, Drain::Flushing | Drain::Done) => {
                 let reason = CloseReason::Protocol("the target is shutting down");
-                self.report_ended(crate::mail::Ended { id: handover.identity.id, reason, late: self.has_late() });
+                self.report_ended(handover.identity.id, reason);
             }
             ToCore::Install(socket, handover) => match self.reactor.register(socket) {
                 Ok(descriptor) => self.install(descriptor, *handover),
                 Err(error) => {
                     let id = handover.identity.id;
                     warn!(session = id, %error, "no room for the session's socket on core {}", self.number);
-                    let reason = CloseReason::Protocol("no room on the core");
-                    self.report_ended(crate::mail::Ended { id, reason, late: self.has_late() });
+                    self.report_ended(id, CloseReason::Protocol("no room on the core"));
                 }
             },
             ToCore::Close(id, reason) => {
@@ -300,8 +299,7 @@ impl<R: Reactor> Core<R> {
                 for place in link.places {
                     place.nexus.end(self.units[place.unit as usize].logical());
                 }
-                let reason = CloseReason::Protocol("no room on the core");
-                self.report_ended(crate::mail::Ended { id, reason, late: self.has_late() });
+                self.report_ended(id, CloseReason::Protocol("no room on the core"));
                 return;
             }
         };
@@ -530,14 +528,12 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Aborted tasks of sessions that are gone are still in a store. Whose they are isn't asked: a session that ends may be
-    /// the second of its nexus, and have waited for the first one's.
-    pub(crate) fn has_late(&self) -> bool {
-        self.tasks.iter().any(|(_, task)| self.links.get(task.work.link).is_none())
-    }
-
-    pub(crate) fn report_ended(&self, ended: crate::mail::Ended) {
-        self.post.report(ToControl::Ended { core: self.number, ended });
+    /// Tells the control thread that a session is no more here.
+    pub(crate) fn report_ended(&self, id: SessionId, reason: CloseReason) {
+        // Whose the aborted tasks in a store are isn't asked: this session may be the second of its nexus, and have waited
+        // for the first one's.
+        let late = self.tasks.iter().any(|(_, task)| self.links.get(task.work.link).is_none());
+        self.post.report(ToControl::Ended { core: self.number, ended: Ended { id, reason, late } });
     }
 }
 
