@@ -14,7 +14,7 @@ use reactor::{
     Reactor,
     twin::{Conduct, Peer, Twin, TwinSettings, World},
 };
-use scsi::{Command, Context, Identity, LogicalUnit, Nexus, Span, Step, TargetPort};
+use scsi::{Command, Context, Identity, InitiatorPort, LogicalUnit, Nexus, Path, Profile, Span, Step, TargetPort};
 use server::{
     core::{Core, CoreLimits, Unit, store_token_base},
     mail::{Handover, Installed, Post},
@@ -101,8 +101,13 @@ impl Client {
     }
 }
 
+fn initiator() -> Arc<InitiatorPort> {
+    Arc::new(InitiatorPort { name: "iqn.2026-01.io.ringlun:client".into(), isid: [0x80, 0, 0, 0, 0, 1] })
+}
+
 fn unit(store: &Store) -> Arc<LogicalUnit> {
-    LogicalUnit::new(Identity::from_name("iqn.2026-01.io.ringlun:bench"), store.geometry().clone(), BLOCK)
+    let identity = Identity::from_name("iqn.2026-01.io.ringlun:bench");
+    LogicalUnit::new(Profile::new(identity, BLOCK), store.geometry().clone())
 }
 
 fn ram() -> Arc<Store> {
@@ -150,7 +155,7 @@ impl Bare {
             connection: Connection::new(parameters(), FIRST_STAT_SN, Duration::ZERO),
             tasks: Slab::with_capacity(WINDOW + 8),
             port: port(&unit),
-            nexus: Nexus::new(&unit, 1),
+            nexus: Nexus::new(&unit, 1, Path { initiator: initiator(), relative_port: 1 }),
             unit,
             scratch: Vec::new(),
             region: Region::new(BYTES).expect("memory for a region"),
@@ -271,7 +276,7 @@ fn handover(port: Arc<TargetPort>) -> Handover {
     Handover {
         identity: Installed {
             id: 1,
-            initiator: "iqn.2026-01.io.ringlun:client".into(),
+            initiator: initiator(),
             target: port.target_name.as_str().into(),
             address: ([127, 0, 0, 1], 1).into(),
         },

@@ -128,6 +128,10 @@ pub struct Volume {
     pub store: Store,
     /// 512 or 4096.
     pub block_size: u32,
+    /// Bytes of a physical block, a multiple of the block size; None: what the store says.
+    pub physical_block_size: Option<u32>,
+    /// MEDIUM ROTATION RATE: revolutions a minute, or 1 for a medium that doesn't rotate; None: what the store says.
+    pub rotation_rate: Option<u16>,
     /// What INQUIRY says, where the file says something else than the default.
     pub identity: IdentityOverride,
     /// It has a target of its own.
@@ -286,6 +290,8 @@ impl Plan {
                 full_name: full_name.clone(),
                 store: Store::Ram { size: 1 << 30, preallocate: false },
                 block_size: 512,
+                physical_block_size: None,
+                rotation_rate: None,
                 identity: IdentityOverride::default(),
                 exported: true,
             }],

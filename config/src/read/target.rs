@@ -155,6 +155,8 @@ impl Reader<'_> {
                 full_name: draft.full_name,
                 store: draft.store,
                 block_size: draft.block_size,
+                physical_block_size: draft.physical_block_size,
+                rotation_rate: draft.rotation_rate,
                 identity: draft.identity,
                 exported,
             });

@@ -9,7 +9,17 @@ use crate::{IdentityOverride, PathState, Size, Store, names};
 use std::{collections::HashMap, ops::Range, path::Path};
 use toml::de::DeValue;
 
-pub(super) const KEYS: &[&str] = &["name", "store", "block_size", "export", "identity", "max_sessions", "access"];
+pub(super) const KEYS: &[&str] = &[
+    "name",
+    "store",
+    "block_size",
+    "physical_block_size",
+    "rotation_rate",
+    "export",
+    "identity",
+    "max_sessions",
+    "access",
+];
 const IDENTITY_KEYS: &[&str] = &["vendor", "product", "revision", "serial"];
 const KINDS: &[&str] = &["file", "block", "ram", "null"];
 /// Every key of any kind of store.
@@ -23,6 +33,8 @@ pub(super) struct Draft<'i> {
     pub span: Range<usize>,
     pub store: Store,
     pub block_size: u32,
+    pub physical_block_size: Option<u32>,
+    pub rotation_rate: Option<u16>,
     pub identity: IdentityOverride,
     pub export: Option<bool>,
     pub max_sessions: Option<u32>,
@@ -40,6 +52,8 @@ impl Reader<'_> {
             let name = self.name(&mut section, prefix, &mut names, "volume", "db1");
             let span = name.as_ref().map_or(section.span.clone(), |at| at.span.clone());
             let block_size = self.block_size(&mut section);
+            let physical_block_size = self.physical_block_size(&mut section, block_size);
+            let rotation_rate = self.rotation_rate(&mut section);
             let store_span = section.span_of("store");
             let store = match section.take("store") {
                 Some(at) => self.store(at, block_size),
@@ -68,6 +82,8 @@ impl Reader<'_> {
                 span,
                 store: store.unwrap_or(Store::Null { size: 0 }),
                 block_size,
+                physical_block_size,
+                rotation_rate,
                 identity,
                 export,
                 max_sessions,
@@ -115,6 +131,33 @@ impl Reader<'_> {
                 let cure = "write block_size = 512 or block_size = 4096";
                 self.out.error(at.span, &at.key, format!("a block size of {other} is not possible"), cure);
                 512
+            }
+        }
+    }
+
+    fn physical_block_size(&mut self, section: &mut Section<'_>, block_size: u32) -> Option<u32> {
+        let at = section.integer("physical_block_size", 0..u64::MAX, 4096, &mut self.out)?;
+        // LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT has four bits; more than a MiB is no medium.
+        match u32::try_from(at.value) {
+            Ok(size) if size.is_power_of_two() && (block_size..=1 << 20).contains(&size) => Some(size),
+            _ => {
+                let cause = format!("a physical block size of {} is not possible", at.value);
+                self.out.error(at.span, &at.key, cause, format!("write a power of two from {block_size} to 1048576"));
+                None
+            }
+        }
+    }
+
+    fn rotation_rate(&mut self, section: &mut Section<'_>) -> Option<u16> {
+        let at = section.integer("rotation_rate", 0..u64::MAX, 1, &mut self.out)?;
+        // SBC-3 table 197: other values are reserved.
+        match at.value {
+            rate @ (1 | 0x401..=0xFFFE) => Some(rate as u16),
+            other => {
+                let cause = format!("a rotation rate of {other} is not possible");
+                let cure = "write 1 for a medium that doesn't rotate, or revolutions a minute (1025 to 65534)";
+                self.out.error(at.span, &at.key, cause, cure);
+                None
             }
         }
     }

@@ -3,6 +3,24 @@
 use crate::unit::LogicalUnit;
 use std::{collections::BTreeMap, sync::Arc};
 
+/// The initiator port of a session (SAM-5 4.5.6; RFC 7143 4.4.2: InitiatorName with ISID).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct InitiatorPort {
+    /// InitiatorName.
+    pub name: Arc<str>,
+    /// ISID.
+    pub isid: [u8; 6],
+}
+
+/// An I_T nexus: it outlives the sessions that use it, one after another.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Path {
+    /// Whose commands come over it.
+    pub initiator: Arc<InitiatorPort>,
+    /// RELATIVE TARGET PORT IDENTIFIER of the port that they come to.
+    pub relative_port: u16,
+}
+
 /// What the target port looks like to SCSI: names for VPD 83h, and its LUNs.
 #[derive(Debug)]
 pub struct TargetPort {

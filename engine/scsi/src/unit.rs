@@ -6,6 +6,8 @@
 use crate::{
     attention::{Attention, Log, Pending},
     identity::Identity,
+    port::Path,
+    profile::Profile,
 };
 use backstore_api::Geometry;
 use std::sync::{
@@ -41,7 +43,7 @@ impl Flags {
 
 /// A logical unit of block device type, shared by all cores.
 pub struct LogicalUnit {
-    identity: Identity,
+    profile: Profile,
     geometry: Geometry,
     block_shift: u32,
     blocks: u64,
@@ -57,13 +59,12 @@ struct State {
 }
 
 impl LogicalUnit {
-    /// A unit in its default state: started, write cache enabled, fixed format sense. `block_size` is 512 or 4096;
-    /// anything else counts as 512.
-    pub fn new(identity: Identity, geometry: Geometry, block_size: u32) -> Arc<LogicalUnit> {
-        let block_shift = if block_size == 4096 { 12 } else { 9 };
+    /// A unit in its default state: started, write cache enabled, fixed format sense.
+    pub fn new(profile: Profile, geometry: Geometry) -> Arc<LogicalUnit> {
+        let block_shift = if profile.block_size == 4096 { 12 } else { 9 };
         let flags = default_flags(&geometry);
         Arc::new(LogicalUnit {
-            identity,
+            profile,
             blocks: geometry.bytes >> block_shift,
             geometry,
             block_shift,
@@ -81,7 +82,23 @@ impl LogicalUnit {
 
     /// Its names.
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        &self.profile.identity
+    }
+
+    /// Bytes that the medium writes at once; at least a logical block.
+    pub(crate) fn physical_block(&self) -> u32 {
+        let said = self.profile.physical_block_size;
+        if said > 0 { said } else { self.geometry.physical_block }.max(self.block_size())
+    }
+
+    /// MEDIUM ROTATION RATE: 1 doesn't rotate.
+    pub(crate) fn rotation_rate(&self) -> u16 {
+        match self.profile.rotation_rate {
+            // A real rate isn't known.
+            0 if self.geometry.rotational => 7200,
+            0 => 1,
+            rate => rate,
+        }
     }
 
     /// Bytes of a logical block.
@@ -200,7 +217,7 @@ fn default_flags(geometry: &Geometry) -> Flags {
 impl std::fmt::Debug for LogicalUnit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LogicalUnit")
-            .field("name", &self.identity.name)
+            .field("name", &self.profile.identity.name)
             .field("block_size", &self.block_size())
             .field("blocks", &self.blocks)
             .finish_non_exhaustive()
@@ -211,6 +228,7 @@ impl std::fmt::Debug for LogicalUnit {
 #[derive(Debug)]
 pub struct Nexus {
     id: u64,
+    path: Path,
     generation: u64,
     cursor: u64,
     flags: Flags,
@@ -219,11 +237,11 @@ pub struct Nexus {
 
 impl Nexus {
     /// A new nexus has [`Attention::PowerOn`] pending. `id`: unique per session in the process.
-    pub fn new(unit: &LogicalUnit, id: u64) -> Nexus {
+    pub fn new(unit: &LogicalUnit, id: u64, path: Path) -> Nexus {
         let mut pending = Pending::default();
         pending.add(Attention::PowerOn);
         let state = unit.lock();
-        Nexus { id, generation: unit.generation(), cursor: state.log.end(), flags: unit.flags(), pending }
+        Nexus { id, path, generation: unit.generation(), cursor: state.log.end(), flags: unit.flags(), pending }
     }
 
     /// The session ended: it no longer prevents medium removal.
@@ -234,6 +252,11 @@ impl Nexus {
     /// Its identifier.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The I_T nexus that it stands for.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Establishes a unit attention for this nexus alone.

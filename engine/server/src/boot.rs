@@ -9,7 +9,7 @@ use backstore::{BlockSettings, FileSettings, Kind, OpenError, Settings, Store};
 use config::Plan;
 use memory::{Arena, ArenaConfig};
 use reactor::{FeatureMask, Reactor, Ring, RingSettings, RingWaker};
-use scsi::{LogicalUnit, TargetPort};
+use scsi::{LogicalUnit, Profile, TargetPort};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -95,7 +95,12 @@ impl House {
             set(&mut identity.product, &wanted.product);
             set(&mut identity.revision, &wanted.revision);
             set(&mut identity.serial, &wanted.serial);
-            units.push(LogicalUnit::new(identity, store.geometry().clone(), volume.block_size));
+            let profile = Profile {
+                physical_block_size: volume.physical_block_size.unwrap_or(0),
+                rotation_rate: volume.rotation_rate.unwrap_or(0),
+                ..Profile::new(identity, volume.block_size)
+            };
+            units.push(LogicalUnit::new(profile, store.geometry().clone()));
             info!(volume = volume.name, bytes = store.geometry().bytes, "volume is ready");
             stores.push(store);
         }

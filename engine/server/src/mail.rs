@@ -4,7 +4,7 @@ use crossbeam::queue::SegQueue;
 use negotiation::Parameters;
 use protocol::CloseReason;
 use reactor::Wake;
-use scsi::TargetPort;
+use scsi::{InitiatorPort, TargetPort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -22,8 +22,8 @@ pub type SessionId = u64;
 pub struct Installed {
     /// Number of the session.
     pub id: SessionId,
-    /// InitiatorName.
-    pub initiator: Arc<str>,
+    /// InitiatorName and ISID.
+    pub initiator: Arc<InitiatorPort>,
     /// TargetName.
     pub target: Arc<str>,
     /// The peer.

@@ -13,7 +13,7 @@ use reactor::{
     Reactor, Wait,
     twin::{Conduct, Twin, TwinFile, TwinSettings, TwinWaker, World},
 };
-use scsi::{Identity, LogicalUnit, TargetPort};
+use scsi::{Identity, InitiatorPort, LogicalUnit, Profile, TargetPort};
 use server::{
     core::{Core, CoreLimits, Unit, store_token_base},
     mail::{Handover, Installed, Post, ToControl, ToCore},
@@ -123,7 +123,7 @@ impl House {
             let descriptor = world.open(file).expect("a descriptor");
             let geometry = volume.geometry();
             let identity = Identity::from_name(&format!("iqn.2026-01.io.ringlun:v{number}"));
-            logicals.push(LogicalUnit::new(identity, geometry.clone(), volume.block_size));
+            logicals.push(LogicalUnit::new(Profile::new(identity, volume.block_size), geometry.clone()));
             stores.push(Store::adopt(descriptor, geometry, volume.depth, &[]).expect("a legal alignment"));
         }
         let port = Arc::new(TargetPort {
@@ -185,7 +185,10 @@ impl House {
         let handover = Handover {
             identity: Installed {
                 id,
-                initiator: format!("iqn.2026-01.io.ringlun:i{id}").into(),
+                initiator: Arc::new(InitiatorPort {
+                    name: format!("iqn.2026-01.io.ringlun:i{id}").into(),
+                    isid: [0x80, 0, 0, 0, 0, 1],
+                }),
                 target: self.port.target_name.as_str().into(),
                 address: SocketAddr::from(([127, 0, 0, 1], 1)),
             },

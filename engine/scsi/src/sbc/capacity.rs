@@ -55,7 +55,7 @@ fn read_capacity_16(command: &mut Command, unit: &LogicalUnit, context: &mut Con
 
 /// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT.
 pub(crate) fn physical_exponent(unit: &LogicalUnit) -> u8 {
-    let blocks = unit.store().physical_block >> unit.block_shift();
+    let blocks = unit.physical_block() >> unit.block_shift();
     if blocks.is_power_of_two() { (blocks.trailing_zeros() as u8).min(15) } else { 0 }
 }
 

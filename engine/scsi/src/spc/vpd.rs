@@ -132,16 +132,14 @@ fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     put(40, write_same::MOST_BLOCKS as u32);
     page[0] = 0x01; // WSNZ
     page[1] = compare_and_write::most_blocks(unit);
-    let granularity = u16::try_from(geometry.physical_block >> shift).unwrap_or(u16::MAX).max(1);
+    let granularity = u16::try_from(unit.physical_block() >> shift).unwrap_or(u16::MAX).max(1);
     page[2..4].copy_from_slice(&granularity.to_be_bytes());
     out.extend(page);
 }
 
 fn block_characteristics(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     let mut page = [0u8; 60];
-    // MEDIUM ROTATION RATE: 1 doesn't rotate; a real rate isn't known.
-    let rate: u16 = if unit.store().rotational { 7200 } else { 1 };
-    page[..2].copy_from_slice(&rate.to_be_bytes());
+    page[..2].copy_from_slice(&unit.rotation_rate().to_be_bytes());
     out.extend(page);
 }
 

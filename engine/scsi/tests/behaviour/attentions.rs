@@ -40,7 +40,7 @@ fn request_sense_takes_the_attention() {
 #[test]
 fn a_mode_select_is_heard_by_every_other_nexus() {
     let mut rig = Rig::new();
-    let mut other = Nexus::new(&rig.unit, 2);
+    let mut other = Nexus::new(&rig.unit, 2, path(2));
     assert_eq!(test_unit_ready(&mut rig, &mut other).sense.unwrap().asc, 0x2900);
     let pages = [&[0; 4][..], &[0x08, 18], &[0; 18]].concat();
     let cdb = [0x15, 0x10, 0, 0, pages.len() as u8, 0];
@@ -87,7 +87,7 @@ fn a_reset_is_heard_by_who_asked_too() {
 #[test]
 fn a_stop_by_one_nexus_is_seen_by_the_next_command_of_another() {
     let mut rig = Rig::new();
-    let mut other = Nexus::new(&rig.unit, 2);
+    let mut other = Nexus::new(&rig.unit, 2, path(2));
     test_unit_ready(&mut rig, &mut other);
     assert_eq!(test_unit_ready(&mut rig, &mut other).sense, None);
     rig.run(&[0x1B, 0, 0, 0, 0, 0], &[]).good();
@@ -105,7 +105,7 @@ fn a_change_on_one_core_is_seen_by_the_next_command_of_another() {
             .map(|id| {
                 let (established, stop) = (&established, &stop);
                 scope.spawn(move || {
-                    let (mut nexus, mut scratch) = (Nexus::new(unit, id), Vec::new());
+                    let (mut nexus, mut scratch) = (Nexus::new(unit, id, path(id)), Vec::new());
                     let mut seen = 0;
                     let mut heard = 0;
                     loop {

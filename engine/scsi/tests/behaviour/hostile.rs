@@ -3,7 +3,7 @@
 use crate::rig::*;
 use backstore_api::{Extent, Geometry, StoreError};
 use proptest::prelude::*;
-use scsi::{Command, Context, Event, LogicalUnit, Sense, SenseKey, Specific, Status, Step};
+use scsi::{Command, Context, Event, LogicalUnit, Profile, Sense, SenseKey, Specific, Status, Step};
 
 /// A CDB that often is of an existing command.
 fn cdb() -> impl Strategy<Value = Vec<u8>> {
@@ -163,7 +163,10 @@ proptest! {
     ) {
         let mut rig = Rig::fresh(Geometry { bytes: 4096, ..geometry() }, 512);
         let block_size = if large_blocks { 4096 } else { 512 };
-        rig.unit = LogicalUnit::new(rig.unit.identity().clone(), Geometry { bytes, ..geometry() }, block_size);
+        rig.unit = {
+            let profile = Profile::new(rig.unit.identity().clone(), block_size);
+            LogicalUnit::new(profile, Geometry { bytes, ..geometry() })
+        };
         rig.run(&[0; 6], &[]);
         let unit = rig.unit.clone();
         let mut context = Context {

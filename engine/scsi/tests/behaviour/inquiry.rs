@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 use backstore_api::Geometry;
-use scsi::{Identity, LogicalUnit, Sense};
+use scsi::{Identity, LogicalUnit, Profile, Sense};
 
 fn vpd(rig: &mut Rig, page: u8) -> Vec<u8> {
     let data = rig.run(&[0x12, 1, page, 0xFF, 0xFF, 0], &[]).good();
@@ -34,7 +34,7 @@ fn identity_strings_are_padded_cut_and_printable() {
         naa: 0x3123_4567_89AB_CDEF,
     };
     let mut rig = Rig::new();
-    rig.unit = LogicalUnit::new(identity, geometry(), 512);
+    rig.unit = LogicalUnit::new(Profile::new(identity, 512), geometry());
     let data = rig.run(&[0x12, 0, 0, 1, 4, 0], &[]).good();
     assert_eq!(&data[8..36], b"A C     a product name t    ");
     assert_eq!(vpd(&mut rig, 0x80).len(), 256);

@@ -1,7 +1,10 @@
 //! A target port with one unit over a `Vec`, and the server's part of carrying out a command.
 
 use backstore_api::{Extent, Geometry, StoreError};
-use scsi::{Command, Context, Event, Identity, LogicalUnit, Nexus, Outcome, Sense, SenseKey, Status, Step, TargetPort};
+use scsi::{
+    Command, Context, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome, Path, Profile, Sense, SenseKey,
+    Status, Step, TargetPort,
+};
 use std::{sync::Arc, time::Duration};
 
 pub const BLOCK: usize = 512;
@@ -20,6 +23,12 @@ pub fn geometry() -> Geometry {
         read_only: false,
         rotational: false,
     }
+}
+
+/// The I_T nexus of a session.
+pub fn path(session: u64) -> Path {
+    let name = format!("iqn.2026-01.io.ringlun:i{session}");
+    Path { initiator: Arc::new(InitiatorPort { name: name.into(), isid: [0x80, 0, 0, 0, 0, 1] }), relative_port: 7 }
 }
 
 pub struct Rig {
@@ -83,7 +92,7 @@ impl Rig {
     pub fn fresh(geometry: Geometry, block_size: u32) -> Rig {
         let bytes = geometry.bytes.min(64 << 20) as usize;
         let identity = Identity::from_name("iqn.2026-01.io.ringlun:db1");
-        let unit = LogicalUnit::new(identity, geometry, block_size);
+        let unit = LogicalUnit::new(Profile::new(identity, block_size), geometry);
         Rig {
             port: TargetPort {
                 target_name: "iqn.2026-01.io.ringlun:db1".into(),
@@ -91,7 +100,7 @@ impl Rig {
                 relative_port: 7,
                 luns: [(0, unit.clone())].into(),
             },
-            nexus: Nexus::new(&unit, 1),
+            nexus: Nexus::new(&unit, 1, path(1)),
             unit,
             scratch: Vec::new(),
             medium: vec![0x5A; bytes],

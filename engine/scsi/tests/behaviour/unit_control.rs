@@ -54,7 +54,7 @@ fn a_fixed_medium_is_not_ejected_and_has_no_power_conditions() {
 #[test]
 fn removal_stays_prevented_until_every_nexus_allows_it_or_is_gone() {
     let mut rig = Rig::new();
-    let other = Nexus::new(&rig.unit, 2);
+    let other = Nexus::new(&rig.unit, 2, path(2));
     let prevent = |rig: &mut Rig, value: u8| rig.run(&[0x1E, 0, 0, 0, value, 0], &[]).good();
     prevent(&mut rig, 1);
     assert!(rig.unit.removal_prevented());
@@ -64,7 +64,7 @@ fn removal_stays_prevented_until_every_nexus_allows_it_or_is_gone() {
     assert!(!rig.unit.removal_prevented());
     prevent(&mut rig, 1);
     prevent(&mut rig, 1);
-    let ended = std::mem::replace(&mut rig.nexus, Nexus::new(&rig.unit, 3));
+    let ended = std::mem::replace(&mut rig.nexus, Nexus::new(&rig.unit, 3, path(3)));
     ended.end(&rig.unit);
     assert!(!rig.unit.removal_prevented());
     for value in [2, 3] {

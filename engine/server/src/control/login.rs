@@ -13,7 +13,8 @@ use protocol::{
         Admission, Authentication, DiscoverySession, DiscoveryStep, Login, LoginFailure, LoginStep, send_targets_text,
     },
 };
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use scsi::InitiatorPort;
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tokio_uring::net::TcpStream;
 use tracing::{debug, info, warn};
@@ -221,7 +222,10 @@ impl Visitor<'_> {
         let handover = Handover {
             identity: Installed {
                 id,
-                initiator: admission.initiator_name.as_str().into(),
+                initiator: Arc::new(InitiatorPort {
+                    name: admission.initiator_name.as_str().into(),
+                    isid: admission.isid.0,
+                }),
                 target: target.as_str().into(),
                 address: self.peer,
             },

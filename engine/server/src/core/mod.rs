@@ -266,7 +266,8 @@ impl<R: Reactor> Core<R> {
         let Handover { identity, cid, parameters, exp_cmd_sn, stat_sn, port, response, leftover, addresses } = handover;
         let now = self.reactor.now();
         let id = identity.id;
-        let places = self.places(&port, id);
+        let path = scsi::Path { initiator: identity.initiator.clone(), relative_port: port.relative_port };
+        let places = self.places(&port, id, &path);
         // The slab gives the index only when the value is there: the session learns it right after.
         let link = Link {
             descriptor,
@@ -307,7 +308,7 @@ impl<R: Reactor> Core<R> {
         link.session.set_index(key.index);
         link.connection.set_cid(cid);
         link.connection.set_liveness(self.limits.nop_interval, self.limits.nop_timeout);
-        debug!(session = id, core = self.number, initiator = %link.identity.initiator, "session installed");
+        debug!(session = id, core = self.number, initiator = %link.identity.initiator.name, "session installed");
         protocol::Sink::put(&mut link.outgoing, &response);
         self.mark_dirty(key);
         if !leftover.is_empty() {
@@ -319,7 +320,7 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    fn places(&mut self, port: &scsi::TargetPort, id: u64) -> Vec<Place> {
+    fn places(&mut self, port: &scsi::TargetPort, id: u64, path: &scsi::Path) -> Vec<Place> {
         port.luns
             .iter()
             .filter_map(|(&lun, logical)| {
@@ -327,7 +328,7 @@ impl<R: Reactor> Core<R> {
                 Some(Place {
                     lun,
                     unit: unit as u16,
-                    nexus: scsi::Nexus::new(logical, id),
+                    nexus: scsi::Nexus::new(logical, id, path.clone()),
                     tasks: scsi::TaskSet::new(),
                     reading: Default::default(),
                 })

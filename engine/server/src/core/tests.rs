@@ -10,7 +10,7 @@ use reactor::{
     Reactor,
     twin::{Conduct, Peer, Twin, TwinSettings, World},
 };
-use scsi::{Identity, LogicalUnit, TargetPort};
+use scsi::{Identity, InitiatorPort, LogicalUnit, Profile, TargetPort};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use wire::{BHS_LEN, Bhs, DataOut, ReadyToTransfer, ScsiCommand, ScsiResponse, TaskAttribute};
 
@@ -37,7 +37,8 @@ impl Rig {
         let arena = Arena::new(ArenaConfig { small: 256, medium: 256, large: 8 }).unwrap();
         let mut twin = Twin::new(&world, &arena, TwinSettings { receive_buffers: 16, ..TwinSettings::default() });
         let store = Store::open(&Settings::new(kind)).unwrap();
-        let unit = LogicalUnit::new(Identity::from_name("iqn.2026-01.io.ringlun:t"), store.geometry().clone(), BLOCK);
+        let profile = Profile::new(Identity::from_name("iqn.2026-01.io.ringlun:t"), BLOCK);
+        let unit = LogicalUnit::new(profile, store.geometry().clone());
         let queue = store.queue(&mut twin, store_token_base(0)).unwrap();
         let post = Post::new(vec![twin.waker()], || {});
         let limits = CoreLimits {
@@ -68,7 +69,10 @@ impl Rig {
         let handover = Handover {
             identity: Installed {
                 id: 1,
-                initiator: "iqn.2026-01.io.ringlun:i".into(),
+                initiator: Arc::new(InitiatorPort {
+                    name: "iqn.2026-01.io.ringlun:i".into(),
+                    isid: [0x80, 0, 0, 0, 0, 1],
+                }),
                 target: port.target_name.as_str().into(),
                 address: ([127, 0, 0, 1], 1).into(),
             },
