@@ -84,7 +84,8 @@ fn digests_sizes_and_patterns_are_obeyed() {
     let target = target();
     let with = "--header-digest --data-digest --verify --read-percent 50 --sessions 2";
     for (volume, more) in [
-        ("disk", format!("{with} --block-size 512,4k,256k --verify-fill")),
+        // More than the volume holds: the filling comes first, however long it takes.
+        ("disk", format!("{with} --block-size 512,4k,256k --verify-fill --amount 80M")),
         ("disk", format!("{with} --block-size 1M --depth 2 --pattern sequential")),
         ("wide", format!("{with} --block-size 4k,64k --spin")),
         ("disk", "--block-size 1M --depth 4 --sessions 2 --read-percent 60".to_owned()),
