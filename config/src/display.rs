@@ -33,6 +33,13 @@ impl Plan {
             0 => writeln!(f, "  a core without work          sleeps at once")?,
             us => writeln!(f, "  a core without work          looks for some up to {us} us, then sleeps")?,
         }
+        if !self.server.busy_poll.is_zero() {
+            writeln!(
+                f,
+                "  before it sleeps             network cards are polled, {} us",
+                self.server.busy_poll.as_micros()
+            )?;
+        }
         if !self.server.mask_features.is_empty() {
             writeln!(f, "  kernel features left unused  {}", self.server.mask_features.join(", "))?;
         }

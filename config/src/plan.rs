@@ -23,6 +23,7 @@ pub const FEATURES: &[&str] = &[
     "msg_ring",
     "worker_limits",
     "worker_affinity",
+    "busy_poll",
 ];
 
 /// A whole configuration, checked.
@@ -57,6 +58,8 @@ pub struct Server {
     pub mask_features: Vec<String>,
     /// The longest time that a data core looks for work before it sleeps; zero: never.
     pub spin: Duration,
+    /// The longest time that the kernel polls network cards before it lets a data core sleep; zero: never.
+    pub busy_poll: Duration,
 }
 
 /// Bounds of what is held, and times. All are of the whole process unless they say something else.
@@ -278,6 +281,7 @@ impl Plan {
                 iqn_prefix: DEFAULT_PREFIX.to_owned(),
                 mask_features: Vec::new(),
                 spin: DEFAULT_SPIN,
+                busy_poll: Duration::ZERO,
             },
             log: LogSettings { level: None, format: None },
             portals: vec![Portal {

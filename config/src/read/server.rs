@@ -20,6 +20,7 @@ pub(super) const KEYS: &[&str] = &[
     "iqn_prefix",
     "mask_features",
     "spin_us",
+    "busy_poll_us",
     "max_connections",
     "max_half_open_logins",
     "half_open_per_address",
@@ -56,7 +57,8 @@ impl Reader<'_> {
             state_dir: self.state_dir(&mut section),
             iqn_prefix: self.prefix(&mut section),
             mask_features: self.mask_features(&mut section),
-            spin: self.spin(&mut section),
+            spin: self.microseconds(&mut section, "spin_us", DEFAULT_SPIN),
+            busy_poll: self.microseconds(&mut section, "busy_poll_us", Duration::ZERO),
         };
         let (limits, memory_span) = self.limits(&mut section);
         let log = self.log(&mut section);
@@ -158,9 +160,10 @@ impl Reader<'_> {
         features
     }
 
-    fn spin(&mut self, section: &mut Section<'_>) -> Duration {
-        let default = DEFAULT_SPIN.as_micros() as u32; // a constant far below 2^32
-        Duration::from_micros(u64::from(section.limit("spin_us", 0, 1000, default, &mut self.out)))
+    /// A time that a core is kept awake: at most a millisecond.
+    fn microseconds(&mut self, section: &mut Section<'_>, key: &str, default: Duration) -> Duration {
+        let default = default.as_micros() as u32; // a constant far below 2^32
+        Duration::from_micros(u64::from(section.limit(key, 0, 1000, default, &mut self.out)))
     }
 
     fn limits(&mut self, section: &mut Section<'_>) -> (Limits, Option<Range<usize>>) {

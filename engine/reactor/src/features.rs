@@ -28,11 +28,13 @@ pub enum Feature {
     WorkerLimits,
     /// The worker threads of the kernel stay on given processors.
     WorkerAffinity,
+    /// A core that goes to sleep polls the network cards of its sockets first.
+    BusyPoll,
 }
 
 impl Feature {
     /// All of them, in the order that reports use.
-    pub const ALL: [Feature; 11] = [
+    pub const ALL: [Feature; 12] = [
         Feature::SingleIssuer,
         Feature::DeferTaskrun,
         Feature::CoopTaskrun,
@@ -44,6 +46,7 @@ impl Feature {
         Feature::MessageRing,
         Feature::WorkerLimits,
         Feature::WorkerAffinity,
+        Feature::BusyPoll,
     ];
 
     /// Its name in settings and reports.
@@ -60,6 +63,7 @@ impl Feature {
             Feature::MessageRing => "msg_ring",
             Feature::WorkerLimits => "worker_limits",
             Feature::WorkerAffinity => "worker_affinity",
+            Feature::BusyPoll => "busy_poll",
         }
     }
 
@@ -67,6 +71,7 @@ impl Feature {
     pub const fn since(self) -> (u32, u32) {
         match self {
             Feature::PromptRelease => (6, 13),
+            Feature::BusyPoll => (6, 9),
             Feature::SingleIssuer => (6, 0),
             Feature::DeferTaskrun => (6, 1),
             Feature::NoSqArray => (6, 6),
@@ -91,6 +96,7 @@ impl Feature {
             Feature::MessageRing => "an eventfd wakes sleeping cores",
             Feature::WorkerLimits => "the kernel's own limit of workers",
             Feature::WorkerAffinity => "workers run on the core's own processor",
+            Feature::BusyPoll => "network cards interrupt",
         }
     }
 
@@ -268,7 +274,8 @@ mod tests {
     fn release_5_19_lacks_what_came_later() {
         let mask: FeatureMask = "5.19".parse().unwrap();
         let hidden: Vec<Feature> = Feature::ALL.into_iter().filter(|feature| mask.hides(*feature)).collect();
-        assert_eq!(hidden, [Feature::SingleIssuer, Feature::DeferTaskrun, Feature::NoSqArray, Feature::PromptRelease]);
+        let newer = [Feature::SingleIssuer, Feature::DeferTaskrun, Feature::NoSqArray, Feature::PromptRelease];
+        assert_eq!(hidden, [&newer[..], &[Feature::BusyPoll]].concat());
         assert_eq!("6.13".parse(), Ok(FeatureMask::NONE));
     }
 }

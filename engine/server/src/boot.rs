@@ -281,6 +281,7 @@ fn ring_settings(plan: &Plan, features: FeatureMask) -> RingSettings {
         receive_buffers: pools.receive_buffers.min(32_768) as u16,
         iowq_bounded: pools.kernel_workers,
         spin: plan.server.spin,
+        busy_poll: plan.server.busy_poll,
         worker_cpus: plan.server.cores.iter().map(|&c| c as u32).collect(),
         features,
         ..RingSettings::default()

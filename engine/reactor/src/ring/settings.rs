@@ -24,6 +24,9 @@ pub struct RingSettings {
     pub worker_cpus: Vec<u32>,
     /// The longest time that it looks for work before it sleeps; zero: never.
     pub spin: Duration,
+    /// The longest time that the kernel polls the network cards of the ring's sockets before it lets the core sleep; zero:
+    /// never. Whole microseconds count.
+    pub busy_poll: Duration,
     /// Kernel features not to use.
     pub features: FeatureMask,
 }
@@ -40,6 +43,7 @@ impl Default for RingSettings {
             iowq_unbounded: 16,
             worker_cpus: Vec::new(),
             spin: Duration::ZERO,
+            busy_poll: Duration::ZERO,
             features: FeatureMask::NONE,
         }
     }

@@ -32,6 +32,7 @@ pub(crate) fn set_up(settings: &RingSettings, arena: &Arena) -> io::Result<Parts
     register_buffers(&ring, arena, &mut features);
     let provided = provide_buffers(&ring, settings, &mut features);
     set_workers(&ring, settings, &mut features);
+    poll_cards(&ring, settings, &mut features);
     Ok(Parts { ring, features, provided })
 }
 
@@ -226,5 +227,29 @@ fn set_workers(ring: &IoUring, settings: &RingSettings, features: &mut Features)
         Err(error) => {
             tracing::warn!(cpus = ?settings.worker_cpus, %error, "kernel workers could not be confined")
         }
+    }
+}
+
+/// Has the kernel poll the queues (NAPI) of the cards that the ring's sockets receive from, before each sleep. It learns
+/// by itself which these are; loopback has none. The setting goes with the ring.
+fn poll_cards(ring: &IoUring, settings: &RingSettings, features: &mut Features) {
+    let time = u32::try_from(settings.busy_poll.as_micros()).unwrap_or(u32::MAX);
+    if !features.wanted(Feature::BusyPoll) {
+        return;
+    }
+    if time == 0 {
+        features.set(Feature::BusyPoll, Use::Unasked);
+        return;
+    }
+    // A card whose interrupts can be put off (napi_defer_hard_irqs, gro_flush_timeout) keeps them off while it is polled;
+    // others are polled all the same.
+    let mut polling = types::Napi::new().set_busy_poll_timeout(time).set_prefer_busy_poll(true);
+    match ring.submitter().register_napi(&mut polling) {
+        Ok(()) => features.set(Feature::BusyPoll, Use::Used),
+        Err(error) => tracing::warn!(
+            %error,
+            "network cards can't be polled before a sleep, they interrupt as usual: that takes Linux 6.9 or newer, built with \
+             CONFIG_NET_RX_BUSY_POLL; without `busy_poll_us` this is not asked for"
+        ),
     }
 }

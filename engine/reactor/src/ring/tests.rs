@@ -1,6 +1,7 @@
 //! The ring against real sockets and files, with all features, as on 5.19, and with every feature masked.
 
 mod files;
+mod on_request;
 mod sockets;
 mod turns;
 
