@@ -50,8 +50,7 @@ impl Ram {
         if preallocate {
             region.populate()?;
         }
-        let mapped = if preallocate { u64::MAX } else { 0 };
-        let mapped = (0..words).map(|_| AtomicU64::new(mapped)).collect();
+        let mapped = (0..words).map(|_| AtomicU64::new(0)).collect();
         let shared = Arc::new(Shared { region, mapped, keeps: preallocate });
         let geometry = Geometry {
             // Memory has no larger unit of writing; what is given back has.
@@ -118,15 +117,20 @@ impl Shared {
         }
         let inner = offset.div_ceil(GRANULE)..(offset + length) / GRANULE;
         if inner.start < inner.end {
-            let length = (inner.end - inner.start) * GRANULE;
-            self.mark(inner.clone(), false);
-            everywhere();
-            self.region.zero(inner.start * GRANULE, length, true);
+            self.clear(inner);
         }
     }
 
+    /// Makes granules unmapped.
+    fn clear(&self, granules: Range<u64>) {
+        let length = (granules.end - granules.start) * GRANULE;
+        self.mark(granules.clone(), false);
+        everywhere();
+        self.region.zero(granules.start * GRANULE, length, !self.keeps);
+    }
+
     fn zero(&self, offset: u64, length: u64, unmap: bool) {
-        if !unmap || self.keeps {
+        if !unmap {
             self.region.zero(offset, length, false);
             self.mark(touched(offset, length), true);
             return;
@@ -135,7 +139,7 @@ impl Shared {
         let (first, last) = (offset.next_multiple_of(GRANULE), end / GRANULE * GRANULE);
         if first < last {
             self.region.zero(offset, first - offset, false);
-            self.discard(first, last - first);
+            self.clear(first / GRANULE..last / GRANULE);
             self.region.zero(last, end - last, false);
         } else {
             self.region.zero(offset, length, false);

@@ -26,7 +26,8 @@ mod size;
 pub use access::{Access, AccessRule, Chap, Credentials, Denial, HashAlgorithm, InitiatorPattern, PatternError};
 pub use host::{Host, PathState, System};
 pub use plan::{
-    FEATURES, IdentityOverride, Limits, LogFormat, LogSettings, Plan, Portal, Server, Store, Target, Volume,
+    FEATURES, IdentityOverride, Limits, LogFormat, LogSettings, Plan, Portal, Provisioning, Server, Store, Target,
+    Volume,
 };
 pub use pools::{Pools, buffer_cost};
 pub use read::{Loaded, load, parse};

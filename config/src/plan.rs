@@ -135,10 +135,42 @@ pub struct Volume {
     pub physical_block_size: Option<u32>,
     /// MEDIUM ROTATION RATE: revolutions a minute, or 1 for a medium that doesn't rotate; None: what the store says.
     pub rotation_rate: Option<u16>,
+    /// How its space is managed; None: as its store can.
+    pub provisioning: Option<Provisioning>,
+    /// Its medium can be ejected and loaded.
+    pub removable: bool,
+    /// Initiators can't write to it.
+    pub write_protected: bool,
     /// What INQUIRY says, where the file says something else than the default.
     pub identity: IdentityOverride,
     /// It has a target of its own.
     pub exported: bool,
+}
+
+/// Logical block provisioning (SBC-4 4.7), as the file names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provisioning {
+    /// UNMAP gives space back.
+    Thin,
+    /// There is no UNMAP.
+    Full,
+    /// UNMAP makes zeroes, and all space stays allocated.
+    Zeroing,
+}
+
+impl Provisioning {
+    /// Every kind.
+    pub const ALL: [Provisioning; 3] = [Provisioning::Thin, Provisioning::Full, Provisioning::Zeroing];
+
+    /// As the file names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Provisioning::Thin => "thin",
+            Provisioning::Full => "full",
+            Provisioning::Zeroing => "zeroing",
+        }
+    }
 }
 
 /// What holds a volume's blocks. `size` is a multiple of the block size.
@@ -296,6 +328,9 @@ impl Plan {
                 block_size: 512,
                 physical_block_size: None,
                 rotation_rate: None,
+                provisioning: None,
+                removable: false,
+                write_protected: false,
                 identity: IdentityOverride::default(),
                 exported: true,
             }],

@@ -174,7 +174,8 @@ pub struct Extent {
     pub offset: u64,
     /// Bytes.
     pub length: u64,
-    /// Has blocks of its own.
+    /// Holds what was written; else it reads as zeroes where [`Geometry::discard_zeroes`] or no block was ever given
+    /// back.
     pub mapped: bool,
 }
 

@@ -155,10 +155,8 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
     let buffered = !settings.direct;
     // Partial blocks are zeroed through the page cache, which direct I/O is to stay clear of.
     let allocate = if settings.direct { granule.max(alignment) } else { alignment };
-    // What is allocated but never written looks like a hole, and isn't one for who asked for the space.
-    let holes = !settings.preallocate;
     let path = settings.path.clone();
-    let shared = Shared::new(descriptor, path, buffered, holes, presence, block_size);
+    let shared = Shared::new(descriptor, path, buffered, true, presence, block_size);
     Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate } })
 }
 

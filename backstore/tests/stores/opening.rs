@@ -47,10 +47,14 @@ fn a_preallocated_file_has_its_space_and_keeps_it() {
     assert!(fs::metadata(&path).unwrap().blocks() * 512 >= 1 << 20);
     assert_eq!(store.geometry().discard_granularity, 0);
     let mut core = Core::new(Plain::new(), &store);
+    for piece in 0..4 {
+        core.write(piece << 18, &[1; 1 << 18], false).unwrap();
+    }
     core.simple(Request::Discard { offset: 0, length: 1 << 20 }).unwrap();
-    core.simple(Request::Zero { offset: 0, length: 1 << 20, unmap: true, durable: false }).unwrap();
+    assert_eq!(core.status(0, 1 << 20, 8), [(0, 1 << 20, true)], "a discard is no more than a hint");
+    core.simple(Request::Zero { offset: 1 << 19, length: 1 << 19, unmap: true, durable: false }).unwrap();
     assert!(fs::metadata(&path).unwrap().blocks() * 512 >= 1 << 20);
-    assert_eq!(core.status(0, 1 << 20, 8), [(0, 1 << 20, true)]);
+    assert_eq!(core.status(0, 1 << 20, 8), [(0, 1 << 19, true), (1 << 19, 1 << 19, false)]);
 }
 
 #[test]

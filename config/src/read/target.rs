@@ -157,6 +157,9 @@ impl Reader<'_> {
                 block_size: draft.block_size,
                 physical_block_size: draft.physical_block_size,
                 rotation_rate: draft.rotation_rate,
+                provisioning: draft.provisioning,
+                removable: draft.removable,
+                write_protected: draft.write_protected,
                 identity: draft.identity,
                 exported,
             });

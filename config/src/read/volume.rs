@@ -5,7 +5,7 @@ use super::{
     section::{At, Findings, Section, listed},
     server::unknown_word,
 };
-use crate::{IdentityOverride, PathState, Size, Store, names};
+use crate::{IdentityOverride, PathState, Provisioning, Size, Store, names};
 use std::{collections::HashMap, ops::Range, path::Path};
 use toml::de::DeValue;
 
@@ -15,6 +15,9 @@ pub(super) const KEYS: &[&str] = &[
     "block_size",
     "physical_block_size",
     "rotation_rate",
+    "provisioning",
+    "removable",
+    "write_protected",
     "export",
     "identity",
     "max_sessions",
@@ -35,6 +38,9 @@ pub(super) struct Draft<'i> {
     pub block_size: u32,
     pub physical_block_size: Option<u32>,
     pub rotation_rate: Option<u16>,
+    pub provisioning: Option<Provisioning>,
+    pub removable: bool,
+    pub write_protected: bool,
     pub identity: IdentityOverride,
     pub export: Option<bool>,
     pub max_sessions: Option<u32>,
@@ -54,8 +60,10 @@ impl Reader<'_> {
             let block_size = self.block_size(&mut section);
             let physical_block_size = self.physical_block_size(&mut section, block_size);
             let rotation_rate = self.rotation_rate(&mut section);
+            let removable = section.boolean("removable", false, &mut self.out);
+            let write_protected = section.boolean("write_protected", false, &mut self.out);
             let store_span = section.span_of("store");
-            let store = match section.take("store") {
+            let mut store = match section.take("store") {
                 Some(at) => self.store(at, block_size),
                 None => {
                     let cure = "add store = { kind = \"file\", path = \"/srv/db1.img\", size = \"10GiB\" }";
@@ -63,6 +71,7 @@ impl Reader<'_> {
                     None
                 }
             };
+            let provisioning = self.provisioning(&mut section, store.as_mut());
             if let Some(path) = store.as_ref().and_then(Store::path) {
                 let shown = name.as_ref().map_or(section_name.clone(), |at| format!("volume `{}`", at.value));
                 if let Some(other) = paths.insert(path.to_owned(), shown) {
@@ -84,6 +93,9 @@ impl Reader<'_> {
                 block_size,
                 physical_block_size,
                 rotation_rate,
+                provisioning,
+                removable,
+                write_protected,
                 identity,
                 export,
                 max_sessions,
@@ -160,6 +172,35 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// Holds it against the store: what is zeroing has all of its space from the start.
+    fn provisioning(&mut self, section: &mut Section<'_>, store: Option<&mut Store>) -> Option<Provisioning> {
+        let at = section.string("provisioning", "provisioning = \"thin\"", &mut self.out)?;
+        let Some(wanted) = Provisioning::ALL.into_iter().find(|kind| kind.name() == at.value) else {
+            let names = Provisioning::ALL.map(Provisioning::name);
+            unknown_word(at, "provisioning", &names, &mut self.out);
+            return None;
+        };
+        let problem = match (wanted, store) {
+            (
+                Provisioning::Thin,
+                Some(Store::File { preallocate: true, .. } | Store::Ram { preallocate: true, .. }),
+            ) => Some(("what is preallocated is not thin".to_owned(), "take `preallocate` or `provisioning` away")),
+            (Provisioning::Zeroing, Some(Store::File { preallocate, .. } | Store::Ram { preallocate, .. })) => {
+                *preallocate = true;
+                None
+            }
+            (Provisioning::Zeroing, Some(store)) => {
+                let cause = format!("a store of kind \"{}\" can't be zeroing", store.kind());
+                Some((cause, "use a store of kind \"file\" or \"ram\", or provisioning = \"full\""))
+            }
+            _ => None,
+        };
+        if let Some((cause, cure)) = problem {
+            self.out.error(at.span, &at.key, cause, cure);
+        }
+        Some(wanted)
     }
 
     fn identity(&mut self, section: &mut Section<'_>) -> IdentityOverride {

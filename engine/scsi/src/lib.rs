@@ -31,7 +31,7 @@ pub use attention::Attention;
 pub use command::{Command, Context, Event, Outcome, Span, Step};
 pub use identity::Identity;
 pub use port::{InitiatorPort, Path, TargetPort, WELL_KNOWN_REPORT_LUNS, lun_field, lun_number};
-pub use profile::Profile;
+pub use profile::{Profile, Provisioning};
 pub use sense::{Sense, SenseKey, Specific, asc};
 pub use status::Status;
 pub use task_set::{Admit, Attribute, TaskSet};

@@ -2,6 +2,17 @@
 
 use crate::identity::Identity;
 
+/// Logical block provisioning (SBC-4 4.7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Provisioning {
+    /// Every block is mapped; there is no UNMAP.
+    Full,
+    /// PROVISIONING TYPE resource provisioned: unmapped blocks are anchored, that is, their space is kept.
+    Resource,
+    /// Unmapped blocks are deallocated.
+    Thin,
+}
+
 /// How a unit is set up, but for what its store can do ([`backstore_api::Geometry`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -13,11 +24,25 @@ pub struct Profile {
     pub physical_block_size: u32,
     /// MEDIUM ROTATION RATE (VPD B1h), or 1 for a medium that doesn't rotate; 0: what the store says.
     pub rotation_rate: u16,
+    /// None: thin if its store gives space back, else full. Thin of a store that gives nothing back is full.
+    pub provisioning: Option<Provisioning>,
+    /// RMB: the medium can be ejected and loaded.
+    pub removable: bool,
+    /// Write-protected, though its store could be written to.
+    pub write_protected: bool,
 }
 
 impl Profile {
     /// A unit with everything else as its store has it.
     pub fn new(identity: Identity, block_size: u32) -> Profile {
-        Profile { identity, block_size, physical_block_size: 0, rotation_rate: 0 }
+        Profile {
+            identity,
+            block_size,
+            physical_block_size: 0,
+            rotation_rate: 0,
+            provisioning: None,
+            removable: false,
+            write_protected: false,
+        }
     }
 }

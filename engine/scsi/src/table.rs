@@ -40,7 +40,7 @@ impl Traits {
     pub const MEDIUM: Traits = Traits(2);
     /// Changes the medium: refused when it is protected.
     pub const WRITES: Traits = Traits(4);
-    /// There only when the unit is thin provisioned.
+    /// There only when blocks can be unmapped.
     pub const THIN: Traits = Traits(8);
 
     pub const fn and(self, other: Traits) -> Traits {
@@ -94,7 +94,7 @@ impl Entry {
     /// Whether this unit has the command.
     #[inline]
     pub fn supported(&self, unit: &LogicalUnit) -> bool {
-        !self.traits.has(Traits::THIN) || unit.thin()
+        !self.traits.has(Traits::THIN) || unit.unmaps()
     }
 
     /// Where the first reserved bit is that the CDB has set: byte, and bit.

@@ -7,7 +7,7 @@ use crate::{
     attention::{Attention, Log, Pending},
     identity::Identity,
     port::Path,
-    profile::Profile,
+    profile::{Profile, Provisioning},
 };
 use backstore_api::Geometry;
 use std::sync::{
@@ -62,7 +62,7 @@ impl LogicalUnit {
     /// A unit in its default state: started, write cache enabled, fixed format sense.
     pub fn new(profile: Profile, geometry: Geometry) -> Arc<LogicalUnit> {
         let block_shift = if profile.block_size == 4096 { 12 } else { 9 };
-        let flags = default_flags(&geometry);
+        let flags = default_flags(&profile, &geometry);
         Arc::new(LogicalUnit {
             profile,
             blocks: geometry.bytes >> block_shift,
@@ -135,9 +135,33 @@ impl LogicalUnit {
         MAX_TRANSFER
     }
 
-    /// UNMAP and WRITE SAME with UNMAP give space back (LBPME).
-    pub fn thin(&self) -> bool {
-        self.geometry.discard_granularity > 0
+    /// What becomes of blocks that are unmapped.
+    pub fn provisioning(&self) -> Provisioning {
+        let gives_back = self.geometry.discard_granularity > 0;
+        match self.profile.provisioning {
+            None | Some(Provisioning::Thin) if gives_back => Provisioning::Thin,
+            None | Some(Provisioning::Thin) => Provisioning::Full,
+            Some(other) => other,
+        }
+    }
+
+    /// Logical block provisioning management is enabled (LBPME): there is UNMAP.
+    pub(crate) fn unmaps(&self) -> bool {
+        self.provisioning() != Provisioning::Full
+    }
+
+    /// Unmapped blocks read as zeroes (LBPRZ).
+    pub(crate) fn unmaps_to_zeroes(&self) -> bool {
+        match self.provisioning() {
+            Provisioning::Full => false,
+            Provisioning::Resource => true,
+            Provisioning::Thin => self.geometry.discard_zeroes,
+        }
+    }
+
+    /// RMB: the medium can be ejected.
+    pub fn removable(&self) -> bool {
+        self.profile.removable
     }
 
     /// Write cache enabled (WCE of mode page 08h).
@@ -169,7 +193,7 @@ impl LogicalUnit {
         let mut state = self.lock();
         state.prevent.clear();
         state.log.push(Attention::BusDeviceReset, None);
-        self.flags.store(default_flags(&self.geometry).0, Ordering::Release);
+        self.flags.store(default_flags(&self.profile, &self.geometry).0, Ordering::Release);
         self.changed();
     }
 
@@ -208,9 +232,9 @@ impl LogicalUnit {
     }
 }
 
-fn default_flags(geometry: &Geometry) -> Flags {
+fn default_flags(profile: &Profile, geometry: &Geometry) -> Flags {
     let mut flags = Flags::WRITE_CACHE;
-    flags.set(Flags::READ_ONLY, geometry.read_only);
+    flags.set(Flags::READ_ONLY, geometry.read_only || profile.write_protected);
     flags
 }
 

@@ -30,6 +30,12 @@ pub enum ServeError {
         /// Why.
         source: OpenError,
     },
+    /// A volume is to be thin, and its store gives nothing back.
+    #[error("volume `{volume}`: its store can't give space back; take `provisioning = \"thin\"` away")]
+    NotThin {
+        /// Its short name.
+        volume: String,
+    },
     /// The state directory.
     #[error(transparent)]
     State(#[from] StateError),
@@ -84,6 +90,9 @@ impl House {
             settings.depth = plan.limits.store_depth;
             let store =
                 Store::open(&settings).map_err(|source| ServeError::Store { volume: volume.name.clone(), source })?;
+            if volume.provisioning == Some(config::Provisioning::Thin) && store.geometry().discard_granularity == 0 {
+                return Err(ServeError::NotThin { volume: volume.name.clone() });
+            }
             let mut identity = state.identity(&place(&volume.store, &volume.full_name), &volume.full_name);
             let wanted = &volume.identity;
             let set = |field: &mut String, value: &Option<String>| {
@@ -98,6 +107,9 @@ impl House {
             let profile = Profile {
                 physical_block_size: volume.physical_block_size.unwrap_or(0),
                 rotation_rate: volume.rotation_rate.unwrap_or(0),
+                provisioning: volume.provisioning.map(provisioning),
+                removable: volume.removable,
+                write_protected: volume.write_protected,
                 ..Profile::new(identity, volume.block_size)
             };
             units.push(LogicalUnit::new(profile, store.geometry().clone()));
@@ -130,6 +142,14 @@ fn kind(store: &config::Store) -> Kind {
             Kind::File(FileSettings { direct, preallocate, read_only, ..FileSettings::new(path, size) })
         }
         config::Store::Block { path, direct, read_only } => Kind::Block(BlockSettings { path, direct, read_only }),
+    }
+}
+
+fn provisioning(wanted: config::Provisioning) -> scsi::Provisioning {
+    match wanted {
+        config::Provisioning::Thin => scsi::Provisioning::Thin,
+        config::Provisioning::Full => scsi::Provisioning::Full,
+        config::Provisioning::Zeroing => scsi::Provisioning::Resource,
     }
 }
 

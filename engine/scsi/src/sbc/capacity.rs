@@ -3,6 +3,7 @@
 use crate::{
     cdb::Cdb,
     command::{Command, Context, State, Step, answer, fail},
+    profile::Provisioning,
     sbc::range::out_of_range,
     table::{Entry, Traits},
     unit::LogicalUnit,
@@ -29,6 +30,11 @@ pub(crate) const TABLE: &[Entry] = &[
 /// Most descriptors in one answer of GET LBA STATUS.
 const MOST_EXTENTS: u32 = 1024;
 
+/// PROVISIONING STATUS (SBC-4 table 61).
+const MAPPED: u8 = 0;
+const DEALLOCATED: u8 = 1;
+const ANCHORED: u8 = 2;
+
 fn read_capacity_10(_: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let last = u32::try_from(unit.blocks().saturating_sub(1)).unwrap_or(u32::MAX);
     context.scratch.clear();
@@ -42,9 +48,9 @@ fn read_capacity_16(command: &mut Command, unit: &LogicalUnit, context: &mut Con
     data[..8].copy_from_slice(&unit.blocks().saturating_sub(1).to_be_bytes());
     data[8..12].copy_from_slice(&unit.block_size().to_be_bytes());
     data[13] = physical_exponent(unit);
-    if unit.thin() {
+    if unit.unmaps() {
         data[14] |= 0x80; // LBPME
-        if unit.store().discard_zeroes {
+        if unit.unmaps_to_zeroes() {
             data[14] |= 0x40; // LBPRZ
         }
     }
@@ -64,8 +70,8 @@ fn get_lba_status(command: &mut Command, unit: &LogicalUnit, context: &mut Conte
     if lba >= unit.blocks() {
         return fail(out_of_range(lba));
     }
-    if allocation_length < 24 {
-        // No room for a descriptor: the header alone, without asking the store.
+    if allocation_length < 24 || !unit.unmaps() {
+        // No room for a descriptor, or nothing but mapped blocks (SBC-4 4.7.2): without asking the store.
         return lba_status(&command.cdb, &[], unit, context);
     }
     command.state = State::Extents;
@@ -77,6 +83,7 @@ fn get_lba_status(command: &mut Command, unit: &LogicalUnit, context: &mut Conte
 /// The answer. A block of which a part is mapped is mapped; so is what the store says nothing of.
 pub(crate) fn lba_status(cdb: &Cdb, extents: &[Extent], unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let (block, mut next) = (u64::from(unit.block_size()), cdb.u64(2));
+    let unmapped = if unit.provisioning() == Provisioning::Resource { ANCHORED } else { DEALLOCATED };
     let most = 8 + 16 * MOST_EXTENTS as usize;
     context.scratch.clear();
     context.scratch.extend([0; 8]);
@@ -86,7 +93,7 @@ pub(crate) fn lba_status(cdb: &Cdb, extents: &[Extent], unit: &LogicalUnit, cont
         let end = end.min(unit.blocks());
         while next < end && context.scratch.len() < most {
             let count = (end - next).min(u64::from(u32::MAX)) as u32;
-            descriptor(context.scratch, next, count, extent.mapped);
+            descriptor(context.scratch, next, count, if extent.mapped { MAPPED } else { unmapped });
             next += u64::from(count);
         }
     }
@@ -94,16 +101,15 @@ pub(crate) fn lba_status(cdb: &Cdb, extents: &[Extent], unit: &LogicalUnit, cont
         // Nothing was said; or of the first block a part alone.
         let left = unit.blocks().saturating_sub(next);
         let count = if extents.is_empty() { left } else { left.min(1) };
-        descriptor(context.scratch, next, count.min(u64::from(u32::MAX)) as u32, true);
+        descriptor(context.scratch, next, count.min(u64::from(u32::MAX)) as u32, MAPPED);
     }
     let length = (context.scratch.len() - 4) as u32;
     context.scratch[..4].copy_from_slice(&length.to_be_bytes());
     answer(context, cdb.u32(10))
 }
 
-fn descriptor(out: &mut Vec<u8>, lba: u64, count: u32, mapped: bool) {
+fn descriptor(out: &mut Vec<u8>, lba: u64, count: u32, status: u8) {
     out.extend(lba.to_be_bytes());
     out.extend(count.to_be_bytes());
-    // PROVISIONING STATUS: 0h mapped, 1h deallocated.
-    out.extend([u8::from(!mapped), 0, 0, 0]);
+    out.extend([status, 0, 0, 0]);
 }

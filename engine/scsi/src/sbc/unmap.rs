@@ -2,6 +2,7 @@
 
 use crate::{
     command::{Command, Context, State, Step, fail, good},
+    profile::Provisioning,
     sbc::range::out_of_range,
     sense::{Sense, asc},
     table::{Entry, Traits},
@@ -53,9 +54,9 @@ impl Unmapping {
     }
 }
 
-fn unmap(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    // ANCHOR: ANC_SUP is 0.
-    if command.cdb.bit(1, 0) {
+fn unmap(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
+    // ANCHOR: with ANC_SUP.
+    if command.cdb.bit(1, 0) && unit.provisioning() != Provisioning::Resource {
         return fail(Sense::field_in_cdb(1, Some(0)));
     }
     match u32::from(command.cdb.u16(7)) {
@@ -69,7 +70,7 @@ fn unmap(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
 fn parameters(command: &mut Command, list: &[u8], unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
     match ranges(list, unit) {
         Ok(ranges) => {
-            let mut unmapping = Box::new(Unmapping { ranges, zeroes: unit.store().discard_zeroes });
+            let mut unmapping = Box::new(Unmapping { ranges, zeroes: unit.unmaps_to_zeroes() });
             let step = unmapping.next();
             command.state = State::Unmapping(unmapping);
             step

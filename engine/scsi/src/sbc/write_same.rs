@@ -3,6 +3,7 @@
 use crate::{
     cdb::Cdb,
     command::{Command, Context, State, Step, fail, good},
+    profile::Provisioning,
     sbc::range::Blocks,
     sense::Sense,
     table::{Entry, Traits},
@@ -91,11 +92,11 @@ fn write_same(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step
 }
 
 fn check(cdb: &Cdb, blocks: &Blocks, unit: &LogicalUnit) -> Result<(), Sense> {
-    // ANC_SUP is 0, and ANCHOR without UNMAP is wrong in any case.
-    if cdb.bit(1, 4) {
+    // ANCHOR: with ANC_SUP, and never without UNMAP.
+    if cdb.bit(1, 4) && (unit.provisioning() != Provisioning::Resource || !unmap(cdb)) {
         return Err(Sense::field_in_cdb(1, Some(4)));
     }
-    if unmap(cdb) && !unit.thin() {
+    if unmap(cdb) && !unit.unmaps() {
         return Err(Sense::field_in_cdb(1, Some(3)));
     }
     blocks.check(unit)?;

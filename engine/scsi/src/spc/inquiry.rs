@@ -32,7 +32,7 @@ fn inquiry(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>)
         return fail(Sense::field_in_cdb(2, None));
     } else {
         let identity = unit.identity();
-        standard(0x00, &identity.vendor, &identity.product, &identity.revision, context.scratch);
+        standard(0x00, unit.removable(), &identity.vendor, &identity.product, &identity.revision, context.scratch);
     }
     answer(context, allocation_length)
 }
@@ -43,16 +43,16 @@ pub(crate) fn absent(cdb: &Cdb, context: &mut Context<'_>) -> Step {
         return fail(Sense::field_in_cdb(if cdb.bit(1, 0) { 1 } else { 2 }, None));
     }
     context.scratch.clear();
-    standard(ABSENT, "", "", "", context.scratch);
+    standard(ABSENT, false, "", "", "", context.scratch);
     answer(context, u32::from(cdb.u16(3)))
 }
 
-fn standard(peripheral: u8, vendor: &str, product: &str, revision: &str, out: &mut Vec<u8>) {
+fn standard(peripheral: u8, removable: bool, vendor: &str, product: &str, revision: &str, out: &mut Vec<u8>) {
     out.extend([
         peripheral,
-        0x00, // RMB 0
-        0x06, // VERSION: SPC-4
-        0x12, // HISUP, RESPONSE DATA FORMAT 2
+        u8::from(removable) << 7, // RMB
+        0x06,                     // VERSION: SPC-4
+        0x12,                     // HISUP, RESPONSE DATA FORMAT 2
         (STANDARD_LENGTH - 5) as u8,
         0x00, // no SCCS, TPGS 00b, no 3PC, no PROTECT
         0x10, // MULTIP

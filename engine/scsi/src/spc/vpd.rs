@@ -3,6 +3,7 @@
 use crate::{
     identity::{Identity, ascii},
     port::TargetPort,
+    profile::Provisioning,
     sbc::{compare_and_write, unmap, write_same},
     unit::LogicalUnit,
 };
@@ -122,7 +123,7 @@ fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     let mut put = |at: usize, value: u32| page[at - 4..at].copy_from_slice(&value.to_be_bytes());
     put(8, most);
     put(12, (geometry.optimal_io >> shift).min(most));
-    if unit.thin() {
+    if unit.unmaps() {
         put(20, unmap::MOST_BLOCKS);
         put(24, unmap::MOST_DESCRIPTORS);
         let granularity = geometry.discard_granularity >> shift;
@@ -145,12 +146,20 @@ fn block_characteristics(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) 
 
 fn logical_block_provisioning(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     let mut page = [0u8; 4];
-    if unit.thin() {
+    let provisioning = unit.provisioning();
+    if provisioning != Provisioning::Full {
         page[1] = 0x80 | 0x40 | 0x20; // LBPU, LBPWS, LBPWS10
-        if unit.store().discard_zeroes {
+        if unit.unmaps_to_zeroes() {
             page[1] |= 0x04; // LBPRZ 001b
         }
-        page[2] = 0x02; // thin provisioned
+    }
+    match provisioning {
+        Provisioning::Full => (),
+        Provisioning::Resource => {
+            page[1] |= 0x02; // ANC_SUP
+            page[2] = 0x01; // resource provisioned
+        }
+        Provisioning::Thin => page[2] = 0x02,
     }
     out.extend(page);
 }

@@ -3,7 +3,7 @@
 use crate::rig::*;
 use backstore_api::{Geometry, StoreError};
 use proptest::prelude::*;
-use scsi::{Sense, SenseKey, Specific, Step};
+use scsi::{Provisioning, Sense, SenseKey, Specific, Step};
 
 fn thick() -> Geometry {
     Geometry { discard_granularity: 0, discard_zeroes: false, ..geometry() }
@@ -271,4 +271,49 @@ proptest! {
         prop_assert!(rig.medium[..start].iter().chain(&rig.medium[end..]).all(|b| *b == 0x5A));
         prop_assert!(rig.medium[start..end].iter().all(|b| *b == byte));
     }
+}
+
+/// A unit of a store that gives nothing back, with this provisioning.
+fn provisioned(provisioning: Provisioning) -> Rig {
+    let mut profile = profile(512);
+    profile.provisioning = Some(provisioning);
+    Rig::of(profile, thick())
+}
+
+#[test]
+fn a_zeroing_volume_anchors_what_is_unmapped() {
+    let mut rig = provisioned(Provisioning::Resource);
+    let page = rig.run(&[0x12, 1, 0xB2, 0, 64, 0], &[]).good();
+    assert_eq!((page[5], page[6]), (0xE6, 0x01), "LBPU, LBPWS, LBPWS10, LBPRZ, ANC_SUP; resource provisioned");
+    let capacity = rig.run(&cdb_16(0x9E, 0x10, 0, 32), &[]).good();
+    assert_eq!(capacity[14], 0xC0, "LBPME, LBPRZ");
+    for anchor in [0, 1] {
+        let (mut cdb, list) = unmap(&[(8, 8)]);
+        cdb[1] = anchor;
+        rig.run(&cdb, &list).good();
+        assert_eq!(lba_status(&mut rig, 8)[0], (8, 8, 2));
+    }
+    rig.run(&cdb_16(0x93, 0x19, 32, 8), &[]).good();
+    assert_eq!(lba_status(&mut rig, 32)[0], (32, 8, 2));
+    assert_eq!(rig.run(&cdb_16(0x93, 0x11, 32, 8), &[]).sense(), Sense::field_in_cdb(1, Some(4)), "ANCHOR alone");
+}
+
+#[test]
+fn a_thin_volume_has_no_anchors_and_a_full_one_nothing_unmapped() {
+    let mut rig = Rig::new();
+    let (mut cdb, list) = unmap(&[(8, 8)]);
+    cdb[1] = 1;
+    assert_eq!(rig.run(&cdb, &list).sense(), Sense::field_in_cdb(1, Some(0)));
+    assert_eq!(rig.run(&cdb_16(0x93, 0x19, 32, 8), &[]).sense(), Sense::field_in_cdb(1, Some(4)));
+
+    let mut rig = {
+        let mut profile = profile(512);
+        profile.provisioning = Some(Provisioning::Full);
+        Rig::of(profile, geometry())
+    };
+    assert_eq!(rig.run(&cdb, &list).refused(), (ILLEGAL, 0x2000));
+    rig.mapped.fill(false);
+    assert_eq!(lba_status(&mut rig, 0), [(0, BLOCKS as u32, 0)]);
+    let page = rig.run(&[0x12, 1, 0xB2, 0, 64, 0], &[]).good();
+    assert_eq!((page[5], page[6]), (0, 0));
 }

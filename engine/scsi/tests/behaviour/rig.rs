@@ -31,6 +31,11 @@ pub fn path(session: u64) -> Path {
     Path { initiator: Arc::new(InitiatorPort { name: name.into(), isid: [0x80, 0, 0, 0, 0, 1] }), relative_port: 7 }
 }
 
+/// The unit of a volume with default settings.
+pub fn profile(block_size: u32) -> Profile {
+    Profile::new(Identity::from_name("iqn.2026-01.io.ringlun:db1"), block_size)
+}
+
 pub struct Rig {
     pub port: TargetPort,
     pub unit: Arc<LogicalUnit>,
@@ -83,16 +88,24 @@ impl Rig {
     }
 
     pub fn with(geometry: Geometry, block_size: u32) -> Rig {
-        let mut rig = Rig::fresh(geometry, block_size);
+        Rig::of(profile(block_size), geometry)
+    }
+
+    /// One with a profile of its own.
+    pub fn of(profile: Profile, geometry: Geometry) -> Rig {
+        let mut rig = Rig::untouched(profile, geometry);
         assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x2900));
         rig
     }
 
     /// One with the power-on attention pending.
     pub fn fresh(geometry: Geometry, block_size: u32) -> Rig {
+        Rig::untouched(profile(block_size), geometry)
+    }
+
+    fn untouched(profile: Profile, geometry: Geometry) -> Rig {
         let bytes = geometry.bytes.min(64 << 20) as usize;
-        let identity = Identity::from_name("iqn.2026-01.io.ringlun:db1");
-        let unit = LogicalUnit::new(Profile::new(identity, block_size), geometry);
+        let unit = LogicalUnit::new(profile, geometry);
         Rig {
             port: TargetPort {
                 target_name: "iqn.2026-01.io.ringlun:db1".into(),

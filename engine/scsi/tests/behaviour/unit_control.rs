@@ -113,3 +113,18 @@ fn a_reset_restores_the_defaults() {
     assert!(rig.unit.write_cache());
     assert!(!rig.unit.removal_prevented());
 }
+
+#[test]
+fn a_write_protected_volume_takes_no_writes_whatever_its_store() {
+    let mut profile = profile(512);
+    profile.write_protected = true;
+    let mut rig = Rig::of(profile, geometry());
+    let protected = (SenseKey::DataProtect, 0x2700);
+    assert_eq!(rig.run(&cdb_10(0x2A, 0, 0, 1), &[0; BLOCK]).refused(), protected);
+    assert_eq!(rig.run(&cdb_16(0x93, 1, 0, 1), &[]).refused(), protected);
+    rig.run(&cdb_10(0x28, 0, 0, 1), &[]).good();
+    assert_eq!(rig.run(&[0x1A, 8, 0x08, 0, 255, 0], &[]).good()[2] & 0x80, 0x80, "WP");
+    rig.unit.reset();
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x2903));
+    assert_eq!(rig.run(&cdb_10(0x2A, 0, 0, 1), &[0; BLOCK]).refused(), protected);
+}
