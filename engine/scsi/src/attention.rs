@@ -21,24 +21,39 @@ pub enum Attention {
     CommandsCleared,
     /// MODE PARAMETERS CHANGED.
     ModeParametersChanged,
+    /// LOG PARAMETERS CHANGED.
+    LogParametersChanged,
+    /// ASYMMETRIC ACCESS STATE CHANGED.
+    AccessStateChanged,
+    /// TIMESTAMP CHANGED.
+    TimestampChanged,
     /// CAPACITY DATA HAS CHANGED.
     CapacityChanged,
     /// INQUIRY DATA HAS CHANGED.
     InquiryChanged,
+    /// DEVICE IDENTIFIER CHANGED: identifying information was set.
+    IdentifierChanged,
     /// REPORTED LUNS DATA HAS CHANGED.
     ReportedLunsChanged,
+    /// FAILURE PREDICTION THRESHOLD EXCEEDED (FALSE): TEST of the informational exceptions mode page.
+    FalseFailurePrediction,
 }
 
 impl Attention {
-    const ALL: [Attention; 8] = [
+    const ALL: [Attention; 13] = [
         Attention::PowerOn,
         Attention::BusDeviceReset,
         Attention::NexusLoss,
         Attention::CommandsCleared,
         Attention::ModeParametersChanged,
+        Attention::LogParametersChanged,
+        Attention::AccessStateChanged,
+        Attention::TimestampChanged,
         Attention::CapacityChanged,
         Attention::InquiryChanged,
+        Attention::IdentifierChanged,
         Attention::ReportedLunsChanged,
+        Attention::FalseFailurePrediction,
     ];
 
     /// Its sense data.
@@ -49,8 +64,13 @@ impl Attention {
             Attention::NexusLoss => asc::NEXUS_LOSS,
             Attention::CommandsCleared => asc::COMMANDS_CLEARED,
             Attention::ModeParametersChanged => asc::MODE_PARAMETERS_CHANGED,
+            Attention::LogParametersChanged => asc::LOG_PARAMETERS_CHANGED,
+            Attention::AccessStateChanged => asc::ASYMMETRIC_ACCESS_STATE_CHANGED,
+            Attention::TimestampChanged => asc::TIMESTAMP_CHANGED,
             Attention::CapacityChanged => asc::CAPACITY_CHANGED,
             Attention::InquiryChanged => asc::INQUIRY_CHANGED,
+            Attention::IdentifierChanged => asc::DEVICE_IDENTIFIER_CHANGED,
+            Attention::FalseFailurePrediction => asc::FALSE_FAILURE_PREDICTION,
             Attention::ReportedLunsChanged => asc::REPORTED_LUNS_CHANGED,
         };
         Sense::new(SenseKey::UnitAttention, code)
@@ -59,7 +79,7 @@ impl Attention {
 
 /// The conditions that a nexus has yet to report. The same condition twice is reported once.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Pending(u8);
+pub(crate) struct Pending(u32);
 
 impl Pending {
     pub fn add(&mut self, attention: Attention) {

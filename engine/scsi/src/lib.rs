@@ -33,6 +33,7 @@ pub use identity::Identity;
 pub use port::{InitiatorPort, Path, TargetPort, WELL_KNOWN_REPORT_LUNS, lun_field, lun_number};
 pub use profile::{Profile, Provisioning};
 pub use sense::{Sense, SenseKey, Specific, asc};
+pub use spc::mode_pages::Thresholds;
 pub use status::Status;
 pub use task_set::{Admit, Attribute, TaskSet};
 pub use unit::{LogicalUnit, Nexus};

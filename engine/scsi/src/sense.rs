@@ -52,13 +52,18 @@ pub mod asc {
     pub const BUS_DEVICE_RESET: u16 = 0x2903;
     pub const NEXUS_LOSS: u16 = 0x2907;
     pub const MODE_PARAMETERS_CHANGED: u16 = 0x2A01;
+    pub const LOG_PARAMETERS_CHANGED: u16 = 0x2A02;
+    pub const ASYMMETRIC_ACCESS_STATE_CHANGED: u16 = 0x2A06;
     pub const CAPACITY_CHANGED: u16 = 0x2A09;
+    pub const TIMESTAMP_CHANGED: u16 = 0x2A10;
     pub const COMMANDS_CLEARED: u16 = 0x2F00;
     pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
     pub const INQUIRY_CHANGED: u16 = 0x3F03;
+    pub const DEVICE_IDENTIFIER_CHANGED: u16 = 0x3F05;
     pub const REPORTED_LUNS_CHANGED: u16 = 0x3F0E;
     pub const INTERNAL_TARGET_FAILURE: u16 = 0x4400;
     pub const PROTOCOL_SERVICE_CRC_ERROR: u16 = 0x4705;
+    pub const FALSE_FAILURE_PREDICTION: u16 = 0x5DFF;
 }
 
 /// SENSE KEY SPECIFIC (SPC-4 4.5.2.4).

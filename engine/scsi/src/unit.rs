@@ -8,6 +8,8 @@ use crate::{
     identity::Identity,
     port::Path,
     profile::{Profile, Provisioning},
+    sense::Sense,
+    spc::mode_pages::{Modes, Thresholds, Values},
 };
 use backstore_api::Geometry;
 use std::sync::{
@@ -23,6 +25,7 @@ const MAX_TRANSFER: u32 = 8 << 20;
 pub(crate) struct Flags(u8);
 
 impl Flags {
+    pub const NONE: Flags = Flags(0);
     pub const WRITE_CACHE: Flags = Flags(1);
     pub const DESCRIPTOR_SENSE: Flags = Flags(2);
     /// SWP of the control mode page.
@@ -39,6 +42,13 @@ impl Flags {
     pub fn set(&mut self, flag: Flags, on: bool) {
         self.0 = if on { self.0 | flag.0 } else { self.0 & !flag.0 };
     }
+
+    /// Takes what mode pages say.
+    fn take(&mut self, modes: Flags) {
+        for flag in [Flags::WRITE_CACHE, Flags::DESCRIPTOR_SENSE, Flags::SOFTWARE_PROTECTED] {
+            self.set(flag, modes.has(flag));
+        }
+    }
 }
 
 /// A logical unit of block device type, shared by all cores.
@@ -54,6 +64,7 @@ pub struct LogicalUnit {
 
 struct State {
     log: Log,
+    modes: Modes,
     /// Nexuses that prevent medium removal.
     prevent: Vec<u64>,
 }
@@ -62,7 +73,8 @@ impl LogicalUnit {
     /// A unit in its default state: started, write cache enabled, fixed format sense.
     pub fn new(profile: Profile, geometry: Geometry) -> Arc<LogicalUnit> {
         let block_shift = if profile.block_size == 4096 { 12 } else { 9 };
-        let flags = default_flags(&profile, &geometry);
+        let modes = Modes::new(provisioning(&profile, &geometry) == Provisioning::Thin);
+        let flags = default_flags(&profile, &geometry, &modes.current);
         Arc::new(LogicalUnit {
             profile,
             blocks: geometry.bytes >> block_shift,
@@ -70,7 +82,7 @@ impl LogicalUnit {
             block_shift,
             generation: AtomicU64::new(1),
             flags: AtomicU8::new(flags.0),
-            state: Mutex::new(State { log: Log::default(), prevent: Vec::new() }),
+            state: Mutex::new(State { log: Log::default(), modes, prevent: Vec::new() }),
         })
     }
 
@@ -137,12 +149,12 @@ impl LogicalUnit {
 
     /// What becomes of blocks that are unmapped.
     pub fn provisioning(&self) -> Provisioning {
-        let gives_back = self.geometry.discard_granularity > 0;
-        match self.profile.provisioning {
-            None | Some(Provisioning::Thin) if gives_back => Provisioning::Thin,
-            None | Some(Provisioning::Thin) => Provisioning::Full,
-            Some(other) => other,
-        }
+        provisioning(&self.profile, &self.geometry)
+    }
+
+    /// Thin provisioned.
+    pub(crate) fn thin(&self) -> bool {
+        self.provisioning() == Provisioning::Thin
     }
 
     /// Logical block provisioning management is enabled (LBPME): there is UNMAP.
@@ -187,14 +199,60 @@ impl LogicalUnit {
         self.changed();
     }
 
-    /// LOGICAL UNIT RESET (SAM-5 6.3.3): mode pages to their defaults (saving is not supported), started, removal
-    /// allowed, and a BUS DEVICE RESET attention for all, also for who asked.
+    /// LOGICAL UNIT RESET (SAM-5 6.3.3): mode pages as at start, started, removal allowed, and a BUS DEVICE RESET
+    /// attention for all, also for who asked.
     pub fn reset(&self) {
         let mut state = self.lock();
         state.prevent.clear();
+        state.modes.reset(self.thin());
         state.log.push(Attention::BusDeviceReset, None);
-        self.flags.store(default_flags(&self.profile, &self.geometry).0, Ordering::Release);
+        let flags = default_flags(&self.profile, &self.geometry, &state.modes.current);
+        self.flags.store(flags.0, Ordering::Release);
         self.changed();
+    }
+
+    /// MODE SELECT: `change` takes current values to new ones, or all stays as it is. Gives the state bits before and
+    /// after. The other nexuses hear of a change.
+    pub(crate) fn select(
+        &self,
+        except: Option<u64>,
+        change: impl FnOnce(&mut Values) -> Result<(), Sense>,
+    ) -> Result<(Flags, Flags), Sense> {
+        let mut state = self.lock();
+        let mut values = state.modes.current.clone();
+        change(&mut values)?;
+        let old = self.flags();
+        let mut new = old;
+        if values != state.modes.current {
+            new.take(values.flags());
+            self.flags.store(new.0, Ordering::Release);
+            let tested = std::mem::replace(&mut state.modes.current, values).exceptions();
+            state.log.push(Attention::ModeParametersChanged, except);
+            let test = state.modes.current.exceptions();
+            if test != tested && test == (true, 2) {
+                state.log.push(Attention::FalseFailurePrediction, None);
+            }
+            self.changed();
+        }
+        Ok((old, new))
+    }
+
+    /// Looks at the mode pages.
+    pub(crate) fn modes<T>(&self, look: impl FnOnce(&Modes) -> T) -> T {
+        look(&self.lock().modes)
+    }
+
+    /// The thresholds of provisioning that initiators want to hear of. Changes with [`generation`](Self::generation).
+    pub fn thresholds(&self) -> Thresholds {
+        match self.thin() {
+            true => self.lock().modes.current.thresholds(),
+            false => Thresholds::default(),
+        }
+    }
+
+    /// Binary logarithm of the blocks of a threshold set (VPD B2h): 1 MiB.
+    pub fn threshold_exponent(&self) -> u32 {
+        20 - self.block_shift
     }
 
     /// Changes state bits; the other nexuses hear of it by `attention`.
@@ -232,8 +290,17 @@ impl LogicalUnit {
     }
 }
 
-fn default_flags(profile: &Profile, geometry: &Geometry) -> Flags {
-    let mut flags = Flags::WRITE_CACHE;
+fn provisioning(profile: &Profile, geometry: &Geometry) -> Provisioning {
+    let gives_back = geometry.discard_granularity > 0;
+    match profile.provisioning {
+        None | Some(Provisioning::Thin) if gives_back => Provisioning::Thin,
+        None | Some(Provisioning::Thin) => Provisioning::Full,
+        Some(other) => other,
+    }
+}
+
+fn default_flags(profile: &Profile, geometry: &Geometry, modes: &Values) -> Flags {
+    let mut flags = modes.flags();
     flags.set(Flags::READ_ONLY, geometry.read_only || profile.write_protected);
     flags
 }

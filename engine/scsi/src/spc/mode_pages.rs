@@ -1,6 +1,4 @@
 //! Mode pages: what they hold, and which bits of them change (SPC-4 7.5, SBC-3 6.5).
-//!
-//! Three bits are changeable: WCE, D_SENSE and SWP. Nothing is saved.
 
 use crate::{
     command::Context,
@@ -19,89 +17,215 @@ pub(crate) enum Control {
 pub(crate) struct Page {
     pub code: u8,
     pub subpage: u8,
-    /// Default values without header, padded to the page's length.
-    defaults: &'static [u8],
     /// Bytes of the page without header.
     length: usize,
-    /// Byte of the values, bit mask, and the state that it shows.
-    bits: &'static [(usize, u8, Flags)],
+    /// Default values without header, padded to the page's length.
+    defaults: &'static [u8],
+    /// Byte of the values, and mask of bits that may change.
+    changeable: &'static [(usize, u8)],
+    /// There only when the unit is thin provisioned.
+    thin: bool,
 }
 
+const RECOVERY: usize = 0;
+const CACHING: usize = 1;
+const CONTROL: usize = 2;
+const EXCEPTIONS: usize = 5;
+const PROVISIONING: usize = 6;
+/// Where the threshold descriptors of the logical block provisioning page begin, and the length of one.
+const THRESHOLDS: usize = 12;
+const THRESHOLD: usize = 8;
+
 /// In ascending order of page and subpage.
-pub(crate) const PAGES: [Page; 5] = [
-    // Read-write error recovery: AWRE, ARRE.
-    Page { code: 0x01, subpage: 0, defaults: &[0xC0], length: 10, bits: &[] },
-    // Caching.
-    Page { code: 0x08, subpage: 0, defaults: &[0x04], length: 18, bits: &[(0, 0x04, Flags::WRITE_CACHE)] },
-    // Control: TST 001b, QUEUE ALGORITHM MODIFIER 1h, QERR 00b, UA_INTLCK_CTRL 00b, TAS 0, no busy timeout limit.
+const PAGES: [Page; 7] = [
+    // Read-write error recovery: AWRE, ARRE; LBPERE is set on a thin unit.
+    Page {
+        code: 0x01,
+        subpage: 0,
+        length: 10,
+        defaults: &[0xC0, 0, 0, 0, 0, 0x80],
+        changeable: &[(5, 0x80)],
+        thin: false,
+    },
+    // Caching: WCE.
+    Page { code: 0x08, subpage: 0, length: 18, defaults: &[0x04], changeable: &[(0, 0x04)], thin: false },
+    // Control: TST 001b, GLTSD, QUEUE ALGORITHM MODIFIER 1h, QERR 00b, UA_INTLCK_CTRL 00b, TAS 0, no busy timeout
+    // limit. D_SENSE and SWP change.
     Page {
         code: 0x0A,
         subpage: 0,
-        defaults: &[0x20, 0x10, 0x00, 0x00, 0, 0, 0xFF, 0xFF, 0, 0],
         length: 10,
-        bits: &[(0, 0x04, Flags::DESCRIPTOR_SENSE), (2, 0x08, Flags::SOFTWARE_PROTECTED)],
+        defaults: &[0x22, 0x10, 0x00, 0x00, 0, 0, 0xFF, 0xFF, 0, 0],
+        changeable: &[(0, 0x04), (2, 0x08)],
+        thin: false,
     },
-    // Control extension: MAXIMUM SENSE DATA LENGTH.
-    Page { code: 0x0A, subpage: 1, defaults: &[0, 0, 252], length: 28, bits: &[] },
-    // Informational exceptions control: DEXCPT.
-    Page { code: 0x1C, subpage: 0, defaults: &[0x08], length: 10, bits: &[] },
+    // Control extension: TCMOS, IALUAE; MAXIMUM SENSE DATA LENGTH.
+    Page { code: 0x0A, subpage: 1, length: 28, defaults: &[0x05, 0, 252], changeable: &[], thin: false },
+    // Power condition: none.
+    Page { code: 0x1A, subpage: 0, length: 38, defaults: &[], changeable: &[], thin: false },
+    // Informational exceptions control: DEXCPT, TEST and MRIE change.
+    Page { code: 0x1C, subpage: 0, length: 10, defaults: &[0x08], changeable: &[(0, 0x0C), (1, 0x0F)], thin: false },
+    // Logical block provisioning: SITUA; thresholds of available resources (decreasing) and of used ones (increasing).
+    // ENABLED and THRESHOLD COUNT of each change.
+    Page {
+        code: 0x1C,
+        subpage: 2,
+        length: THRESHOLDS + 2 * THRESHOLD,
+        defaults: &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x01, 0, 0, 0, 0, 0, 0, 0x01, 0x02],
+        changeable: &[
+            (0, 0x01),
+            (12, 0x80),
+            (16, 0xFF),
+            (17, 0xFF),
+            (18, 0xFF),
+            (19, 0xFF),
+            (20, 0x80),
+            (24, 0xFF),
+            (25, 0xFF),
+            (26, 0xFF),
+            (27, 0xFF),
+        ],
+        thin: true,
+    },
 ];
 
+/// Methods of reporting informational exceptions that there are: none, unit attention, on request.
+const MRIE: [u8; 3] = [0x0, 0x2, 0x6];
+
+/// The pages of a unit.
+pub(crate) fn pages(thin: bool) -> impl Iterator<Item = &'static Page> {
+    PAGES.iter().filter(move |page| thin || !page.thin)
+}
+
+/// Values of all pages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Values(Vec<Vec<u8>>);
+
+impl Values {
+    /// The defaults.
+    pub fn new(thin: bool) -> Values {
+        let mut all: Vec<Vec<u8>> = PAGES.iter().map(|page| page.padded()).collect();
+        if !thin {
+            all[RECOVERY][5] = 0;
+        }
+        Values(all)
+    }
+
+    fn of(&self, page: &Page) -> &[u8] {
+        &self.0[page.place()]
+    }
+
+    /// What of it READ and WRITE look at.
+    pub fn flags(&self) -> Flags {
+        let mut flags = Flags::NONE;
+        flags.set(Flags::WRITE_CACHE, self.0[CACHING][0] & 0x04 != 0);
+        flags.set(Flags::DESCRIPTOR_SENSE, self.0[CONTROL][0] & 0x04 != 0);
+        flags.set(Flags::SOFTWARE_PROTECTED, self.0[CONTROL][2] & 0x08 != 0);
+        flags
+    }
+
+    /// Informational exceptions are to be tested (TEST, without DEXCPT), and the method of reporting them (MRIE).
+    pub fn exceptions(&self) -> (bool, u8) {
+        let page = &self.0[EXCEPTIONS];
+        (page[0] & 0x0C == 0x04, page[1] & 0x0F)
+    }
+
+    /// The thresholds that are enabled.
+    pub fn thresholds(&self) -> Thresholds {
+        let page = &self.0[PROVISIONING];
+        let reported = self.0[RECOVERY][5] & 0x80 != 0;
+        let threshold = |number: usize| {
+            let descriptor = &page[THRESHOLDS + number * THRESHOLD..][..THRESHOLD];
+            let count = u32::from_be_bytes([descriptor[4], descriptor[5], descriptor[6], descriptor[7]]);
+            (reported && descriptor[0] & 0x80 != 0).then_some(count)
+        };
+        Thresholds { available: threshold(0), used: threshold(1), single: page[0] & 0x01 != 0 }
+    }
+}
+
+/// Thresholds of the logical block provisioning mode page, in threshold sets of
+/// [`LogicalUnit::threshold_exponent`]; None: not enabled, or not to be reported (LBPERE).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Thresholds {
+    /// As few available resources as this are worth a unit attention.
+    pub available: Option<u32>,
+    /// As many used resources as this are.
+    pub used: Option<u32>,
+    /// SITUA: one initiator is told, else all.
+    pub single: bool,
+}
+
 impl Page {
+    fn place(&self) -> usize {
+        PAGES.iter().position(|page| (page.code, page.subpage) == (self.code, self.subpage)).unwrap_or(0)
+    }
+
+    fn padded(&self) -> Vec<u8> {
+        let mut values = self.defaults.to_vec();
+        values.resize(self.length, 0);
+        values
+    }
+
     /// Bytes of header: with SPF there is a subpage code and a longer length.
     pub fn header(&self) -> usize {
         if self.subpage == 0 { 2 } else { 4 }
     }
 
-    /// Its values, without header, under this state.
-    pub fn values(&self, control: Control, flags: Flags) -> impl Iterator<Item = u8> + '_ {
-        (0..self.length).map(move |at| {
-            let mut value = match control {
-                Control::Changeable => 0,
-                _ => self.defaults.get(at).copied().unwrap_or(0),
-            };
-            for (_, mask, flag) in self.bits.iter().filter(|(byte, ..)| *byte == at) {
-                match control {
-                    Control::Default => (),
-                    Control::Changeable => value |= mask,
-                    Control::Current if flags.has(*flag) => value |= mask,
-                    Control::Current => value &= !mask,
-                }
-            }
-            value
-        })
+    /// Bytes without header.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    fn mask(&self, at: usize) -> u8 {
+        self.changeable.iter().filter(|(byte, _)| *byte == at).fold(0, |all, (_, mask)| all | mask)
     }
 
     /// Appends it with its header.
-    pub fn emit(&self, control: Control, flags: Flags, out: &mut Vec<u8>) {
+    pub fn emit(&self, control: Control, modes: &Modes, thin: bool, out: &mut Vec<u8>) {
         if self.subpage == 0 {
             out.extend([self.code, self.length as u8]);
         } else {
             out.extend([0x40 | self.code, self.subpage, 0, self.length as u8]);
         }
-        out.extend(self.values(control, flags));
+        match control {
+            Control::Current => out.extend(modes.current.of(self)),
+            Control::Default => out.extend(Values::new(thin).of(self)),
+            Control::Changeable => out.extend((0..self.length).map(|at| self.mask(at))),
+        }
     }
 
-    /// Takes new values: changes `flags`, or gives the byte (from the page's begin) and bit of the first that may not
-    /// change. `values` has the page's length.
-    pub fn select(&self, values: &[u8], flags: &mut Flags) -> Result<(), (usize, u8)> {
-        let old: Vec<u8> = self.values(Control::Current, *flags).collect();
-        for (at, value) in values.iter().enumerate() {
-            let changeable = self.bits.iter().filter(|(byte, ..)| *byte == at).fold(0, |all, (_, mask, _)| all | mask);
-            let wrong = (value ^ old.get(at).copied().unwrap_or(0)) & !changeable;
+    /// Takes new values, or gives the byte (from the page's begin) and bit of the first that may not be. `new` has the
+    /// page's length.
+    pub fn select(&self, new: &[u8], values: &mut Values) -> Result<(), (usize, u8)> {
+        let old = &mut values.0[self.place()];
+        for (at, (old, new)) in old.iter().zip(new).enumerate() {
+            let wrong = (new ^ old) & !self.mask(at);
             if wrong != 0 {
                 return Err((self.header() + at, 7 - wrong.leading_zeros() as u8));
             }
         }
-        for (at, mask, flag) in self.bits {
-            flags.set(*flag, values.get(*at).is_some_and(|value| value & mask != 0));
+        if self.place() == EXCEPTIONS && !new.get(1).is_some_and(|byte| MRIE.contains(&(byte & 0x0F))) {
+            return Err((self.header() + 1, 3));
         }
+        old.copy_from_slice(new);
         Ok(())
     }
+}
 
-    /// Bytes without header.
-    pub fn length(&self) -> usize {
-        self.length
+/// The mode pages of a unit.
+#[derive(Debug)]
+pub(crate) struct Modes {
+    pub current: Values,
+}
+
+impl Modes {
+    pub fn new(thin: bool) -> Modes {
+        Modes { current: Values::new(thin) }
+    }
+
+    /// A reset: current values are what they are at start.
+    pub fn reset(&mut self, thin: bool) {
+        self.current = Values::new(thin);
     }
 }
 

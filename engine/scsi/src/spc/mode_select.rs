@@ -1,10 +1,9 @@
 //! MODE SELECT 6 and 10 (SPC-4 6.11, 6.12).
 
 use crate::{
-    attention::Attention,
     command::{Command, Context, Step, fail, good},
     sense::{Sense, asc},
-    spc::mode_pages::{PAGES, Page, long_descriptor, short_descriptor, who},
+    spc::mode_pages::{self, Page, Values, long_descriptor, short_descriptor, who},
     table::{Entry, Traits},
     unit::{Flags, LogicalUnit},
 };
@@ -41,22 +40,11 @@ fn mode_select(command: &mut Command, length: u32, then: crate::command::Receive
 
 /// The parameter list has come. All of it is checked before any of it holds.
 fn select(command: &mut Command, list: &[u8], header: usize, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
-    let old = unit.flags();
-    let new = match parse(list, header, old, unit) {
-        Ok(new) => new,
+    let changed = unit.select(who(context), |values| parse(list, header, values, unit));
+    let (old, new) = match changed {
+        Ok(flags) => flags,
         Err(sense) => return fail(sense),
     };
-    if new != old {
-        let except = who(context);
-        unit.change(Some(Attention::ModeParametersChanged), except, |flags| {
-            for flag in [Flags::WRITE_CACHE, Flags::DESCRIPTOR_SENSE, Flags::SOFTWARE_PROTECTED] {
-                // Only what is new: another nexus may change another bit at this moment.
-                if new.has(flag) != old.has(flag) {
-                    flags.set(flag, new.has(flag));
-                }
-            }
-        });
-    }
     // What the cache held has to be on the medium once it is off (SBC-3 6.5.5).
     if old.has(Flags::WRITE_CACHE) && !new.has(Flags::WRITE_CACHE) {
         return command.flush(false);
@@ -64,7 +52,7 @@ fn select(command: &mut Command, list: &[u8], header: usize, unit: &LogicalUnit,
     good()
 }
 
-fn parse(list: &[u8], header: usize, old: Flags, unit: &LogicalUnit) -> Result<Flags, Sense> {
+fn parse(list: &[u8], header: usize, new: &mut Values, unit: &LogicalUnit) -> Result<(), Sense> {
     const TRUNCATED: Sense = Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR);
     let (descriptor_length, long) = match (header, list.get(..header)) {
         (4, Some(bytes)) => (usize::from(bytes[3]), false),
@@ -82,19 +70,17 @@ fn parse(list: &[u8], header: usize, old: Flags, unit: &LogicalUnit) -> Result<F
         check_descriptor(descriptor, at as u16, unit)?;
         at += expected;
     }
-    let mut flags = old;
     while at < list.len() {
-        let (page, values_at) = page_at(list, at).ok_or(TRUNCATED)??;
+        let (page, values_at) = page_at(list, at, unit).ok_or(TRUNCATED)??;
         let values = list.get(values_at..values_at + page.length()).ok_or(TRUNCATED)?;
-        page.select(values, &mut flags)
-            .map_err(|(byte, bit)| Sense::field_in_parameters((at + byte) as u16, Some(bit)))?;
+        page.select(values, new).map_err(|(byte, bit)| Sense::field_in_parameters((at + byte) as u16, Some(bit)))?;
         at = values_at + page.length();
     }
-    Ok(flags)
+    Ok(())
 }
 
 /// The page whose header is at this place, and where its values begin. None: the list ends too early.
-fn page_at(list: &[u8], at: usize) -> Option<Result<(&'static Page, usize), Sense>> {
+fn page_at(list: &[u8], at: usize, unit: &LogicalUnit) -> Option<Result<(&'static Page, usize), Sense>> {
     let first = *list.get(at)?;
     let (code, with_subpage) = (first & 0x3F, first & 0x40 != 0);
     let (subpage, length, length_at) = match with_subpage {
@@ -105,7 +91,8 @@ fn page_at(list: &[u8], at: usize) -> Option<Result<(&'static Page, usize), Sens
         }
     };
     // SPF says which format the header has, so a page without subpages may not have it set.
-    let page = PAGES.iter().find(|page| page.code == code && page.subpage == subpage && (subpage != 0) == with_subpage);
+    let page = mode_pages::pages(unit.thin())
+        .find(|page| page.code == code && page.subpage == subpage && (subpage != 0) == with_subpage);
     Some(match page {
         None => Err(Sense::field_in_parameters(at as u16, Some(5))),
         Some(page) if page.length() != length => Err(Sense::field_in_parameters(length_at as u16, None)),

@@ -3,7 +3,7 @@
 use crate::{
     command::{Command, Context, Step, answer, fail},
     sense::{Sense, asc},
-    spc::mode_pages::{Control, PAGES, device_specific, long_descriptor, short_descriptor},
+    spc::mode_pages::{self, Control, device_specific, long_descriptor, short_descriptor},
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
@@ -72,18 +72,19 @@ fn pages(command: &Command, unit: &LogicalUnit, out: &mut Vec<u8>) -> Result<(),
     if code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES) {
         return Err(Sense::field_in_cdb(3, None));
     }
-    let wanted = PAGES.iter().filter(|page| {
-        (code == ALL_PAGES || page.code == code) && (subpage == ALL_SUBPAGES || page.subpage == subpage)
-    });
+    let thin = unit.thin();
+    let of_code = || mode_pages::pages(thin).filter(|page| code == ALL_PAGES || page.code == code);
     let mut any = false;
-    for page in wanted {
-        page.emit(control, unit.flags(), out);
-        any = true;
-    }
+    unit.modes(|modes| {
+        for page in of_code().filter(|page| subpage == ALL_SUBPAGES || page.subpage == subpage) {
+            page.emit(control, modes, thin, out);
+            any = true;
+        }
+    });
     match any {
         true => Ok(()),
         // The page is there, then it is the subpage that is wrong.
-        false if PAGES.iter().any(|page| page.code == code) => Err(Sense::field_in_cdb(3, None)),
+        false if of_code().next().is_some() => Err(Sense::field_in_cdb(3, None)),
         false => Err(Sense::field_in_cdb(2, Some(5))),
     }
 }

@@ -25,6 +25,10 @@ fn request_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Contex
     let sense = match attention {
         Some(attention) => attention.sense(),
         None if unit.flags().has(Flags::STOPPED) => Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_REQUIRED),
+        // MRIE 6h: only on request.
+        None if unit.modes(|modes| modes.current.exceptions()) == (true, 6) => {
+            Sense::new(SenseKey::NoSense, asc::FALSE_FAILURE_PREDICTION)
+        }
         None => Sense::new(SenseKey::NoSense, asc::NONE),
     };
     give(sense, &command.cdb, context)

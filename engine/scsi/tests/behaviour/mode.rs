@@ -39,8 +39,8 @@ fn listed(mut pages: &[u8]) -> Vec<(u8, u8)> {
 #[test]
 fn all_pages_come_in_order_with_and_without_subpages() {
     let mut rig = Rig::new();
-    let plain = [(0x01, 0), (0x08, 0), (0x0A, 0), (0x1C, 0)];
-    let with_subpages = [(0x01, 0), (0x08, 0), (0x0A, 0), (0x0A, 1), (0x1C, 0)];
+    let plain = [(0x01, 0), (0x08, 0), (0x0A, 0), (0x1A, 0), (0x1C, 0)];
+    let with_subpages = [(0x01, 0), (0x08, 0), (0x0A, 0), (0x0A, 1), (0x1A, 0), (0x1C, 0), (0x1C, 2)];
     for control in [0x00, 0x40, 0x80] {
         assert_eq!(listed(&page(&mut rig, control | 0x3F, 0)), plain);
         assert_eq!(listed(&page(&mut rig, control | 0x3F, 0xFF)), with_subpages);
@@ -90,7 +90,61 @@ fn the_control_page_says_what_the_design_says() {
 }
 
 #[test]
-fn only_three_bits_are_changeable() {
+fn a_thick_unit_has_no_thresholds() {
+    let mut rig = Rig::with(Geometry { discard_granularity: 0, ..geometry() }, 512);
+    assert_eq!(sense_6(&mut rig, 8, 0x1C, 2).sense(), scsi::Sense::field_in_cdb(3, None));
+    assert_eq!(page(&mut rig, 0x01, 0)[7], 0, "LBPERE");
+    assert_eq!(rig.unit.thresholds(), Default::default());
+}
+
+#[test]
+fn thresholds_of_provisioning_are_as_selected() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.unit.thresholds(), Default::default());
+    let mut thresholds = page(&mut rig, 0x1C, 2);
+    assert_eq!(thresholds.len(), 4 + 12 + 16);
+    assert_eq!(thresholds[16..20], [0x00, 1, 0, 0], "available resources, armed by a decrease");
+    assert_eq!(thresholds[24..28], [0x01, 2, 0, 0], "used resources, armed by an increase");
+    let before = rig.unit.generation();
+    thresholds[24] |= 0x80;
+    thresholds[28..32].copy_from_slice(&70_000u32.to_be_bytes());
+    thresholds[4] = 1;
+    select(&mut rig, &thresholds).good();
+    let expected = scsi::Thresholds { available: None, used: Some(70_000), single: true };
+    assert_eq!(rig.unit.thresholds(), expected);
+    assert_ne!(rig.unit.generation(), before);
+    let mut recovery = page(&mut rig, 0x01, 0);
+    recovery[7] &= !0x80;
+    select(&mut rig, &recovery).good();
+    assert_eq!(rig.unit.thresholds().used, None, "LBPERE");
+    thresholds[25] = 1;
+    assert_eq!(select(&mut rig, &thresholds).refused(), (ILLEGAL, 0x2600), "another resource");
+}
+
+#[test]
+fn a_tested_informational_exception_is_reported_as_asked() {
+    let mut rig = Rig::new();
+    let mut exceptions = page(&mut rig, 0x1C, 0);
+    exceptions[2] = 0x04;
+    exceptions[3] = 6;
+    select(&mut rig, &exceptions).good();
+    rig.run(&[0; 6], &[]).good();
+    let sense = rig.run(&[0x03, 0, 0, 0, 18, 0], &[]).good();
+    assert_eq!((sense[2], sense[12], sense[13]), (0, 0x5D, 0xFF));
+    exceptions[3] = 2;
+    select(&mut rig, &exceptions).good();
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x5DFF));
+    rig.run(&[0; 6], &[]).good();
+    exceptions[3] = 3;
+    let sense = select(&mut rig, &exceptions).sense();
+    assert_eq!(sense.specific, Specific::Field { cdb: false, byte: 4 + 3, bit: Some(3) });
+    exceptions[2..4].copy_from_slice(&[0x0C, 2]);
+    select(&mut rig, &exceptions).good();
+    rig.run(&[0; 6], &[]).good();
+}
+
+#[test]
+fn three_bits_of_caching_and_control_are_changeable() {
     let mut rig = Rig::new();
     let changeable = page(&mut rig, 0x7F, 0xFF);
     let set: u32 =
