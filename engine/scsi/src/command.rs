@@ -111,6 +111,8 @@ pub enum Step {
         /// As for a write.
         durable: bool,
     },
+    /// What [`LogicalUnit::lasting`] says now is put on stable storage: [`Event::Stored`].
+    Save,
     /// GET LBA STATUS: [`Event::Extents`].
     Status {
         /// Bytes.
@@ -136,11 +138,11 @@ pub enum Event<'a> {
     },
     /// Parameter data. Bytes beyond the asked length are ignored; fewer are treated as [`Event::Short`].
     Received(&'a [u8]),
-    /// Flushed, discarded, zeroed or filled.
+    /// Flushed, discarded, zeroed, filled or saved.
     Stored,
     /// Answer to [`Step::Status`], adjacent from its offset on.
     Extents(&'a [Extent]),
-    /// The store could not do it.
+    /// The store could not do it, or the lasting state could not be saved.
     Failed(StoreError),
     /// The initiator offers fewer bytes than [`Step::Receive`] asks for (Expected Data Transfer Length); or the data-out
     /// of a write or comparison ended too early.
@@ -192,7 +194,16 @@ pub(crate) enum State {
     Unmapping(Box<sbc::unmap::Unmapping>),
     /// Extents of GET LBA STATUS.
     Extents,
+    /// The end of a save; `number` is that of the lasting state after the command's change.
+    #[allow(dead_code)] // see `Command::save`
+    Saving {
+        number: u64,
+        then: Saved,
+    },
 }
+
+/// Who hears how a save ended: with the number that [`Command::save`] was given.
+pub(crate) type Saved = fn(&mut Command, Result<(), StoreError>, u64, &LogicalUnit, &mut Context<'_>) -> Step;
 
 /// Who takes the parameter data.
 pub(crate) type Received = fn(&mut Command, &[u8], &LogicalUnit, &mut Context<'_>) -> Step;
@@ -298,6 +309,11 @@ impl Command {
         );
         match (&mut self.state, event) {
             (State::Moving { .. }, Event::Moved) => good(),
+            (State::Saving { number, then }, event @ (Event::Stored | Event::Failed(_))) => {
+                let (number, then) = (*number, *then);
+                let result = if let Event::Failed(error) = event { Err(error) } else { Ok(()) };
+                then(self, result, number, unit, context)
+            }
             (state, Event::Failed(error)) => fail(Sense::from_store(error, unit.block_size(), state.writes())),
             (State::Moving { offset: begin, .. }, Event::Miscompare { offset }) => {
                 let sense = Sense::new(SenseKey::Miscompare, asc::MISCOMPARE_DURING_VERIFY);
@@ -338,6 +354,13 @@ impl Command {
     pub(crate) fn receive(&mut self, length: u32, then: Received) -> Step {
         self.state = State::Receiving { length, then };
         Step::Receive { length }
+    }
+
+    /// Waits until the unit's lasting state is on stable storage.
+    #[allow(dead_code)] // the first families that have something to keep are on their way
+    pub(crate) fn save(&mut self, number: u64, then: Saved) -> Step {
+        self.state = State::Saving { number, then };
+        Step::Save
     }
 
     /// Waits for a flush; `stop`: the unit is stopped after it.

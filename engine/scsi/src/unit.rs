@@ -6,6 +6,7 @@
 use crate::{
     attention::{Attention, Log, Pending},
     identity::Identity,
+    lasting::Lasting,
     port::Path,
     profile::{Profile, Provisioning},
     sense::Sense,
@@ -62,11 +63,14 @@ pub struct LogicalUnit {
     state: Mutex<State>,
 }
 
-struct State {
+pub(crate) struct State {
     log: Log,
     modes: Modes,
     /// Nexuses that prevent medium removal.
     prevent: Vec<u64>,
+    pub lasting: Lasting,
+    /// Moves with every change of what lasts.
+    pub lasting_number: u64,
 }
 
 impl LogicalUnit {
@@ -82,7 +86,13 @@ impl LogicalUnit {
             block_shift,
             generation: AtomicU64::new(1),
             flags: AtomicU8::new(flags.0),
-            state: Mutex::new(State { log: Log::default(), modes, prevent: Vec::new() }),
+            state: Mutex::new(State {
+                log: Log::default(),
+                modes,
+                prevent: Vec::new(),
+                lasting: Lasting::default(),
+                lasting_number: 0,
+            }),
         })
     }
 
@@ -281,7 +291,7 @@ impl LogicalUnit {
         !self.lock().prevent.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

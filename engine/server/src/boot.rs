@@ -2,6 +2,7 @@
 
 use crate::{
     core::{Core, CoreLimits, Unit, store_token_base},
+    lasting::{Keeper, UnitFiles},
     mail::{Post, ToControl},
     state::{State, StateError},
 };
@@ -74,6 +75,8 @@ pub(crate) struct House {
     pub units: Vec<Arc<LogicalUnit>>,
     /// By target (position in the plan) and portal group.
     pub ports: BTreeMap<(usize, u16), Arc<TargetPort>>,
+    /// Keeps the units' lasting state.
+    pub keeper: Arc<dyn Keeper>,
     /// Keeps the state directory locked.
     pub _state: State,
 }
@@ -82,6 +85,7 @@ impl House {
     /// Opens every store, and looks up what was recorded. Blocks.
     pub fn open(plan: &Plan) -> Result<House, ServeError> {
         let mut state = State::open(&plan.server.state_dir)?;
+        let mut files = UnitFiles::new(&plan.server.state_dir);
         let mut stores = Vec::new();
         let mut units = Vec::new();
         for volume in &plan.volumes {
@@ -112,7 +116,9 @@ impl House {
                 write_protected: volume.write_protected,
                 ..Profile::new(identity, volume.block_size)
             };
-            units.push(LogicalUnit::new(profile, store.geometry().clone()));
+            let unit = LogicalUnit::new(profile, store.geometry().clone());
+            files.load(&unit)?;
+            units.push(unit);
             info!(volume = volume.name, bytes = store.geometry().bytes, "volume is ready");
             stores.push(store);
         }
@@ -130,7 +136,7 @@ impl House {
             }
         }
         state.save()?;
-        Ok(House { stores, units, ports, _state: state })
+        Ok(House { stores, units, ports, keeper: Arc::new(files), _state: state })
     }
 }
 
@@ -189,6 +195,7 @@ pub(crate) fn start_cores(
             limits: core_limits(plan),
             stores: house.stores.clone(),
             units: house.units.clone(),
+            keeper: house.keeper.clone(),
         };
         let thread = thread::Builder::new()
             .name(format!("core-{cpu}"))
@@ -224,6 +231,7 @@ struct Blueprint {
     limits: CoreLimits,
     stores: Vec<Arc<Store>>,
     units: Vec<Arc<LogicalUnit>>,
+    keeper: Arc<dyn Keeper>,
 }
 
 impl Blueprint {
@@ -259,7 +267,7 @@ impl Blueprint {
         for (index, (store, unit)) in self.stores.iter().zip(&self.units).enumerate() {
             let queue =
                 store.queue(&mut ring, store_token_base(index as u16)).map_err(|e| ("open a store's queue", e))?;
-            units.push(Unit::new(unit.clone(), queue, total / 2));
+            units.push(Unit::new(unit.clone(), queue, total / 2).kept_by(self.keeper.clone()));
         }
         Ok((ring, units))
     }

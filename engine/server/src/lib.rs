@@ -7,6 +7,7 @@
 mod boot;
 pub mod control;
 pub mod core;
+pub mod lasting;
 pub mod mail;
 mod outgoing;
 pub mod state;

@@ -157,7 +157,8 @@ fn naa_text(naa: u64) -> String {
     format!("{naa:016x}")
 }
 
-fn write_synced(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Replaces a file of the folder whole: what is there after a kill is the old or the new one. Blocks.
+pub(crate) fn write_synced(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!("{name}.new"));
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;

@@ -16,9 +16,19 @@ use reactor::{
 use scsi::{Identity, InitiatorPort, LogicalUnit, Profile, TargetPort};
 use server::{
     core::{Core, CoreLimits, Unit, store_token_base},
+    lasting::Keeper,
     mail::{Handover, Installed, Post, ToControl, ToCore},
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// A volume to serve.
 #[derive(Clone)]
@@ -46,8 +56,37 @@ impl Volume {
     }
 }
 
+/// Where simulated units keep their lasting state: it outlives a house.
+#[derive(Default)]
+pub struct Shelf {
+    /// Records by NAA.
+    records: Mutex<HashMap<u64, Vec<u8>>>,
+    /// Nothing can be kept.
+    pub broken: AtomicBool,
+}
+
+impl Shelf {
+    fn load(&self, unit: &LogicalUnit) {
+        if let Some(record) = self.records.lock().expect("the shelf").get(&unit.identity().naa) {
+            unit.restore(serde_json::from_slice(record).expect("a record")).expect("a state that can be");
+        }
+    }
+}
+
+impl Keeper for Shelf {
+    fn keep(&self, unit: &LogicalUnit) -> io::Result<()> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let record = serde_json::to_vec(&unit.lasting().1)?;
+        self.records.lock().expect("the shelf").insert(unit.identity().naa, record);
+        Ok(())
+    }
+}
+
 /// What to build.
 pub struct Blueprint {
+    pub shelf: Arc<Shelf>,
     pub cores: u16,
     pub arena: ArenaConfig,
     pub twin: TwinSettings,
@@ -61,6 +100,7 @@ pub struct Blueprint {
 impl Blueprint {
     pub fn new(volumes: Vec<Volume>) -> Blueprint {
         Blueprint {
+            shelf: Arc::default(),
             cores: 1,
             arena: ArenaConfig { small: 64, medium: 48, large: 24 },
             twin: TwinSettings::default(),
@@ -123,7 +163,9 @@ impl House {
             let descriptor = world.open(file).expect("a descriptor");
             let geometry = volume.geometry();
             let identity = Identity::from_name(&format!("iqn.2026-01.io.ringlun:v{number}"));
-            logicals.push(LogicalUnit::new(Profile::new(identity, volume.block_size), geometry.clone()));
+            let unit = LogicalUnit::new(Profile::new(identity, volume.block_size), geometry.clone());
+            blueprint.shelf.load(&unit);
+            logicals.push(unit);
             stores.push(Store::adopt(descriptor, geometry, volume.depth, &[]).expect("a legal alignment"));
         }
         let port = Arc::new(TargetPort {
@@ -154,7 +196,7 @@ impl House {
             let mut units = Vec::new();
             for (index, (store, logical)) in stores.iter().zip(&logicals).enumerate() {
                 let queue = store.queue(&mut twin, store_token_base(index as u16)).expect("a queue");
-                units.push(Unit::new(logical.clone(), queue, share));
+                units.push(Unit::new(logical.clone(), queue, share).kept_by(blueprint.shelf.clone()));
             }
             cores.push(Core::new(number as u16, limits, twin, post.clone(), units));
         }

@@ -248,6 +248,7 @@ impl Store<'_> {
                 self.pattern = self.data_out[..length as usize].to_vec();
                 Event::Received(&self.pattern)
             }
+            Step::Save => Event::Stored,
             Step::Flush => {
                 *self.flushes += 1;
                 Event::Stored

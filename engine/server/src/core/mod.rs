@@ -10,6 +10,7 @@ mod input;
 mod link;
 mod management;
 mod prompting;
+mod saving;
 mod steps;
 mod storing;
 #[cfg(test)]
@@ -51,8 +52,9 @@ const KIND_SHIFT: u32 = 60;
 const KIND_RECEIVE: u64 = 1;
 const KIND_SEND: u64 = 2;
 const KIND_STORE: u64 = 3;
+const KIND_SAVE: u64 = 4;
 
-/// A link's token: 24 bits of index, 32 bits of generation.
+/// A link's or task's token: 24 bits of index, 32 bits of generation.
 fn link_token(kind: u64, key: Key) -> u64 {
     kind << KIND_SHIFT | u64::from(key.index & 0xff_ffff) << 32 | u64::from(key.generation)
 }
@@ -222,6 +224,7 @@ impl<R: Reactor> Core<R> {
         match completion.token >> KIND_SHIFT {
             KIND_RECEIVE => self.received(link_key(completion.token), completion),
             KIND_SEND => self.sent(link_key(completion.token), completion),
+            KIND_SAVE => self.saved(link_key(completion.token), completion),
             _ => self.store_completed((completion.token >> 24) as u16, completion),
         }
     }

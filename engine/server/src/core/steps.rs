@@ -15,6 +15,8 @@ pub(crate) enum Plain {
     /// SYNCHRONIZE CACHE.
     #[default]
     Flush,
+    /// The unit's lasting state to stable storage: not the store's.
+    Save,
     /// UNMAP of one range.
     Discard { offset: u64, length: u64 },
     /// WRITE SAME of zeroes.
@@ -29,7 +31,7 @@ impl Plain {
     /// The medium range that it touches; empty for a flush.
     pub fn range(&self) -> std::ops::Range<u64> {
         match *self {
-            Plain::Flush => 0..0,
+            Plain::Flush | Plain::Save => 0..0,
             Plain::Discard { offset, length }
             | Plain::Zero { offset, length, .. }
             | Plain::Fill { offset, length, .. }
@@ -221,6 +223,7 @@ impl<R: Reactor> Core<R> {
                 work.begin(Motion::Receive, Span { offset: 0, length }, length);
             }
             Step::Flush => self.begin_plain(task_key, Plain::Flush),
+            Step::Save => self.begin_plain(task_key, Plain::Save),
             Step::Discard { offset, length } => self.begin_plain(task_key, Plain::Discard { offset, length }),
             Step::Zero { offset, length, unmap, durable } => {
                 self.begin_plain(task_key, Plain::Zero { offset, length, unmap, durable });

@@ -67,6 +67,7 @@ impl<R: Reactor> Core<R> {
             }
             Motion::Plain => match work.plain {
                 Plain::Flush => Request::Flush,
+                Plain::Save => return self.save(task_key, window),
                 Plain::Discard { offset, length } => Request::Discard { offset, length },
                 Plain::Zero { offset, length, unmap, durable } => Request::Zero { offset, length, unmap, durable },
                 Plain::Fill { offset, length, durable } => {
@@ -126,7 +127,7 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    fn list_waiting(&mut self, task_key: TaskKey) {
+    pub(crate) fn list_waiting(&mut self, task_key: TaskKey) {
         if let Some(task) = self.tasks.get_mut(task_key)
             && !task.work.listed
         {
@@ -201,12 +202,12 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    fn window_completed(&mut self, task_key: TaskKey, window: usize, done: backstore_api::Completion) {
+    pub(crate) fn window_completed(&mut self, task_key: TaskKey, window: usize, done: backstore_api::Completion) {
         self.window_ended(task_key, window, done);
         self.drive(task_key);
     }
 
-    fn window_ended(&mut self, task_key: TaskKey, window: usize, done: backstore_api::Completion) {
+    pub(crate) fn window_ended(&mut self, task_key: TaskKey, window: usize, done: backstore_api::Completion) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         let work = &mut *task.work;
         work.in_flight -= 1;

@@ -1,5 +1,6 @@
 //! A logical unit on one core: its store's queue, who waits for it, what may not be touched.
 
+use crate::lasting::Keeper;
 use memory::{Class, Pool};
 use protocol::TaskKey;
 use reactor::{Completion, Reactor};
@@ -13,6 +14,8 @@ use std::{cell::Cell, collections::VecDeque, ops::Range, rc::Rc, sync::Arc};
 pub struct Unit<R: Reactor> {
     logical: Arc<LogicalUnit>,
     block_size: u32,
+    /// Keeps its lasting state.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
     pub(crate) queue: Box<dyn backstore_api::BlockQueue<R, Completion>>,
     pub(crate) gate: FenceGate,
     /// Used on the unit's home core only.
@@ -45,6 +48,7 @@ impl<R: Reactor> Unit<R> {
         Self {
             block_size: logical.block_size(),
             logical,
+            keeper: None,
             queue,
             gate: FenceGate::new(),
             home: FenceHome::new(),
@@ -57,6 +61,13 @@ impl<R: Reactor> Unit<R> {
             draining: false,
             flushing: false,
         }
+    }
+
+    /// The same with somebody who keeps its lasting state. Without, commands that must not be forgotten fail.
+    #[must_use]
+    pub fn kept_by(mut self, keeper: Arc<dyn Keeper>) -> Self {
+        self.keeper = Some(keeper);
+        self
     }
 
     /// The unit that all cores share.

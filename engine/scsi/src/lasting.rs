@@ -1,0 +1,42 @@
+//! What of a logical unit outlives the process.
+//!
+//! Whoever changes a part asks for [`Step::Save`](crate::Step::Save) before it answers GOOD: the server then puts what
+//! [`LogicalUnit::lasting`] says at that moment on stable storage. Two saves of a unit may be under way at once; the later
+//! copy has the earlier change in it, so that the order in which they end doesn't matter as long as no older copy
+//! overwrites a newer one.
+
+use crate::unit::LogicalUnit;
+use serde::{Deserialize, Serialize};
+
+/// The lasting state of a logical unit; each family of commands has its part. A part that a record lacks is as in a new
+/// unit, and parts that are not known here are passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lasting {}
+
+impl LogicalUnit {
+    /// A consistent copy of the lasting state, and its number: a later state has a higher one. Takes the unit's mutex.
+    pub fn lasting(&self) -> (u64, Lasting) {
+        let state = self.lock();
+        (state.lasting_number, state.lasting.clone())
+    }
+
+    /// Puts back what [`LogicalUnit::lasting`] gave in an earlier life, before the first command.
+    ///
+    /// # Errors
+    /// What can't be: the record is damaged.
+    pub fn restore(&self, lasting: Lasting) -> Result<(), String> {
+        let mut state = self.lock();
+        state.lasting = lasting;
+        Ok(())
+    }
+
+    /// Changes the lasting state, in memory; gives its new number.
+    #[allow(dead_code)] // the first families that have something to keep are on their way
+    pub(crate) fn change_lasting(&self, change: impl FnOnce(&mut Lasting)) -> u64 {
+        let mut state = self.lock();
+        change(&mut state.lasting);
+        state.lasting_number += 1;
+        state.lasting_number
+    }
+}

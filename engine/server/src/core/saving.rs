@@ -1,0 +1,37 @@
+//! The lasting state of a unit on its way to stable storage: a job of the helper threads.
+
+use super::{Core, KIND_SAVE, link_token, work::Phase};
+use backstore_api::{Answer, StoreError};
+use protocol::TaskKey;
+use reactor::{Completion, Reactor};
+
+impl<R: Reactor> Core<R> {
+    /// Has the unit's lasting state saved; the window ends with it.
+    pub(crate) fn save(&mut self, task_key: TaskKey, window: usize) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let unit = &self.units[task.work.unit as usize];
+        let (keeper, logical) = (unit.keeper.clone(), unit.logical().clone());
+        let job = Box::new(move || match keeper {
+            Some(keeper) => Ok(keeper.keep(&logical).map(|()| (0, Vec::new()))?),
+            None => Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into()),
+        });
+        match self.reactor.offload(job, link_token(KIND_SAVE, task_key)) {
+            Ok(()) => {
+                task.work.transfer.windows[window].phase = Phase::Storing;
+                task.work.in_flight += 1;
+            }
+            Err(_) => self.list_waiting(task_key),
+        }
+    }
+
+    /// A save has ended.
+    pub(crate) fn saved(&mut self, task_key: TaskKey, completion: Completion) {
+        let result = completion.result.map(|_| Answer::Done).map_err(|errno| StoreError::Other(errno.0));
+        let window = match self.tasks.get(task_key) {
+            Some(task) => task.work.transfer.first as usize,
+            None => return,
+        };
+        let done = backstore_api::Completion { tag: 0, result, buffer: None };
+        self.window_completed(task_key, window, done);
+    }
+}
