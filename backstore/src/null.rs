@@ -24,6 +24,8 @@ impl Null {
                 discard_granularity: 4096,
                 discard_zeroes: true,
                 persistent: false,
+                cached: true,
+                atomic_write: u32::MAX,
                 ..Geometry::new(bytes)
             },
         })

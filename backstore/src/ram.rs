@@ -58,6 +58,8 @@ impl Ram {
             discard_granularity: if preallocate { 0 } else { GRANULE as u32 },
             discard_zeroes: !preallocate,
             persistent: false,
+            cached: true,
+            atomic_write: u32::MAX,
             ..Geometry::new(bytes)
         };
         Ok(Ram { shared, geometry })
@@ -197,7 +199,7 @@ impl RamQueue {
                 shared.write(offset, &buffer[range.start as usize..range.end as usize]);
                 (Ok(Answer::Done), Some(buffer))
             }
-            Request::Flush => (Ok(Answer::Done), None),
+            Request::Flush | Request::Prefetch { .. } => (Ok(Answer::Done), None),
             Request::Discard { offset, length } => {
                 shared.discard(offset, length);
                 (Ok(Answer::Done), None)

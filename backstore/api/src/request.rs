@@ -26,6 +26,10 @@ pub struct Geometry {
     pub read_only: bool,
     /// A spinning medium (VPD B1 rotation rate).
     pub rotational: bool,
+    /// Reads come from memory, once the medium was read: [`Request::Prefetch`] is of use.
+    pub cached: bool,
+    /// A write of up to so many bytes is on the medium whole or not at all, whatever happens; 0: not promised.
+    pub atomic_write: u32,
 }
 
 impl Geometry {
@@ -41,6 +45,8 @@ impl Geometry {
             persistent: true,
             read_only: false,
             rotational: false,
+            cached: false,
+            atomic_write: 0,
         }
     }
 
@@ -107,6 +113,13 @@ pub enum Request {
         /// On stable storage before it completes.
         durable: bool,
     },
+    /// The range will be read soon. A hint: it completes before the data is nearer.
+    Prefetch {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
     /// Where in the range data is: answers with extents from `offset` on, at most `limit`, and perhaps not as far as
     /// the end of the range.
     Status {
@@ -130,6 +143,7 @@ impl Request {
             Request::Discard { offset, length }
             | Request::Zero { offset, length, .. }
             | Request::Fill { offset, length, .. }
+            | Request::Prefetch { offset, length }
             | Request::Status { offset, length, .. } => (*offset, *length),
             Request::Flush => return None,
         };
@@ -145,7 +159,11 @@ impl Request {
     pub fn into_buffer(self) -> Option<Buffer> {
         match self {
             Request::Read { buffer, .. } | Request::Write { buffer, .. } | Request::Fill { buffer, .. } => Some(buffer),
-            Request::Flush | Request::Discard { .. } | Request::Zero { .. } | Request::Status { .. } => None,
+            Request::Flush
+            | Request::Discard { .. }
+            | Request::Zero { .. }
+            | Request::Prefetch { .. }
+            | Request::Status { .. } => None,
         }
     }
 }
@@ -161,6 +179,7 @@ impl fmt::Debug for Request {
             Request::Zero { unmap: false, durable, .. } => ("Zero", *durable),
             Request::Zero { unmap: true, durable, .. } => ("Zero+unmap", *durable),
             Request::Fill { durable, .. } => ("Fill", *durable),
+            Request::Prefetch { .. } => ("Prefetch", false),
             Request::Status { .. } => ("Status", false),
         };
         write!(f, "{name}{} {:#x}..{:#x}", if durable { "+durable" } else { "" }, span.start, span.end)

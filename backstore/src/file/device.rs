@@ -63,6 +63,8 @@ pub(crate) fn open_device(settings: &BlockSettings, block_size: u32) -> Result<F
         persistent: true,
         read_only: settings.read_only,
         rotational: attribute("rotational") == Some(1),
+        cached: !settings.direct,
+        atomic_write: 0,
     };
     let (path, buffered) = (settings.path.clone(), !settings.direct);
     let shared = Shared::new(descriptor, path, buffered, false, Presence::Size, block_size);

@@ -150,6 +150,8 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
         persistent: true,
         read_only: settings.read_only,
         rotational: device == Some(1),
+        cached: !settings.direct,
+        atomic_write: 0,
     };
     let presence = if stat.st_nlink > 0 { Presence::Name } else { Presence::Always };
     let buffered = !settings.direct;

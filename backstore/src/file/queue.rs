@@ -119,6 +119,13 @@ impl FileQueue {
                 let durable = self.honest(durable);
                 (Walk::new(Task::Fill(pattern), span, 0, durable), Some(buffer))
             }
+            Request::Prefetch { .. } => {
+                let mut walk = Walk::new(Task::Prefetch, span, 0, false);
+                if !self.shared.buffered {
+                    walk.finish();
+                }
+                (walk, None)
+            }
             Request::Status { limit, .. } => (Walk::new(Task::Status(limit), span, 0, false), None),
         }
     }
@@ -333,6 +340,8 @@ impl FileQueue {
                 // A discard is a hint; zeroes are written instead.
                 return (op.walk.task == Task::Discard).then_some(Ok(Answer::Done));
             }
+            // A hint.
+            Next::Advise { .. } => return Some(Ok(Answer::Done)),
             Next::Sync if errno.0 != rustix::io::Errno::CANCELED.raw_os_error() => {
                 self.shared.latch(errno);
                 let error = store_error(errno, 0);
@@ -388,6 +397,7 @@ fn operation(op: &mut Op, next: Next, file: Descriptor) -> Option<Operation> {
             let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
             Operation::Allocate { file, mode: mode.bits() as i32, offset, length }
         }
+        Next::Advise { offset, length } => Operation::ReadAhead { file, offset, length },
         Next::Sync => Operation::Sync { file, data_only: true },
         Next::Look | Next::List | Next::Done => return None,
     })

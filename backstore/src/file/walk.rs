@@ -35,6 +35,8 @@ pub(crate) enum Task {
     Discard,
     /// Sync, then perhaps look whether the file still has a name.
     Flush,
+    /// Will be read soon.
+    Prefetch,
     /// Extents of data, by a helper thread.
     Status(u32),
 }
@@ -59,6 +61,8 @@ pub(crate) enum Next {
     Punch { offset: u64, length: u64 },
     /// Zero a range.
     ZeroRange { offset: u64, length: u64 },
+    /// Read a range ahead.
+    Advise { offset: u64, length: u64 },
     /// Make the data durable.
     Sync,
     /// Look whether the file is still there.
@@ -177,6 +181,7 @@ impl Walk {
         }
         match self.task {
             Task::Status(_) => return Next::List,
+            Task::Prefetch => return Next::Advise { offset, length: self.end - offset },
             Task::Discard if missing.punch => return Next::Done,
             Task::Discard => {
                 return Next::Punch { offset, length: self.end - offset };
@@ -250,7 +255,7 @@ impl Walk {
                 self.phase = self.after_piece();
             }
             Next::Sync if self.task == Task::Flush => self.phase = Phase::Look,
-            Next::Sync | Next::Look | Next::List | Next::Done => self.finish(),
+            Next::Advise { .. } | Next::Sync | Next::Look | Next::List | Next::Done => self.finish(),
         }
         Ok(())
     }

@@ -108,6 +108,15 @@ pub enum Operation {
         /// Bytes.
         length: u64,
     },
+    /// posix_fadvise(2), POSIX_FADV_WILLNEED: the range will be read soon.
+    ReadAhead {
+        /// Which.
+        file: Descriptor,
+        /// In the file.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
     /// shutdown(2), both directions.
     Shutdown {
         /// Which.
@@ -126,6 +135,7 @@ impl Operation {
             Operation::Read { file, .. }
             | Operation::Write { file, .. }
             | Operation::Sync { file, .. }
+            | Operation::ReadAhead { file, .. }
             | Operation::Allocate { file, .. } => file,
         }
     }
@@ -140,6 +150,7 @@ impl Operation {
             Operation::Receive { .. }
             | Operation::Sync { .. }
             | Operation::Allocate { .. }
+            | Operation::ReadAhead { .. }
             | Operation::Shutdown { .. } => Returned::Nothing,
         }
     }

@@ -286,6 +286,7 @@ impl Twin {
                             let keep_size = *mode & libc::FALLOC_FL_KEEP_SIZE != 0;
                             disk.complete(operator, false, keep_size).map(|_| 0)
                         }
+                        Operation::ReadAhead { .. } => Ok(0),
                         _ => Err(Errno(libc::ENOTSOCK)),
                     })
                 }

@@ -19,6 +19,8 @@ pub enum Attention {
     NexusLoss,
     /// COMMANDS CLEARED BY ANOTHER INITIATOR.
     CommandsCleared,
+    /// NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
+    MediumMayHaveChanged,
     /// MODE PARAMETERS CHANGED.
     ModeParametersChanged,
     /// LOG PARAMETERS CHANGED.
@@ -40,11 +42,12 @@ pub enum Attention {
 }
 
 impl Attention {
-    const ALL: [Attention; 13] = [
+    const ALL: [Attention; 14] = [
         Attention::PowerOn,
         Attention::BusDeviceReset,
         Attention::NexusLoss,
         Attention::CommandsCleared,
+        Attention::MediumMayHaveChanged,
         Attention::ModeParametersChanged,
         Attention::LogParametersChanged,
         Attention::AccessStateChanged,
@@ -63,6 +66,7 @@ impl Attention {
             Attention::BusDeviceReset => asc::BUS_DEVICE_RESET,
             Attention::NexusLoss => asc::NEXUS_LOSS,
             Attention::CommandsCleared => asc::COMMANDS_CLEARED,
+            Attention::MediumMayHaveChanged => asc::MEDIUM_MAY_HAVE_CHANGED,
             Attention::ModeParametersChanged => asc::MODE_PARAMETERS_CHANGED,
             Attention::LogParametersChanged => asc::LOG_PARAMETERS_CHANGED,
             Attention::AccessStateChanged => asc::ASYMMETRIC_ACCESS_STATE_CHANGED,

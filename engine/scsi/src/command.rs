@@ -3,7 +3,7 @@
 use crate::{
     cdb::Cdb,
     port::TargetPort,
-    sbc,
+    readiness, sbc,
     sense::{Sense, SenseKey, asc},
     spc,
     status::Status,
@@ -74,6 +74,29 @@ pub enum Step {
         span: Span,
         /// As for a write.
         durable: bool,
+    },
+    /// ORWRITE: initiator to medium, where each bit is set that is set in the data or in the medium. Nothing else may
+    /// touch the span meanwhile, on any core. [`Event::Moved`] at the end.
+    Merge {
+        /// Not empty.
+        span: Span,
+        /// As for a write.
+        durable: bool,
+    },
+    /// WRITE ATOMIC: the data that was received last (the server still has it) is written at once, and nothing else
+    /// touches the span meanwhile, on any core. [`Event::Moved`].
+    Put {
+        /// As long as what was received.
+        span: Span,
+        /// As for a write.
+        durable: bool,
+    },
+    /// PRE-FETCH: the store begins to bring the range nearer. [`Event::Stored`].
+    Prefetch {
+        /// Bytes.
+        offset: u64,
+        /// Bytes.
+        length: u64,
     },
     /// Collect `length` bytes of parameter data, one pattern block, or the data of COMPARE AND WRITE from the initiator
     /// (0 to 262,144; 0: nothing may be offered).
@@ -184,9 +207,10 @@ pub(crate) enum State {
         length: u32,
         then: Received,
     },
-    /// A flush; afterwards the unit stops, or nothing.
-    Flushing {
-        stop: bool,
+    /// The store's end of one thing; `write`: it changes something.
+    Storing {
+        write: bool,
+        then: Stored,
     },
     /// Ranges that are worked off in bounded pieces.
     Checking(sbc::verify::Checking),
@@ -207,6 +231,9 @@ pub(crate) type Saved = fn(&mut Command, Result<(), StoreError>, u64, &LogicalUn
 
 /// Who takes the parameter data.
 pub(crate) type Received = fn(&mut Command, &[u8], &LogicalUnit, &mut Context<'_>) -> Step;
+
+/// Goes on when the store has done it.
+pub(crate) type Stored = fn(&Cdb, &LogicalUnit, &mut Context<'_>) -> Step;
 
 impl Command {
     /// Checks all that can be checked from the CDB: opcode, service action, reserved bits, NACA, range, length, write
@@ -243,22 +270,22 @@ impl Command {
             Found::NoAction => return fail(Sense::field_in_cdb(1, Some(4))),
             _ => return fail(Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE)),
         };
-        if let Err(sense) = self.check(entry, length, flags) {
+        if let Err(sense) = self.check(entry, length, flags, unit) {
             return fail(sense);
         }
         (entry.start)(self, unit, context)
     }
 
     #[inline]
-    fn check(&self, entry: &Entry, length: usize, flags: Flags) -> Result<(), Sense> {
+    fn check(&self, entry: &Entry, length: usize, flags: Flags, unit: &LogicalUnit) -> Result<(), Sense> {
         if length < entry.usage.len() {
             return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB));
         }
         if let Some((byte, bit)) = entry.reserved_bit(&self.cdb) {
             return Err(Sense::field_in_cdb(byte, Some(bit)));
         }
-        if entry.traits.has(Traits::MEDIUM) && flags.has(Flags::STOPPED) {
-            return Err(Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_REQUIRED));
+        if flags.has(Flags::UNREADY) {
+            readiness::check(unit, entry, flags)?;
         }
         if entry.traits.has(Traits::WRITES) {
             if flags.has(Flags::READ_ONLY) {
@@ -305,7 +332,10 @@ impl Command {
         // Their data-out has exactly one length.
         let exact = matches!(
             self.cdb.opcode(),
-            sbc::write_same::WRITE_SAME_10 | sbc::write_same::WRITE_SAME_16 | sbc::compare_and_write::OPCODE
+            sbc::write_same::WRITE_SAME_10
+                | sbc::write_same::WRITE_SAME_16
+                | sbc::compare_and_write::OPCODE
+                | sbc::write_atomic::OPCODE
         );
         match (&mut self.state, event) {
             (State::Moving { .. }, Event::Moved) => good(),
@@ -336,12 +366,7 @@ impl Command {
                 fail(Sense::illegal(asc::PARAMETER_LIST_LENGTH_ERROR))
             }
             (State::Receiving { length, .. }, Event::Long) => Step::Receive { length: *length },
-            (State::Flushing { stop }, Event::Stored) => {
-                if *stop {
-                    unit.change(None, None, |flags| flags.set(Flags::STOPPED, true));
-                }
-                good()
-            }
+            (State::Storing { then, .. }, Event::Stored) => then(&self.cdb, unit, context),
             (State::Checking(checking), Event::Moved) => checking.next(unit),
             (State::Filling(filling), Event::Stored) => filling.next(),
             (State::Unmapping(unmapping), Event::Stored) => unmapping.next(),
@@ -363,9 +388,14 @@ impl Command {
         Step::Save
     }
 
-    /// Waits for a flush; `stop`: the unit is stopped after it.
-    pub(crate) fn flush(&mut self, stop: bool) -> Step {
-        self.state = State::Flushing { stop };
+    /// Ends with a flush.
+    pub(crate) fn flush(&mut self) -> Step {
+        self.flush_then(|_, _, _| good())
+    }
+
+    /// Waits for a flush.
+    pub(crate) fn flush_then(&mut self, then: Stored) -> Step {
+        self.state = State::Storing { write: true, then };
         Step::Flush
     }
 }
@@ -374,8 +404,8 @@ impl State {
     /// The store was asked to change something.
     fn writes(&self) -> bool {
         match self {
-            State::Moving { write, .. } => *write,
-            State::Flushing { .. } | State::Filling(_) | State::Unmapping(_) => true,
+            State::Moving { write, .. } | State::Storing { write, .. } => *write,
+            State::Filling(_) | State::Unmapping(_) => true,
             _ => false,
         }
     }
@@ -391,6 +421,11 @@ impl std::fmt::Debug for Command {
 #[inline]
 pub(crate) fn good() -> Step {
     Step::Done(Outcome { status: Status::Good, sense: None, data: 0 })
+}
+
+/// Done with CONDITION MET.
+pub(crate) fn condition_met() -> Step {
+    Step::Done(Outcome { status: Status::ConditionMet, sense: None, data: 0 })
 }
 
 /// Done with CHECK CONDITION.

@@ -20,6 +20,7 @@ mod identity;
 mod lasting;
 mod port;
 mod profile;
+mod readiness;
 mod sbc;
 mod sense;
 mod spc;

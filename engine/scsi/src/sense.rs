@@ -57,12 +57,15 @@ pub mod asc {
     pub const CAPACITY_CHANGED: u16 = 0x2A09;
     pub const TIMESTAMP_CHANGED: u16 = 0x2A10;
     pub const COMMANDS_CLEARED: u16 = 0x2F00;
+    pub const MEDIUM_MAY_HAVE_CHANGED: u16 = 0x2800;
     pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
+    pub const MEDIUM_NOT_PRESENT: u16 = 0x3A00;
     pub const INQUIRY_CHANGED: u16 = 0x3F03;
     pub const DEVICE_IDENTIFIER_CHANGED: u16 = 0x3F05;
     pub const REPORTED_LUNS_CHANGED: u16 = 0x3F0E;
     pub const INTERNAL_TARGET_FAILURE: u16 = 0x4400;
     pub const PROTOCOL_SERVICE_CRC_ERROR: u16 = 0x4705;
+    pub const MEDIUM_REMOVAL_PREVENTED: u16 = 0x5302;
     pub const FALSE_FAILURE_PREDICTION: u16 = 0x5DFF;
 }
 

@@ -42,6 +42,10 @@ impl Traits {
     pub const WRITES: Traits = Traits(4);
     /// There only when blocks can be unmapped.
     pub const THIN: Traits = Traits(8);
+    /// Needs a medium, started or not.
+    pub const PRESENT: Traits = Traits(16);
+    /// There only when the store writes atomically.
+    pub const ATOMIC: Traits = Traits(32);
 
     pub const fn and(self, other: Traits) -> Traits {
         Traits(self.0 | other.0)
@@ -94,7 +98,9 @@ impl Entry {
     /// Whether this unit has the command.
     #[inline]
     pub fn supported(&self, unit: &LogicalUnit) -> bool {
-        !self.traits.has(Traits::THIN) || unit.unmaps()
+        !self.traits.has(Traits::THIN.and(Traits::ATOMIC))
+            || (self.traits.has(Traits::THIN) && unit.unmaps())
+            || (self.traits.has(Traits::ATOMIC) && sbc::write_atomic::most_blocks(unit) > 0)
     }
 
     /// Where the first reserved bit is that the CDB has set: byte, and bit.
@@ -110,7 +116,7 @@ impl Entry {
 }
 
 /// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
-static FAMILIES: [&[Entry]; 13] = [
+static FAMILIES: [&[Entry]; 17] = [
     spc::inquiry::TABLE,
     spc::sense::TABLE,
     spc::luns::TABLE,
@@ -121,7 +127,11 @@ static FAMILIES: [&[Entry]; 13] = [
     sbc::verify::TABLE,
     sbc::compare_and_write::TABLE,
     sbc::capacity::TABLE,
-    sbc::control::TABLE,
+    sbc::orwrite::TABLE,
+    sbc::write_atomic::TABLE,
+    sbc::prefetch::TABLE,
+    sbc::synchronize::TABLE,
+    sbc::start_stop::TABLE,
     sbc::write_same::TABLE,
     sbc::unmap::TABLE,
 ];

@@ -15,7 +15,7 @@ use crate::{
 use backstore_api::Geometry;
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicU16, AtomicU64, Ordering},
 };
 
 /// MAXIMUM TRANSFER LENGTH, in bytes. Linux never asks for more at once, and windows of Buffers carry it.
@@ -23,7 +23,7 @@ const MAX_TRANSFER: u32 = 8 << 20;
 
 /// State bits that a READ or WRITE looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Flags(u8);
+pub(crate) struct Flags(u16);
 
 impl Flags {
     pub const NONE: Flags = Flags(0);
@@ -34,6 +34,12 @@ impl Flags {
     /// The store takes no writes.
     pub const READ_ONLY: Flags = Flags(8);
     pub const STOPPED: Flags = Flags(16);
+    /// The medium is not there.
+    pub const EJECTED: Flags = Flags(32);
+    /// In an idle or standby condition, until the medium is used.
+    pub const LOW_POWER: Flags = Flags(64);
+    /// What a command that wants more than names and states looks at.
+    pub const UNREADY: Flags = Flags(16 | 32 | 64);
 
     #[inline]
     pub fn has(self, flag: Flags) -> bool {
@@ -59,7 +65,7 @@ pub struct LogicalUnit {
     block_shift: u32,
     blocks: u64,
     generation: AtomicU64,
-    flags: AtomicU8,
+    flags: AtomicU16,
     state: Mutex<State>,
 }
 
@@ -68,9 +74,23 @@ pub(crate) struct State {
     modes: Modes,
     /// Nexuses that prevent medium removal.
     prevent: Vec<u64>,
+    /// Sense code of [`Flags::LOW_POWER`].
+    power: u16,
     pub lasting: Lasting,
     /// Moves with every change of what lasts.
     pub lasting_number: u64,
+}
+
+impl State {
+    /// Some nexus prevents medium removal.
+    pub(crate) fn is_prevented(&self) -> bool {
+        !self.prevent.is_empty()
+    }
+
+    /// Establishes a unit attention for every nexus but `except`.
+    pub(crate) fn attention(&mut self, attention: Attention, except: Option<u64>) {
+        self.log.push(attention, except);
+    }
 }
 
 impl LogicalUnit {
@@ -85,11 +105,12 @@ impl LogicalUnit {
             geometry,
             block_shift,
             generation: AtomicU64::new(1),
-            flags: AtomicU8::new(flags.0),
+            flags: AtomicU16::new(flags.0),
             state: Mutex::new(State {
                 log: Log::default(),
                 modes,
                 prevent: Vec::new(),
+                power: 0,
                 lasting: Lasting::default(),
                 lasting_number: 0,
             }),
@@ -209,14 +230,15 @@ impl LogicalUnit {
         self.changed();
     }
 
-    /// LOGICAL UNIT RESET (SAM-5 6.3.3): mode pages as at start, started, removal allowed, and a BUS DEVICE RESET
-    /// attention for all, also for who asked.
+    /// LOGICAL UNIT RESET (SAM-5 6.3.3): mode pages as at start, started, removal allowed (an ejected medium stays out),
+    /// and a BUS DEVICE RESET attention for all, also for who asked.
     pub fn reset(&self) {
         let mut state = self.lock();
         state.prevent.clear();
         state.modes.reset(self.thin());
         state.log.push(Attention::BusDeviceReset, None);
-        let flags = default_flags(&self.profile, &self.geometry, &state.modes.current);
+        let mut flags = default_flags(&self.profile, &self.geometry, &state.modes.current);
+        flags.set(Flags::EJECTED, self.flags().has(Flags::EJECTED));
         self.flags.store(flags.0, Ordering::Release);
         self.changed();
     }
@@ -277,6 +299,39 @@ impl LogicalUnit {
         self.changed();
     }
 
+    /// Changes state bits and what goes with them, or nothing when that is refused.
+    pub(crate) fn try_change(
+        &self,
+        change: impl FnOnce(&mut State, &mut Flags) -> Result<(), Sense>,
+    ) -> Result<(), Sense> {
+        let mut state = self.lock();
+        let mut flags = self.flags();
+        change(&mut state, &mut flags)?;
+        self.flags.store(flags.0, Ordering::Release);
+        self.changed();
+        Ok(())
+    }
+
+    /// Enters a low power condition; `code`: what REQUEST SENSE says of it.
+    pub(crate) fn rest(&self, code: u16) {
+        let mut state = self.lock();
+        state.power = code;
+        let mut flags = self.flags();
+        flags.set(Flags::LOW_POWER, true);
+        self.flags.store(flags.0, Ordering::Release);
+        self.changed();
+    }
+
+    /// Leaves it.
+    pub(crate) fn wake(&self) {
+        self.change(None, None, |flags| flags.set(Flags::LOW_POWER, false));
+    }
+
+    /// Sense code of the low power condition.
+    pub(crate) fn power(&self) -> u16 {
+        self.lock().power
+    }
+
     /// PREVENT ALLOW MEDIUM REMOVAL of one nexus.
     pub(crate) fn prevent(&self, nexus: u64, prevent: bool) {
         let mut state = self.lock();
@@ -288,7 +343,7 @@ impl LogicalUnit {
 
     /// Some nexus prevents medium removal.
     pub fn removal_prevented(&self) -> bool {
-        !self.lock().prevent.is_empty()
+        self.lock().is_prevented()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -35,6 +35,9 @@ macro_rules! on {
     };
 }
 
+/// Bytes of one read-ahead: its length is a 32-bit number in a ring.
+const READ_AHEAD_MOST: u64 = 1 << 30;
+
 /// Interruptions in a row after which an operation fails.
 const PATIENCE: u8 = 16;
 
@@ -69,6 +72,10 @@ enum Work {
     },
     Allocate {
         mode: i32,
+        offset: u64,
+        length: u64,
+    },
+    ReadAhead {
         offset: u64,
         length: u64,
     },
@@ -133,6 +140,7 @@ impl Slot {
             }
             (Operation::Sync { data_only, .. }, _) => Work::Sync { data_only },
             (Operation::Allocate { mode, offset, length, .. }, _) => Work::Allocate { mode, offset, length },
+            (Operation::ReadAhead { offset, length, .. }, _) => Work::ReadAhead { offset, length },
             (Operation::Shutdown { .. }, _) => Work::Shutdown,
         };
         Slot { token, file, links, cancelled: false, interrupted: 0, work }
@@ -197,6 +205,10 @@ impl Slot {
             Work::Allocate { mode, offset, length } => {
                 on!(target, |fd| opcode::Fallocate::new(fd, *length).offset(*offset).mode(*mode).build())
             }
+            Work::ReadAhead { offset, length } => {
+                let length = (*length).min(READ_AHEAD_MOST) as libc::off_t;
+                on!(target, |fd| opcode::Fadvise::new(fd, length, libc::POSIX_FADV_WILLNEED).offset(*offset).build())
+            }
             Work::Shutdown => on!(target, |fd| opcode::Shutdown::new(fd, libc::SHUT_RDWR).build()),
         };
         // An operation that was interrupted or would have to wait goes to a worker that may.
@@ -204,7 +216,10 @@ impl Slot {
     }
 
     fn is_socket_work(&self) -> bool {
-        !matches!(self.work, Work::Read(_) | Work::Write { .. } | Work::Sync { .. } | Work::Allocate { .. })
+        !matches!(
+            self.work,
+            Work::Read(_) | Work::Write { .. } | Work::Sync { .. } | Work::Allocate { .. } | Work::ReadAhead { .. }
+        )
     }
 
     /// Waits for a buffer of the provided ring.
@@ -267,7 +282,9 @@ impl Slot {
             (Work::ReceiveInto { buffer, .. }, _) => Returned::Buffer(buffer),
             (Work::Read(transfer) | Work::Write { transfer, .. }, _) => Returned::Buffer(transfer.buffer),
             (Work::Send(sending), _) => Returned::Message(sending.finish(vectors)),
-            (Work::Sync { .. } | Work::Allocate { .. } | Work::Shutdown, _) => Returned::Nothing,
+            (Work::Sync { .. } | Work::Allocate { .. } | Work::ReadAhead { .. } | Work::Shutdown, _) => {
+                Returned::Nothing
+            }
         }
     }
 }

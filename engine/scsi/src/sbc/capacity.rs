@@ -11,11 +11,11 @@ use crate::{
 use backstore_api::Extent;
 
 pub(crate) const TABLE: &[Entry] = &[
-    Entry::new(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Traits::NONE, read_capacity_10),
+    Entry::new(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Traits::PRESENT, read_capacity_10),
     Entry::action(
         0x10,
         &[0x9E, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
-        Traits::NONE,
+        Traits::PRESENT,
         read_capacity_16,
     ),
     Entry::action(

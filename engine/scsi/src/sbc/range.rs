@@ -50,6 +50,11 @@ impl Blocks {
         Blocks { lba: cdb.u64(2), count: u64::from(cdb.byte(usize::from(count_at))), count_at }
     }
 
+    /// Of a CDB of 16 bytes with a count of two bytes.
+    pub fn of_two_bytes(cdb: &Cdb, count_at: u8) -> Blocks {
+        Blocks { lba: cdb.u64(2), count: u64::from(cdb.u16(usize::from(count_at))), count_at }
+    }
+
     /// Every block exists; the first one has to exist even when there are none (SBC-3 4.5, and what libiscsi tests).
     #[inline]
     pub fn check(&self, unit: &LogicalUnit) -> Result<(), Sense> {

@@ -47,7 +47,7 @@ fn select(command: &mut Command, list: &[u8], header: usize, unit: &LogicalUnit,
     };
     // What the cache held has to be on the medium once it is off (SBC-3 6.5.5).
     if old.has(Flags::WRITE_CACHE) && !new.has(Flags::WRITE_CACHE) {
-        return command.flush(false);
+        return command.flush();
     }
     good()
 }

@@ -3,9 +3,10 @@
 use crate::{
     cdb::Cdb,
     command::{Command, Context, Step, answer, fail, good},
-    sense::{Sense, SenseKey, asc},
+    readiness,
+    sense::{Sense, asc},
     table::{Entry, Traits},
-    unit::{Flags, LogicalUnit},
+    unit::LogicalUnit,
 };
 
 pub(crate) const TABLE: &[Entry] = &[
@@ -19,17 +20,12 @@ fn test_unit_ready(_: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Ste
 }
 
 /// Sense data is given with CHECK CONDITION, so what is left to ask for are a pending unit attention, which is cleared
-/// by this, and the stopped state.
+/// by this, and the state of the unit.
 fn request_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let attention = context.nexus.as_mut().and_then(|nexus| nexus.pending().take());
     let sense = match attention {
         Some(attention) => attention.sense(),
-        None if unit.flags().has(Flags::STOPPED) => Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_REQUIRED),
-        // MRIE 6h: only on request.
-        None if unit.modes(|modes| modes.current.exceptions()) == (true, 6) => {
-            Sense::new(SenseKey::NoSense, asc::FALSE_FAILURE_PREDICTION)
-        }
-        None => Sense::new(SenseKey::NoSense, asc::NONE),
+        None => readiness::sense(unit),
     };
     give(sense, &command.cdb, context)
 }

@@ -4,7 +4,7 @@ use crate::{
     identity::{Identity, ascii},
     port::TargetPort,
     profile::Provisioning,
-    sbc::{compare_and_write, unmap, write_same},
+    sbc::{compare_and_write, unmap, write_atomic, write_same},
     unit::LogicalUnit,
 };
 
@@ -131,6 +131,8 @@ fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
         put(32, 0x8000_0000); // UGAVALID, aligned to LBA 0
     }
     put(40, write_same::MOST_BLOCKS as u32);
+    // MAXIMUM ATOMIC TRANSFER LENGTH. ATOMIC ALIGNMENT and GRANULARITY are 0: any; there is no atomic boundary.
+    put(44, write_atomic::most_blocks(unit));
     page[0] = 0x01; // WSNZ
     page[1] = compare_and_write::most_blocks(unit);
     let granularity = u16::try_from(unit.physical_block() >> shift).unwrap_or(u16::MAX).max(1);

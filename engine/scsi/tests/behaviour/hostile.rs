@@ -126,6 +126,15 @@ fn check(step: &Step, unit: &LogicalUnit, scratch: &[u8]) {
             inside(span.offset, span.length.into());
             assert!(span.length <= unit.max_transfer());
         }
+        Step::Merge { span, .. } => {
+            inside(span.offset, span.length.into());
+            assert!(span.length <= 8 << 20);
+        }
+        Step::Put { span, .. } => {
+            inside(span.offset, span.length.into());
+            assert!(span.length <= 256 << 10);
+        }
+        Step::Prefetch { offset, length } => inside(*offset, *length),
         Step::Swap { span, .. } => {
             inside(span.offset, span.length.into());
             assert!(span.length <= 128 << 10);

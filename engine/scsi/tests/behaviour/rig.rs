@@ -22,6 +22,8 @@ pub fn geometry() -> Geometry {
         persistent: true,
         read_only: false,
         rotational: false,
+        cached: true,
+        atomic_write: 1 << 20,
     }
 }
 
@@ -72,6 +74,12 @@ impl Answer {
     pub fn refused(self) -> (SenseKey, u16) {
         let sense = self.sense();
         (sense.key, sense.asc)
+    }
+
+    /// Panics unless the status is CONDITION MET.
+    #[track_caller]
+    pub fn condition_met(self) {
+        assert_eq!((self.status, self.sense, self.data), (Status::ConditionMet, None, Vec::new()));
     }
 
     #[track_caller]
@@ -236,6 +244,25 @@ impl Store<'_> {
                         Event::Moved
                     }
                 }
+            }
+            Step::Merge { span, .. } => {
+                if self.data_out.len() < span.length as usize {
+                    return Event::Short;
+                }
+                let target = range(span.offset, span.length.into());
+                self.map(target.clone(), true);
+                self.medium[target].iter_mut().zip(self.data_out).for_each(|(medium, set)| *medium |= set);
+                Event::Moved
+            }
+            Step::Put { span, .. } => {
+                let target = range(span.offset, span.length.into());
+                self.map(target.clone(), true);
+                self.medium[target].copy_from_slice(&self.pattern);
+                Event::Moved
+            }
+            Step::Prefetch { offset, length } => {
+                let _ = &self.medium[range(offset, length)];
+                Event::Stored
             }
             Step::Receive { length } => {
                 if self.data_out.len() < length as usize {

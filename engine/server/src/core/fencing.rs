@@ -35,7 +35,7 @@ pub enum FenceBody {
     Action(Action),
 }
 
-/// A window that has asked for a fence, or holds one.
+/// A window that has asked for a fence, or holds one; or a whole transfer.
 pub(crate) struct FenceRecord {
     serial: u32,
     task: TaskKey,
@@ -48,7 +48,7 @@ impl<R: Reactor> Core<R> {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         self.next_fence = self.next_fence.wrapping_add(1);
         let serial = self.next_fence;
-        task.work.transfer.windows[window].fence = FenceState::Asked(serial);
+        *task.work.transfer.fence(window) = FenceState::Asked(serial);
         let unit = task.work.unit;
         self.fences.push(FenceRecord { serial, task: task_key, window });
         let id = FenceId { core: self.number, serial };
@@ -128,9 +128,9 @@ impl<R: Reactor> Core<R> {
                 let granted = record.map(|r| (r.task, r.window));
                 if let Some((task_key, window)) = granted
                     && let Some(task) = self.tasks.get_mut(task_key)
-                    && task.work.transfer.windows[window].fence == FenceState::Asked(id.serial)
+                    && *task.work.transfer.fence(window) == FenceState::Asked(id.serial)
                 {
-                    task.work.transfer.windows[window].fence = FenceState::Held(id.serial);
+                    *task.work.transfer.fence(window) = FenceState::Held(id.serial);
                     self.resume(task_key);
                 } else {
                     self.drop_fence(unit, FenceState::Held(id.serial));
@@ -150,7 +150,7 @@ fn ranges_in_flight(work: &Work, unit: u16, ranges: &mut Vec<Range<u64>>) {
     for i in work.transfer.order() {
         let w = &work.transfer.windows[i];
         if matches!(w.phase, Phase::Storing | Phase::Verifying | Phase::Reading)
-            && !matches!(w.fence, FenceState::Held(_))
+            && !matches!((w.fence, work.transfer.fence), (FenceState::Held(_), _) | (_, FenceState::Held(_)))
         {
             let range = window_range(work, i);
             debug_assert!(!overlap(&range, &(0..0)));

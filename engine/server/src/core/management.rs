@@ -236,7 +236,9 @@ impl<R: Reactor> Core<R> {
                     continue;
                 }
                 match motion {
-                    Motion::Write | Motion::Swap => unit.dying.push((task_key.index, work.transfer.range(i))),
+                    Motion::Write | Motion::Swap | Motion::Put | Motion::Merge => {
+                        unit.dying.push((task_key.index, work.transfer.range(i)))
+                    }
                     Motion::Plain if work.plain.writes() => unit.dying.push((task_key.index, work.plain.range())),
                     _ => {}
                 }

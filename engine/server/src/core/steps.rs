@@ -23,6 +23,8 @@ pub(crate) enum Plain {
     Zero { offset: u64, length: u64, unmap: bool, durable: bool },
     /// WRITE SAME of the block in `Work::parameter`.
     Fill { offset: u64, length: u64, durable: bool },
+    /// PRE-FETCH.
+    Prefetch { offset: u64, length: u64 },
     /// GET LBA STATUS.
     Status { offset: u64, length: u64, limit: u32 },
 }
@@ -35,6 +37,7 @@ impl Plain {
             Plain::Discard { offset, length }
             | Plain::Zero { offset, length, .. }
             | Plain::Fill { offset, length, .. }
+            | Plain::Prefetch { offset, length }
             | Plain::Status { offset, length, .. } => offset..offset.saturating_add(length),
         }
     }
@@ -154,7 +157,9 @@ impl<R: Reactor> Core<R> {
         };
         // R is set and W is not: nothing could be written, and GOOD would be a lie.
         let contradicts = match step {
-            Step::Write { .. } | Step::Compare { .. } | Step::Receive { .. } => reads > 0 && writes == 0,
+            Step::Write { .. } | Step::Merge { .. } | Step::Compare { .. } | Step::Receive { .. } => {
+                reads > 0 && writes == 0
+            }
             _ => false,
         };
         if contradicts {
@@ -196,6 +201,14 @@ impl<R: Reactor> Core<R> {
             Step::Swap { span, durable } => {
                 work.begin(Motion::Swap, span, span.length).durable = durable;
             }
+            Step::Put { span, durable } => {
+                work.begin(Motion::Put, span, span.length).durable = durable;
+            }
+            Step::Merge { span, durable } => {
+                work.wanted = span.length;
+                let length = span.length.min(writes) / block * block;
+                work.begin(Motion::Merge, span, length).durable = durable;
+            }
             Step::Check { span } => {
                 work.begin(Motion::Check, span, span.length);
             }
@@ -231,6 +244,7 @@ impl<R: Reactor> Core<R> {
             Step::Fill { offset, length, durable } => {
                 self.begin_plain(task_key, Plain::Fill { offset, length, durable });
             }
+            Step::Prefetch { offset, length } => self.begin_plain(task_key, Plain::Prefetch { offset, length }),
             Step::Status { offset, length, limit } => {
                 self.begin_plain(task_key, Plain::Status { offset, length, limit });
             }

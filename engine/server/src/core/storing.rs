@@ -4,7 +4,7 @@ use super::{
     Core,
     fencing::window_range,
     steps::{Plain, Pumped},
-    work::{Failure, FenceState, Motion, Parameter, Phase, Stage},
+    work::{Failure, FenceState, Motion, Parameter, Phase, Stage, WHOLE},
 };
 use backstore_api::{Answer, Request, StoreError, Submitted};
 use memory::{Buffer, Class};
@@ -25,19 +25,23 @@ impl<R: Reactor> Core<R> {
         let unit = &mut self.units[unit_index as usize];
         let range = window_range(work, window);
         let motion = work.transfer.motion;
-        let writes = matches!(motion, Motion::Write | Motion::Swap) || (motion == Motion::Plain && work.plain.writes());
+        let writes = matches!(motion, Motion::Write | Motion::Swap | Motion::Put | Motion::Merge)
+            || (motion == Motion::Plain && work.plain.writes());
+        let whole = work.transfer.whole();
         let w = &mut work.transfer.windows[window];
         // A window that holds its fence passes its own hold.
-        let fenced = matches!(w.fence, FenceState::Held(_));
+        let of_all = work.transfer.fence;
+        let fenced = matches!((w.fence, of_all), (FenceState::Held(_), _) | (_, FenceState::Held(_)));
         if !fenced && !range.is_empty() && unit.blocked(range.clone()) {
             return self.list_waiting(task_key);
         }
         if writes && !fenced && !range.is_empty() {
-            if let FenceState::Asked(_) = w.fence {
+            if let (FenceState::Asked(_), _) | (_, FenceState::Asked(_)) = (w.fence, of_all) {
                 return self.list_waiting(task_key);
             }
+            let (window, range) = if motion == Motion::Merge { (WHOLE, whole) } else { (window, range.clone()) };
             let exclusive = match unit.queue.exclusive(range.clone()) {
-                None if motion == Motion::Swap => Some(range.clone()),
+                None if matches!(motion, Motion::Swap | Motion::Put | Motion::Merge) => Some(range),
                 exclusive => exclusive,
             };
             if let Some(exclusive) = exclusive {
@@ -54,7 +58,12 @@ impl<R: Reactor> Core<R> {
                 let Some(buffer) = w.buffer.take() else { return };
                 Request::Write { offset: range.start, buffer, range: 0..w.length, durable: work.transfer.durable }
             }
-            Motion::Compare | Motion::Swap => {
+            Motion::Put => {
+                let Some(Parameter { buffer, length, charge }) = work.parameter.take() else { return };
+                w.charge = charge;
+                Request::Write { offset: range.start, buffer, range: 0..length, durable: work.transfer.durable }
+            }
+            Motion::Compare | Motion::Swap | Motion::Merge => {
                 let slack = unit.read_slack(range.start, w.length);
                 let class = Class::fitting((w.length + slack) as usize);
                 let Some((buffer, charge)) = self.take_second(unit_index, class) else {
@@ -75,6 +84,7 @@ impl<R: Reactor> Core<R> {
                     w.charge = charge;
                     Request::Fill { offset, length, buffer, pattern, durable }
                 }
+                Plain::Prefetch { offset, length } => Request::Prefetch { offset, length },
                 Plain::Status { offset, length, limit } => Request::Status { offset, length, limit },
             },
             Motion::None | Motion::Receive => return,
@@ -108,7 +118,13 @@ impl<R: Reactor> Core<R> {
                             task.work.transfer.windows[window].other_charge = None;
                         }
                     },
-                    Request::Write { buffer, .. } if task.work.transfer.motion == Motion::Swap => {
+                    Request::Write { buffer, range, .. } if task.work.transfer.motion == Motion::Put => {
+                        let charge = task.work.transfer.windows[window].charge.take();
+                        task.work.parameter = Some(Parameter { buffer, length: range.end, charge });
+                    }
+                    Request::Write { buffer, .. }
+                        if matches!(task.work.transfer.motion, Motion::Swap | Motion::Merge) =>
+                    {
                         // It begins again with the read: still under its fence.
                         drop(buffer);
                         let w = &mut task.work.transfer.windows[window];
@@ -120,7 +136,11 @@ impl<R: Reactor> Core<R> {
                         let charge = task.work.transfer.windows[window].charge.take();
                         task.work.parameter = Some(Parameter { buffer, length: pattern, charge });
                     }
-                    Request::Flush | Request::Discard { .. } | Request::Zero { .. } | Request::Status { .. } => {}
+                    Request::Flush
+                    | Request::Discard { .. }
+                    | Request::Zero { .. }
+                    | Request::Prefetch { .. }
+                    | Request::Status { .. } => {}
                 }
                 self.list_waiting(task_key);
             }
@@ -272,7 +292,14 @@ impl<R: Reactor> Core<R> {
                     return;
                 }
             }
-            (Motion::Swap, _) => w.other = buffer,
+            (Motion::Merge, Answer::Data(data)) => {
+                w.other = buffer;
+                w.data = data;
+                if self.merge_window(task_key, window) {
+                    return;
+                }
+            }
+            (Motion::Swap | Motion::Put | Motion::Merge, _) => w.other = buffer,
             (Motion::Write, Answer::Data(data)) if verifying => {
                 w.other = buffer;
                 w.data = data;
@@ -307,6 +334,10 @@ impl<R: Reactor> Core<R> {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         let unit = task.work.unit;
         let range = window_range(&task.work, window);
+        // Its fence goes on to the end of the transfer.
+        if matches!(task.work.transfer.fence, FenceState::Held(_)) {
+            return;
+        }
         match std::mem::take(&mut task.work.transfer.windows[window].fence) {
             FenceState::Held(serial) => self.drop_fence(unit, FenceState::Held(serial)),
             other => {
@@ -384,7 +415,27 @@ impl<R: Reactor> Core<R> {
         true
     }
 
-    /// COMPARE AND WRITE.
+    /// ORWRITE: the blocks have been read. True: they are being written, with more bits set.
+    fn merge_window(&mut self, task_key: TaskKey, window: usize) -> bool {
+        let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let work = &mut *task.work;
+        let start = work.transfer.range(window).start;
+        let (durable, w) = (work.transfer.durable, &mut work.transfer.windows[window]);
+        let (Some(data), Some(mut medium)) = (&w.buffer, w.other.take()) else { return false };
+        let found = &mut medium[w.data.start as usize..w.data.end as usize];
+        if found.len() < w.length as usize {
+            let error = StoreError::Medium { offset: start + found.len() as u64 };
+            w.other = Some(medium);
+            work.transfer.failure.get_or_insert(Failure::Store(error));
+            return false;
+        }
+        found.iter_mut().zip(data.iter()).for_each(|(found, set)| *found |= set);
+        let request = Request::Write { offset: start, buffer: medium, range: w.data.clone(), durable };
+        self.offer(task_key, window, Phase::Verifying, request);
+        true
+    }
+
+    /// COMPARE AND WRITE, WRITE ATOMIC.
     pub(crate) fn pump_swap(&mut self, task_key: TaskKey) -> Pumped {
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
         let work = &mut *task.work;

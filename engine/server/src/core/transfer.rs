@@ -28,9 +28,9 @@ impl<R: Reactor> Core<R> {
         match task.work.transfer.motion {
             Motion::None => Pumped::Waiting,
             Motion::Plain => self.pump_plain(task_key),
-            Motion::Swap => self.pump_swap(task_key),
+            Motion::Swap | Motion::Put => self.pump_swap(task_key),
             Motion::Read | Motion::Check => self.pump_out(task_key),
-            Motion::Write | Motion::Compare | Motion::Receive => self.pump_in(task_key),
+            Motion::Write | Motion::Merge | Motion::Compare | Motion::Receive => self.pump_in(task_key),
         }
     }
 
@@ -186,7 +186,12 @@ impl<R: Reactor> Core<R> {
                 return self.fail(task_key, failure);
             }
             if work.transfer.finished == work.transfer.length {
-                return Pumped::Moved;
+                work.parameter = None;
+                let (unit, fence) = (work.unit, std::mem::take(&mut work.transfer.fence));
+                self.drop_fence(unit, fence);
+                // Who waited for the fence goes on; this task was perhaps among them.
+                let over = |task: &Task<Slot>| task.work.transfer.motion == Motion::None;
+                return if self.tasks.get(task_key).is_none_or(over) { Pumped::Waiting } else { Pumped::Moved };
             }
             let motion = work.transfer.motion;
             let mut filled = None;
@@ -244,14 +249,19 @@ impl<R: Reactor> Core<R> {
             }
         }
         let comes = if repeat { block } else { length };
-        let (buffer, filled, charge) = match work.early.take() {
-            Some(early) => {
+        let kept = if work.transfer.motion == Motion::Merge { work.parameter.take() } else { None };
+        let (buffer, filled, charge) = match (kept, work.early.take()) {
+            (Some(kept), _) => {
+                length = length.min(kept.buffer.len() as u32);
+                (Some(kept.buffer), 0, kept.charge)
+            }
+            (None, Some(early)) => {
                 if !repeat {
                     length = length.min(early.capacity);
                 }
                 (early.buffer, early.filled.min(comes), early.charge)
             }
-            None => {
+            (None, None) => {
                 let unit = work.unit;
                 let unasked = work.transfer.planned == 0 && (work.immediate > 0 || work.unsolicited);
                 match self.take_buffer(unit, Class::fitting(comes as usize)) {
@@ -388,7 +398,9 @@ impl<R: Reactor> Core<R> {
     fn release_oldest(&mut self, task_key: TaskKey) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         let window = task.work.transfer.close_oldest();
-        if task.work.transfer.repeat
+        // ORWRITE holds others back by its fence, and they hold buffers: it goes on with the one that it has.
+        let merges = task.work.transfer.motion == Motion::Merge;
+        if (task.work.transfer.repeat || merges)
             && let Some(buffer) = window.buffer
         {
             task.work.parameter = Some(Parameter { buffer, length: window.block, charge: window.charge });
@@ -402,7 +414,8 @@ impl<R: Reactor> Core<R> {
         let unit = work.unit;
         work.parameter = None;
         work.early = None;
-        let mut fences = [super::work::FenceState::None; WINDOWS];
+        let mut fences = [super::work::FenceState::None; WINDOWS + 1];
+        fences[WINDOWS] = std::mem::take(&mut work.transfer.fence);
         // A fence may wait for what was to be read back.
         let mut promised: [Option<std::ops::Range<u64>>; WINDOWS] = Default::default();
         for i in 0..WINDOWS {

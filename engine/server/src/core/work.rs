@@ -14,6 +14,9 @@ use std::{
 /// Windows of one task that may be in use at once.
 pub(crate) const WINDOWS: usize = 4;
 
+/// Stands for a window where the whole transfer is meant.
+pub(crate) const WHOLE: usize = usize::MAX;
+
 /// Where a task is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Stage {
@@ -50,6 +53,10 @@ pub(crate) enum Motion {
     Receive,
     /// COMPARE AND WRITE: `Work::parameter` against the store, then into it.
     Swap,
+    /// WRITE ATOMIC: `Work::parameter` into the store.
+    Put,
+    /// ORWRITE: initiator to store, ORed with what is there. The transfer has a fence, not its windows.
+    Merge,
     /// No data between initiator and store (flush, discard, ...): window 0 stands for it.
     Plain,
 }
@@ -155,6 +162,8 @@ pub(crate) struct Transfer {
     pub first: u8,
     pub used: u8,
     pub windows: [Window; WINDOWS],
+    /// The exclusive range of all of it (ORWRITE).
+    pub fence: FenceState,
     /// The first thing that went wrong.
     pub failure: Option<Failure>,
 }
@@ -204,6 +213,19 @@ impl Transfer {
             let w = &self.windows[i];
             offset >= w.start && offset - w.start < w.length
         })
+    }
+
+    /// Medium range of all of it.
+    pub fn whole(&self) -> Range<u64> {
+        self.base..self.base + u64::from(self.length)
+    }
+
+    /// The fence that a window asks for: its own, or with [`WHOLE`] the transfer's.
+    pub fn fence(&mut self, window: usize) -> &mut FenceState {
+        match self.windows.get_mut(window) {
+            Some(window) => &mut window.fence,
+            None => &mut self.fence,
+        }
     }
 
     /// Medium range of a window.
@@ -311,7 +333,7 @@ impl Work {
 
     /// Begins a transfer.
     pub fn begin(&mut self, motion: Motion, span: Span, length: u32) -> &mut Transfer {
-        debug_assert_eq!(self.transfer.used, 0);
+        debug_assert_eq!((self.transfer.used, self.transfer.fence), (0, FenceState::None));
         let transfer = &mut self.transfer;
         (transfer.motion, transfer.base, transfer.length) = (motion, span.offset, length);
         (transfer.durable, transfer.verify, transfer.repeat) = (false, false, false);

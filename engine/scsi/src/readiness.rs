@@ -1,0 +1,44 @@
+//! Whether a unit can do what a command asks: medium there, started, awake, not occupied by work of its own.
+
+use crate::{
+    sense::{Sense, SenseKey, asc},
+    table::{Entry, Traits},
+    unit::{Flags, LogicalUnit},
+};
+
+pub(crate) const NO_MEDIUM: Sense = Sense::new(SenseKey::NotReady, asc::MEDIUM_NOT_PRESENT);
+const STOPPED: Sense = Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_REQUIRED);
+
+/// Refuses what can't be done with [`Flags::UNREADY`] in this state. Use of the medium ends a low power condition.
+#[cold]
+pub(crate) fn check(unit: &LogicalUnit, entry: &Entry, flags: Flags) -> Result<(), Sense> {
+    let medium = entry.traits.has(Traits::MEDIUM);
+    if flags.has(Flags::EJECTED) && (medium || entry.traits.has(Traits::PRESENT)) {
+        return Err(NO_MEDIUM);
+    }
+    if flags.has(Flags::STOPPED) && medium {
+        return Err(STOPPED);
+    }
+    // TEST UNIT READY doesn't use it.
+    if flags.has(Flags::LOW_POWER) && medium && entry.opcode != 0 {
+        unit.wake();
+    }
+    Ok(())
+}
+
+/// What REQUEST SENSE says of the state, without a pending unit attention.
+pub(crate) fn sense(unit: &LogicalUnit) -> Sense {
+    let flags = unit.flags();
+    if flags.has(Flags::EJECTED) {
+        NO_MEDIUM
+    } else if flags.has(Flags::STOPPED) {
+        STOPPED
+    } else if flags.has(Flags::LOW_POWER) {
+        Sense::new(SenseKey::NoSense, unit.power())
+    } else if unit.modes(|modes| modes.current.exceptions()) == (true, 6) {
+        // MRIE 6h: only on request.
+        Sense::new(SenseKey::NoSense, asc::FALSE_FAILURE_PREDICTION)
+    } else {
+        Sense::new(SenseKey::NoSense, asc::NONE)
+    }
+}
