@@ -119,6 +119,7 @@ fn port(unit: &Arc<LogicalUnit>) -> TargetPort {
         target_name: "iqn.2026-01.io.ringlun:bench".to_owned(),
         portal_group: 1,
         relative_port: 1,
+        ports: Vec::new(),
         luns: BTreeMap::from([(0, unit.clone())]),
     }
 }

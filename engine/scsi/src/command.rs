@@ -251,6 +251,14 @@ impl Command {
         (command, step)
     }
 
+    /// The same for the REPORT LUNS well-known logical unit ([`crate::WELL_KNOWN_REPORT_LUNS`]): every command ends at
+    /// once. Of the context, the port and the scratch are used.
+    pub fn start_well_known(cdb: &[u8], context: &mut Context<'_>) -> (Command, Step) {
+        let command = Command { cdb: Cdb::new(cdb), state: State::Done };
+        let step = spc::well_known::start(&command.cdb, context);
+        (command, step)
+    }
+
     #[inline]
     fn begin(&mut self, length: usize, unit: &Arc<LogicalUnit>, context: &mut Context<'_>) -> Step {
         let (flags, attention) = match &mut context.nexus {
@@ -343,6 +351,9 @@ impl Command {
                 let (number, then) = (*number, *then);
                 let result = if let Event::Failed(error) = event { Err(error) } else { Ok(()) };
                 then(self, result, number, unit, context)
+            }
+            (State::Checking(_), Event::Failed(_)) if self.cdb.opcode() == spc::diagnostic::SEND => {
+                fail(Sense::new(SenseKey::HardwareError, asc::LOGICAL_UNIT_FAILED_SELF_TEST))
             }
             (state, Event::Failed(error)) => fail(Sense::from_store(error, unit.block_size(), state.writes())),
             (State::Moving { offset: begin, .. }, Event::Miscompare { offset }) => {

@@ -33,7 +33,7 @@ pub use attention::Attention;
 pub use command::{Command, Context, Event, Outcome, Span, Step};
 pub use identity::Identity;
 pub use lasting::Lasting;
-pub use port::{InitiatorPort, Path, TargetPort, WELL_KNOWN_REPORT_LUNS, lun_field, lun_number};
+pub use port::{InitiatorPort, Path, PortId, TargetPort, WELL_KNOWN_REPORT_LUNS, lun_field, lun_number};
 pub use profile::{Profile, Provisioning};
 pub use sense::{Sense, SenseKey, Specific, asc};
 pub use spc::mode_pages::Thresholds;

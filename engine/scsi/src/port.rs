@@ -21,6 +21,15 @@ pub struct Path {
     pub relative_port: u16,
 }
 
+/// A target port among those of its target.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PortId {
+    /// RELATIVE TARGET PORT IDENTIFIER.
+    pub relative_port: u16,
+    /// Target portal group tag: TARGET PORT GROUP.
+    pub portal_group: u16,
+}
+
 /// What the target port looks like to SCSI: names for VPD 83h, and its LUNs.
 #[derive(Debug)]
 pub struct TargetPort {
@@ -30,12 +39,14 @@ pub struct TargetPort {
     pub portal_group: u16,
     /// RELATIVE TARGET PORT IDENTIFIER, allocated once and recorded.
     pub relative_port: u16,
+    /// All ports of the target, this one among them: each reaches all of its LUNs.
+    pub ports: Vec<PortId>,
     /// LUN (0..16383) to logical unit.
     pub luns: BTreeMap<u16, Arc<LogicalUnit>>,
 }
 
-/// What [`lun_number`] gives for the REPORT LUNS well-known logical unit. No map holds it: it is answered as a LUN that
-/// is not there, which is enough for REPORT LUNS, INQUIRY and REQUEST SENSE.
+/// What [`lun_number`] gives for the REPORT LUNS well-known logical unit. No map holds it: its commands go to
+/// [`crate::Command::start_well_known`].
 pub const WELL_KNOWN_REPORT_LUNS: u16 = 0xC101;
 
 /// Decodes the 8-byte SAM LUN, as a big-endian number: peripheral device addressing on bus 0, flat space addressing, and

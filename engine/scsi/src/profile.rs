@@ -1,6 +1,7 @@
 //! What a logical unit is by configuration: fixed while it exists.
 
 use crate::identity::Identity;
+use std::time::Duration;
 
 /// Logical block provisioning (SBC-4 4.7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +25,8 @@ pub struct Profile {
     pub physical_block_size: u32,
     /// MEDIUM ROTATION RATE (VPD B1h), or 1 for a medium that doesn't rotate; 0: what the store says.
     pub rotation_rate: u16,
+    /// Time since 1970 at the instant from which [`crate::Context::now`] counts; zero: not known.
+    pub clock_zero: Duration,
     /// None: thin if its store gives space back, else full. Thin of a store that gives nothing back is full.
     pub provisioning: Option<Provisioning>,
     /// RMB: the medium can be ejected and loaded.
@@ -40,6 +43,7 @@ impl Profile {
             block_size,
             physical_block_size: 0,
             rotation_rate: 0,
+            clock_zero: Duration::ZERO,
             provisioning: None,
             removable: false,
             write_protected: false,

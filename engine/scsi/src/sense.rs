@@ -56,10 +56,12 @@ pub mod asc {
     pub const ASYMMETRIC_ACCESS_STATE_CHANGED: u16 = 0x2A06;
     pub const CAPACITY_CHANGED: u16 = 0x2A09;
     pub const TIMESTAMP_CHANGED: u16 = 0x2A10;
+    pub const COMMAND_SEQUENCE_ERROR: u16 = 0x2C00;
     pub const COMMANDS_CLEARED: u16 = 0x2F00;
     pub const MEDIUM_MAY_HAVE_CHANGED: u16 = 0x2800;
     pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
     pub const MEDIUM_NOT_PRESENT: u16 = 0x3A00;
+    pub const LOGICAL_UNIT_FAILED_SELF_TEST: u16 = 0x3E03;
     pub const INQUIRY_CHANGED: u16 = 0x3F03;
     pub const DEVICE_IDENTIFIER_CHANGED: u16 = 0x3F05;
     pub const REPORTED_LUNS_CHANGED: u16 = 0x3F0E;

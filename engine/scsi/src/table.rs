@@ -116,13 +116,17 @@ impl Entry {
 }
 
 /// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
-static FAMILIES: [&[Entry]; 17] = [
+static FAMILIES: [&[Entry]; 22] = [
     spc::inquiry::TABLE,
     spc::sense::TABLE,
     spc::luns::TABLE,
     spc::mode_sense::TABLE,
     spc::mode_select::TABLE,
     spc::opcodes::TABLE,
+    spc::buffer::TABLE,
+    spc::diagnostic::TABLE,
+    spc::information::TABLE,
+    spc::timestamp::TABLE,
     sbc::transfer::TABLE,
     sbc::verify::TABLE,
     sbc::compare_and_write::TABLE,
@@ -132,6 +136,7 @@ static FAMILIES: [&[Entry]; 17] = [
     sbc::prefetch::TABLE,
     sbc::synchronize::TABLE,
     sbc::start_stop::TABLE,
+    sbc::defects::TABLE,
     sbc::write_same::TABLE,
     sbc::unmap::TABLE,
 ];

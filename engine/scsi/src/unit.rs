@@ -10,12 +10,19 @@ use crate::{
     port::Path,
     profile::{Profile, Provisioning},
     sense::Sense,
-    spc::mode_pages::{Modes, Thresholds, Values},
+    spc::{
+        information::Information,
+        mode_pages::{Modes, Thresholds, Values},
+        timestamp::Timestamp,
+    },
 };
 use backstore_api::Geometry;
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU16, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 /// MAXIMUM TRANSFER LENGTH, in bytes. Linux never asks for more at once, and windows of Buffers carry it.
@@ -72,6 +79,10 @@ pub struct LogicalUnit {
 pub(crate) struct State {
     log: Log,
     modes: Modes,
+    information: Information,
+    timestamp: Option<Timestamp>,
+    /// Data buffer of READ BUFFER and WRITE BUFFER; empty until it is written to.
+    buffer: Vec<u8>,
     /// Nexuses that prevent medium removal.
     prevent: Vec<u64>,
     /// Sense code of [`Flags::LOW_POWER`].
@@ -113,6 +124,9 @@ impl LogicalUnit {
                 power: 0,
                 lasting: Lasting::default(),
                 lasting_number: 0,
+                information: Information::default(),
+                timestamp: None,
+                buffer: Vec::new(),
             }),
         })
     }
@@ -274,6 +288,26 @@ impl LogicalUnit {
         look(&self.lock().modes)
     }
 
+    /// Looks at the identifying information, or changes it.
+    pub(crate) fn information<T>(&self, call: impl FnOnce(&mut Information) -> T) -> T {
+        call(&mut self.lock().information)
+    }
+
+    /// Looks at what the clock was set to, or sets it.
+    pub(crate) fn timestamp<T>(&self, call: impl FnOnce(&mut Option<Timestamp>) -> T) -> T {
+        call(&mut self.lock().timestamp)
+    }
+
+    /// The data buffer of READ BUFFER and WRITE BUFFER.
+    pub(crate) fn buffer<T>(&self, call: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        call(&mut self.lock().buffer)
+    }
+
+    /// Time since 1970 when the clock of commands was zero; zero: not known.
+    pub(crate) fn clock_zero(&self) -> Duration {
+        self.profile.clock_zero
+    }
+
     /// The thresholds of provisioning that initiators want to hear of. Changes with [`generation`](Self::generation).
     pub fn thresholds(&self) -> Thresholds {
         match self.thin() {
@@ -389,6 +423,8 @@ pub struct Nexus {
     cursor: u64,
     flags: Flags,
     pending: Pending,
+    /// Echo buffer (WRITE BUFFER mode 0Ah); empty until it is written to.
+    pub(crate) echo: Box<[u8]>,
 }
 
 impl Nexus {
@@ -397,7 +433,15 @@ impl Nexus {
         let mut pending = Pending::default();
         pending.add(Attention::PowerOn);
         let state = unit.lock();
-        Nexus { id, path, generation: unit.generation(), cursor: state.log.end(), flags: unit.flags(), pending }
+        Nexus {
+            id,
+            path,
+            generation: unit.generation(),
+            cursor: state.log.end(),
+            flags: unit.flags(),
+            pending,
+            echo: Box::default(),
+        }
     }
 
     /// The session ended: it no longer prevents medium removal.

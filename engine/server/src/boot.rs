@@ -10,13 +10,14 @@ use backstore::{BlockSettings, FileSettings, Kind, OpenError, Settings, Store};
 use config::Plan;
 use memory::{Arena, ArenaConfig};
 use reactor::{FeatureMask, Reactor, Ring, RingSettings, RingWaker};
-use scsi::{LogicalUnit, Profile, TargetPort};
+use scsi::{LogicalUnit, PortId, Profile, TargetPort};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
 };
 use tracing::{debug, info, warn};
 
@@ -86,6 +87,7 @@ impl House {
     pub fn open(plan: &Plan) -> Result<House, ServeError> {
         let mut state = State::open(&plan.server.state_dir)?;
         let mut files = UnitFiles::new(&plan.server.state_dir);
+        let clock_zero = clock_zero();
         let mut stores = Vec::new();
         let mut units = Vec::new();
         for volume in &plan.volumes {
@@ -109,6 +111,7 @@ impl House {
             set(&mut identity.revision, &wanted.revision);
             set(&mut identity.serial, &wanted.serial);
             let profile = Profile {
+                clock_zero,
                 physical_block_size: volume.physical_block_size.unwrap_or(0),
                 rotation_rate: volume.rotation_rate.unwrap_or(0),
                 provisioning: volume.provisioning.map(provisioning),
@@ -125,19 +128,31 @@ impl House {
         let groups: BTreeSet<u16> = plan.portals.iter().map(|p| p.group).collect();
         let mut ports = BTreeMap::new();
         for (index, target) in plan.targets.iter().enumerate() {
-            for &group in &groups {
+            let mut ids = Vec::new();
+            for &portal_group in &groups {
+                ids.push(PortId { relative_port: state.relative_port(&target.name, portal_group)?, portal_group });
+            }
+            for &PortId { relative_port, portal_group } in &ids {
                 let port = TargetPort {
                     target_name: target.name.clone(),
-                    portal_group: group,
-                    relative_port: state.relative_port(&target.name, group)?,
+                    portal_group,
+                    relative_port,
+                    ports: ids.clone(),
                     luns: target.luns.iter().map(|(&lun, &volume)| (lun, units[volume].clone())).collect(),
                 };
-                ports.insert((index, group), Arc::new(port));
+                ports.insert((index, portal_group), Arc::new(port));
             }
         }
         state.save()?;
         Ok(House { stores, units, ports, keeper: Arc::new(files), _state: state })
     }
+}
+
+/// Time since 1970 when the monotonic clock, which reactors tell, was zero.
+fn clock_zero() -> Duration {
+    let monotonic = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let monotonic = Duration::from_secs(u64::try_from(monotonic.tv_sec).unwrap_or(0));
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(monotonic)
 }
 
 fn kind(store: &config::Store) -> Kind {

@@ -172,6 +172,7 @@ impl House {
             target_name: "iqn.2026-01.io.ringlun:simulation".into(),
             portal_group: 1,
             relative_port: 1,
+            ports: vec![scsi::PortId { relative_port: 1, portal_group: 1 }],
             luns: logicals.iter().enumerate().map(|(lun, unit)| (lun as u16, unit.clone())).collect(),
         });
         let mut twins = Vec::new();

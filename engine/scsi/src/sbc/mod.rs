@@ -2,6 +2,7 @@
 
 pub(crate) mod capacity;
 pub(crate) mod compare_and_write;
+pub(crate) mod defects;
 pub(crate) mod orwrite;
 pub(crate) mod prefetch;
 pub(crate) mod range;

@@ -40,6 +40,14 @@ pub(crate) struct Checking {
 }
 
 impl Checking {
+    /// Reads a range, and throws it away.
+    pub fn start(command: &mut Command, offset: u64, left: u64, unit: &LogicalUnit) -> Step {
+        let mut checking = Checking { offset, left };
+        let step = checking.next(unit);
+        command.state = State::Checking(checking);
+        step
+    }
+
     pub fn next(&mut self, unit: &LogicalUnit) -> Step {
         let length = self.left.min(u64::from(unit.max_transfer()));
         if length == 0 {
@@ -104,10 +112,7 @@ fn check(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
         return fail(sense);
     }
     let (offset, left) = blocks.bytes(unit);
-    let mut checking = Checking { offset, left };
-    let step = checking.next(unit);
-    command.state = State::Checking(checking);
-    step
+    Checking::start(command, offset, left, unit)
 }
 
 /// Reading back compares the bytes in any case, so BYTCHK 00b and 01b are the same here. What is verified has to be on

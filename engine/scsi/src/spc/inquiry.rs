@@ -3,7 +3,7 @@
 use crate::{
     cdb::Cdb,
     command::{Command, Context, Step, answer, fail},
-    identity::ascii,
+    identity::{Identity, ascii},
     sense::Sense,
     spc::vpd,
     table::{Entry, Traits},
@@ -20,6 +20,8 @@ const VERSION_DESCRIPTORS: [u16; 4] = [0x00A0, 0x0960, 0x0460, 0x04C0];
 const STANDARD_LENGTH: usize = 96;
 /// PERIPHERAL QUALIFIER 011b, DEVICE TYPE 1Fh: no such logical unit can be there.
 const ABSENT: u8 = 0x7F;
+/// DEVICE TYPE 1Eh.
+pub(crate) const WELL_KNOWN: u8 = 0x1E;
 
 fn inquiry(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let (page, allocation_length) = (command.cdb.byte(2), u32::from(command.cdb.u16(3)));
@@ -44,6 +46,18 @@ pub(crate) fn absent(cdb: &Cdb, context: &mut Context<'_>) -> Step {
     }
     context.scratch.clear();
     standard(ABSENT, false, "", "", "", context.scratch);
+    answer(context, u32::from(cdb.u16(3)))
+}
+
+/// INQUIRY to the well-known logical unit, without vital product data. It speaks with the voice of its target's units.
+pub(crate) fn well_known(cdb: &Cdb, context: &mut Context<'_>) -> Step {
+    if cdb.byte(2) != 0 {
+        return fail(Sense::field_in_cdb(2, None));
+    }
+    context.scratch.clear();
+    let default = Identity::from_name("");
+    let identity = context.port.luns.values().next().map_or(&default, |unit| unit.identity());
+    standard(WELL_KNOWN, false, &identity.vendor, &identity.product, &identity.revision, context.scratch);
     answer(context, u32::from(cdb.u16(3)))
 }
 

@@ -1,5 +1,8 @@
 //! Commands of every device type (SPC-4).
 
+pub(crate) mod buffer;
+pub(crate) mod diagnostic;
+pub(crate) mod information;
 pub(crate) mod inquiry;
 pub(crate) mod luns;
 pub(crate) mod mode_pages;
@@ -7,4 +10,6 @@ pub(crate) mod mode_select;
 pub(crate) mod mode_sense;
 pub(crate) mod opcodes;
 pub(crate) mod sense;
+pub(crate) mod timestamp;
 pub(crate) mod vpd;
+pub(crate) mod well_known;

@@ -1,18 +1,19 @@
-//! TEST UNIT READY, REQUEST SENSE, SEND DIAGNOSTIC (SPC-4 6.39, 6.42, 6.47).
+//! TEST UNIT READY and REQUEST SENSE (SPC-4 6.39, 6.47).
 
 use crate::{
     cdb::Cdb,
-    command::{Command, Context, Step, answer, fail, good},
+    command::{Command, Context, Step, answer, good},
     readiness,
     sense::{Sense, asc},
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
 
+pub(crate) const OPCODE: u8 = 0x03;
+
 pub(crate) const TABLE: &[Entry] = &[
     Entry::new(&[0x00, 0x00, 0x00, 0x00, 0x00, 0x00], Traits::MEDIUM, test_unit_ready),
-    Entry::new(&[0x03, 0x01, 0x00, 0x00, 0xFF, 0x00], Traits::EXEMPT, request_sense),
-    Entry::new(&[0x1D, 0xF7, 0x00, 0xFF, 0xFF, 0x00], Traits::NONE, send_diagnostic),
+    Entry::new(&[OPCODE, 0x01, 0x00, 0x00, 0xFF, 0x00], Traits::EXEMPT, request_sense),
 ];
 
 fn test_unit_ready(_: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
@@ -35,21 +36,10 @@ pub(crate) fn absent(cdb: &Cdb, context: &mut Context<'_>) -> Step {
     give(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED), cdb, context)
 }
 
-fn give(sense: Sense, cdb: &Cdb, context: &mut Context<'_>) -> Step {
+pub(crate) fn give(sense: Sense, cdb: &Cdb, context: &mut Context<'_>) -> Step {
     let mut bytes = [0; 252];
     let length = sense.emit(cdb.bit(1, 0), &mut bytes);
     context.scratch.clear();
     context.scratch.extend_from_slice(&bytes[..length]);
     answer(context, u32::from(cdb.byte(4)))
-}
-
-/// The default self-test finds nothing, at once. Other tests and diagnostic pages are not supported.
-fn send_diagnostic(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    if command.cdb.byte(1) & 0xE0 != 0 {
-        return fail(Sense::field_in_cdb(1, Some(7)));
-    }
-    if command.cdb.u16(3) != 0 {
-        return fail(Sense::field_in_cdb(3, None));
-    }
-    good()
 }

@@ -1,10 +1,11 @@
-//! Vital product data pages: 00h, 80h, 83h, 86h (SPC-4 7.8), B0h, B1h, B2h (SBC-3 6.6).
+//! Vital product data pages: 00h, 80h, 83h, 86h to 88h (SPC-4 7.8), B0h, B1h, B2h (SBC-3 6.6).
 
 use crate::{
     identity::{Identity, ascii},
     port::TargetPort,
     profile::Provisioning,
     sbc::{compare_and_write, unmap, write_atomic, write_same},
+    spc::inquiry,
     unit::LogicalUnit,
 };
 
@@ -12,11 +13,13 @@ use crate::{
 type Emit = fn(&LogicalUnit, &TargetPort, &mut Vec<u8>);
 
 /// In ascending order, as page 00h lists them.
-const PAGES: [(u8, Emit); 7] = [
+const PAGES: [(u8, Emit); 9] = [
     (0x00, supported_pages),
     (0x80, unit_serial_number),
     (0x83, device_identification),
     (0x86, extended_inquiry),
+    (0x87, mode_page_policy),
+    (0x88, scsi_ports),
     (0xB0, block_limits),
     (0xB1, block_characteristics),
     (0xB2, logical_block_provisioning),
@@ -27,12 +30,26 @@ pub(crate) fn emit(page: u8, unit: &LogicalUnit, port: &TargetPort, out: &mut Ve
     let Some((_, emit)) = PAGES.iter().find(|(code, _)| *code == page) else {
         return false;
     };
+    with_header(0x00, page, out, |out| emit(unit, port, out));
+    true
+}
+
+/// The same for the well-known logical unit, which has ports and a device but no names of its own.
+pub(crate) fn emit_well_known(page: u8, port: &TargetPort, out: &mut Vec<u8>) -> bool {
+    match page {
+        0x00 => with_header(inquiry::WELL_KNOWN, page, out, |out| out.extend([0x00, 0x83])),
+        0x83 => with_header(inquiry::WELL_KNOWN, page, out, |out| port_identification(port, out)),
+        _ => return false,
+    }
+    true
+}
+
+fn with_header(peripheral: u8, page: u8, out: &mut Vec<u8>, emit: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.extend([0x00, page, 0, 0]);
-    emit(unit, port, out);
+    out.extend([peripheral, page, 0, 0]);
+    emit(out);
     let length = u16::try_from(out.len() - start - 4).unwrap_or(u16::MAX);
     out[start + 2..start + 4].copy_from_slice(&length.to_be_bytes());
-    true
 }
 
 fn supported_pages(_: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
@@ -85,12 +102,20 @@ fn device_identification(unit: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8
     ascii(&mut t10, &identity.serial, identity.serial.len().min(200));
     designator(out, Association::LogicalUnit, 1, ASCII, &t10);
     scsi_name(out, Association::LogicalUnit, &unit_name(identity));
+    port_identification(port, out);
+}
 
+/// Designators of the port that the command came to, and of the target.
+fn port_identification(port: &TargetPort, out: &mut Vec<u8>) {
     designator(out, Association::TargetPort, 4, BINARY, &numbered(port.relative_port));
     designator(out, Association::TargetPort, 5, BINARY, &numbered(port.portal_group));
-    let port_name = format!("{},t,0x{:04x}", port.target_name, port.portal_group);
-    scsi_name(out, Association::TargetPort, &port_name);
+    scsi_name(out, Association::TargetPort, &port_name(port, port.portal_group));
     scsi_name(out, Association::TargetDevice, &port.target_name);
+}
+
+/// The SCSI name string of a target port (RFC 7143 3.4.2).
+fn port_name(port: &TargetPort, portal_group: u16) -> String {
+    format!("{},t,0x{portal_group:04x}", port.target_name)
 }
 
 /// The unit's SCSI name string: its volume's iSCSI name with a logical unit suffix, else the NAA.
@@ -113,6 +138,25 @@ fn extended_inquiry(_: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     page[2] = 0x01; // V_SUP: a volatile cache
     page[9] = 252; // MAXIMUM SUPPORTED SENSE DATA LENGTH
     out.extend(page);
+}
+
+/// All mode pages are shared by all nexuses.
+fn mode_page_policy(_: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
+    out.extend([0x3F, 0xFF, 0x00, 0x00]);
+}
+
+/// SCSI ports (SPC-4 7.8.13): all ports of the target; none is an initiator port.
+fn scsi_ports(_: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8>) {
+    for id in &port.ports {
+        out.extend([0, 0]);
+        out.extend(id.relative_port.to_be_bytes());
+        out.extend([0; 6]);
+        let at = out.len();
+        out.extend([0, 0]);
+        scsi_name(out, Association::TargetPort, &port_name(port, id.portal_group));
+        let length = (out.len() - at - 2) as u16; // one name of at most 255 bytes
+        out[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    }
 }
 
 fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {

@@ -45,7 +45,18 @@ fn identity_strings_are_padded_cut_and_printable() {
 #[test]
 fn every_allocation_length_cuts_the_same_answer() {
     let mut rig = Rig::new();
-    for page in [None, Some(0x00), Some(0x80), Some(0x83), Some(0x86), Some(0xB0), Some(0xB1), Some(0xB2)] {
+    for page in [
+        None,
+        Some(0x00),
+        Some(0x80),
+        Some(0x83),
+        Some(0x86),
+        Some(0x87),
+        Some(0x88),
+        Some(0xB0),
+        Some(0xB1),
+        Some(0xB2),
+    ] {
         let cdb = |length: u16| {
             let [high, low] = length.to_be_bytes();
             [0x12, u8::from(page.is_some()), page.unwrap_or(0), high, low, 0]
@@ -70,7 +81,7 @@ fn a_page_code_without_evpd_and_an_unknown_page_are_refused() {
 fn page_00h_lists_the_pages_that_there_are() {
     let mut rig = Rig::new();
     let listed = vpd(&mut rig, 0)[4..].to_vec();
-    assert_eq!(listed, [0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2]);
+    assert_eq!(listed, [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0xB0, 0xB1, 0xB2]);
     for page in 0..=255u8 {
         let answer = rig.run(&[0x12, 1, page, 1, 0, 0], &[]);
         assert_eq!(answer.sense.is_none(), listed.contains(&page), "{page:02x}h");
@@ -187,17 +198,68 @@ fn report_luns_lists_the_map_of_the_port() {
     }
     let report =
         |rig: &mut Rig, select: u8, length: u8| rig.run(&[0xA0, 0, select, 0, 0, 0, 0, 0, 0, length, 0, 0], &[]);
-    for select in [0, 2] {
+    let all = [0, 3, 300, scsi::WELL_KNOWN_REPORT_LUNS];
+    for (select, luns) in
+        [(0x00, &all[..3]), (0x01, &all[3..]), (0x02, &all[..]), (0x10, &[]), (0x11, &all[..3]), (0x12, &[])]
+    {
         let data = report(&mut rig, select, 255).good();
-        assert_eq!(data[..8], [0, 0, 0, 24, 0, 0, 0, 0]);
-        let luns: Vec<_> =
-            data[8..].chunks(8).map(|raw| scsi::lun_number(u64::from_be_bytes(raw.try_into().unwrap()))).collect();
-        assert_eq!(luns, [Some(0), Some(3), Some(300)]);
-        assert_eq!(report(&mut rig, select, 20).good(), data[..20]);
+        assert_eq!(data[..8], [0, 0, 0, luns.len() as u8 * 8, 0, 0, 0, 0]);
+        let found: Vec<_> =
+            data[8..].chunks(8).filter_map(|r| scsi::lun_number(u64::from_be_bytes(r.try_into().unwrap()))).collect();
+        assert_eq!(found, luns, "select report {select:02x}h");
+        assert_eq!(report(&mut rig, select, 20).good(), data[..data.len().min(20)]);
     }
-    assert_eq!(report(&mut rig, 1, 255).good(), [0; 8], "no well-known units");
     assert_eq!(report(&mut rig, 3, 255).sense(), Sense::field_in_cdb(2, None));
     assert_eq!(report(&mut rig, 0, 15).sense(), Sense::field_in_cdb(6, None));
+}
+
+#[test]
+fn every_lun_of_a_full_map_is_reported() {
+    let mut rig = Rig::new();
+    for lun in 0..16384 {
+        rig.port.luns.insert(lun, rig.unit.clone());
+    }
+    let data = rig.run(&[0xA0, 0, 0, 0, 0, 0, 0, 2, 0, 8, 0, 0], &[]).good();
+    assert_eq!(data.len(), 8 + 16384 * 8);
+    assert_eq!(data[data.len() - 8..], [0x7F, 0xFF, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn pages_87h_and_88h_give_the_policy_and_all_ports() {
+    let mut rig = Rig::new();
+    assert_eq!(vpd(&mut rig, 0x87)[4..], [0x3F, 0xFF, 0, 0]);
+    let ports = vpd(&mut rig, 0x88);
+    let mut rest = &ports[4..];
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        assert_eq!(rest[4..8], [0; 4], "no initiator port");
+        let length = usize::from(u16::from_be_bytes([rest[10], rest[11]]));
+        assert_eq!(rest[12..14], [0x53, 0x98], "a SCSI name of a target port");
+        let name = String::from_utf8(rest[16..12 + length].to_vec()).unwrap();
+        found.push((u16::from_be_bytes([rest[2], rest[3]]), name.trim_end_matches('\0').to_owned()));
+        rest = &rest[12 + length..];
+    }
+    let name = |group: u16| format!("iqn.2026-01.io.ringlun:db1,t,0x{group:04x}");
+    assert_eq!(found, [(7, name(1)), (300, name(2))]);
+}
+
+#[test]
+fn the_well_known_unit_answers_what_it_must() {
+    let mut rig = Rig::new();
+    let data = rig.run_well_known(&[0x12, 0, 0, 0, 96, 0]).good();
+    assert_eq!((data[0], data.len()), (0x1E, 96));
+    assert_eq!(&data[8..36], b"RINGLUN DISK            0001");
+    assert_eq!(rig.run_well_known(&[0x12, 1, 0, 0, 96, 0]).good(), [0x1E, 0, 0, 2, 0x00, 0x83]);
+    let page = rig.run_well_known(&[0x12, 1, 0x83, 1, 0, 0]).good();
+    assert!(designators(&page).iter().all(|(_, second, _)| second & 0x30 != 0), "no name of a logical unit");
+    assert_eq!(rig.run_well_known(&[0x12, 1, 0x80, 1, 0, 0]).sense(), Sense::field_in_cdb(2, None));
+    rig.run_well_known(&[0; 6]).good();
+    assert_eq!(rig.run_well_known(&[0x03, 0, 0, 0, 18, 0]).good()[2], 0);
+    assert_eq!(rig.run_well_known(&[0xA0, 0, 1, 0, 0, 0, 0, 0, 0, 16, 0, 0]).good()[8..10], [0xC1, 0x01]);
+    assert_eq!(rig.run_well_known(&[0x12, 2, 0, 0, 96, 0]).sense(), Sense::field_in_cdb(1, Some(1)));
+    for cdb in [cdb_10(0x28, 0, 0, 1).to_vec(), vec![0xFF; 10], vec![0x1A, 0, 0x3F, 0, 255, 0]] {
+        assert_eq!(rig.run_well_known(&cdb).refused(), (ILLEGAL, 0x2000));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod mode;
 mod opcodes;
 mod provisioning;
 mod rig;
+mod service;
 mod tasks;
 mod transfer;
 mod uninterrupted;

@@ -2,8 +2,8 @@
 
 use backstore_api::{Extent, Geometry, StoreError};
 use scsi::{
-    Command, Context, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome, Path, Profile, Sense, SenseKey,
-    Status, Step, TargetPort,
+    Command, Context, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome, Path, PortId, Profile, Sense,
+    SenseKey, Status, Step, TargetPort,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +48,8 @@ pub struct Rig {
     pub flushes: u32,
     /// Steps of the last command but its end.
     pub steps: Vec<Step>,
+    /// The time of the next command.
+    pub now: Duration,
     /// The next store request fails.
     pub fault: Option<StoreError>,
 }
@@ -119,6 +121,10 @@ impl Rig {
                 target_name: "iqn.2026-01.io.ringlun:db1".into(),
                 portal_group: 1,
                 relative_port: 7,
+                ports: vec![
+                    PortId { relative_port: 7, portal_group: 1 },
+                    PortId { relative_port: 300, portal_group: 2 },
+                ],
                 luns: [(0, unit.clone())].into(),
             },
             nexus: Nexus::new(&unit, 1, path(1)),
@@ -128,6 +134,7 @@ impl Rig {
             mapped: vec![true; bytes / BLOCK],
             flushes: 0,
             steps: Vec::new(),
+            now: Duration::ZERO,
             fault: None,
         }
     }
@@ -142,6 +149,18 @@ impl Rig {
         self.carry_out(cdb, &[], false)
     }
 
+    /// Carries out a command to the REPORT LUNS well-known logical unit.
+    pub fn run_well_known(&mut self, cdb: &[u8]) -> Answer {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let (port, now) = (&self.port, Duration::ZERO);
+        let mut context = Context { port, unit: None, nexus: None, scratch: &mut scratch, now };
+        let (_, step) = Command::start_well_known(cdb, &mut context);
+        let Step::Done(outcome) = step else { panic!("{step:?}") };
+        let data = scratch[..outcome.data as usize].to_vec();
+        self.scratch = scratch;
+        Answer { status: outcome.status, sense: outcome.sense, data }
+    }
+
     fn carry_out(&mut self, cdb: &[u8], data_out: &[u8], present: bool) -> Answer {
         let unit = self.unit.clone();
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -152,7 +171,7 @@ impl Rig {
             unit: present.then_some(&unit),
             nexus: present.then_some(&mut self.nexus),
             scratch: &mut scratch,
-            now: Duration::ZERO,
+            now: self.now,
         };
         let mut store = Store {
             medium: &mut self.medium,

@@ -90,14 +90,6 @@ fn synchronize_cache_flushes_and_checks_its_range() {
 }
 
 #[test]
-fn the_default_self_test_passes_and_others_are_refused() {
-    let mut rig = Rig::new();
-    rig.run(&[0x1D, 0x04, 0, 0, 0, 0], &[]).good();
-    assert_eq!(rig.run(&[0x1D, 0x20, 0, 0, 0, 0], &[]).sense(), Sense::field_in_cdb(1, Some(7)));
-    assert_eq!(rig.run(&[0x1D, 0x10, 0, 0, 4, 0], &[]).sense(), Sense::field_in_cdb(3, None));
-}
-
-#[test]
 fn a_reset_restores_the_defaults() {
     let mut rig = Rig::new();
     let pages = [&[0; 4][..], &[0x08, 18], &[0; 18]].concat();

@@ -61,7 +61,11 @@ impl<R: Reactor> Core<R> {
             // NormACA is 0: no ACA condition ever exists (SAM-5 8.7).
             return self.finish(task_key, failed(Sense::illegal(INVALID_MESSAGE_ERROR)));
         }
-        let Some((command, step)) = self.with_context(task_key, |context| Command::start(&cdb, context)) else {
+        let well_known = task.work.place.is_none() && scsi::lun_number(task.lun) == Some(scsi::WELL_KNOWN_REPORT_LUNS);
+        let Some((command, step)) = self.with_context(task_key, |context| match well_known {
+            false => Command::start(&cdb, context),
+            true => Command::start_well_known(&cdb, context),
+        }) else {
             return;
         };
         if let Some(task) = self.tasks.get_mut(task_key) {

@@ -52,6 +52,7 @@ impl Rig {
             target_name: "iqn.2026-01.io.ringlun:t".into(),
             portal_group: 1,
             relative_port: 1,
+            ports: vec![scsi::PortId { relative_port: 1, portal_group: 1 }],
             luns: BTreeMap::from([(0, unit.clone())]),
         };
         let core = Core::new(0, limits, twin, post.clone(), vec![Unit::new(unit, queue, 128)]);
