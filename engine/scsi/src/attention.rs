@@ -3,8 +3,11 @@
 //! A condition is established for every nexus at once by one entry in the log; each nexus reads on from its own cursor
 //! when it sees that the unit's generation has moved. Nobody keeps a list of nexuses.
 
-use crate::sense::{Sense, SenseKey, asc};
-use std::collections::VecDeque;
+use crate::{
+    port::Path,
+    sense::{Sense, SenseKey, asc},
+};
+use std::{collections::VecDeque, sync::Arc};
 
 /// Unit attention conditions, in the order in which they are reported.
 #[repr(u8)]
@@ -21,6 +24,12 @@ pub enum Attention {
     CommandsCleared,
     /// NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
     MediumMayHaveChanged,
+    /// RESERVATIONS PREEMPTED.
+    ReservationsPreempted,
+    /// RESERVATIONS RELEASED.
+    ReservationsReleased,
+    /// REGISTRATIONS PREEMPTED.
+    RegistrationsPreempted,
     /// MODE PARAMETERS CHANGED.
     ModeParametersChanged,
     /// LOG PARAMETERS CHANGED.
@@ -42,12 +51,15 @@ pub enum Attention {
 }
 
 impl Attention {
-    const ALL: [Attention; 14] = [
+    const ALL: [Attention; 17] = [
         Attention::PowerOn,
         Attention::BusDeviceReset,
         Attention::NexusLoss,
         Attention::CommandsCleared,
         Attention::MediumMayHaveChanged,
+        Attention::ReservationsPreempted,
+        Attention::ReservationsReleased,
+        Attention::RegistrationsPreempted,
         Attention::ModeParametersChanged,
         Attention::LogParametersChanged,
         Attention::AccessStateChanged,
@@ -67,6 +79,9 @@ impl Attention {
             Attention::NexusLoss => asc::NEXUS_LOSS,
             Attention::CommandsCleared => asc::COMMANDS_CLEARED,
             Attention::MediumMayHaveChanged => asc::MEDIUM_MAY_HAVE_CHANGED,
+            Attention::ReservationsPreempted => asc::RESERVATIONS_PREEMPTED,
+            Attention::ReservationsReleased => asc::RESERVATIONS_RELEASED,
+            Attention::RegistrationsPreempted => asc::REGISTRATIONS_PREEMPTED,
             Attention::ModeParametersChanged => asc::MODE_PARAMETERS_CHANGED,
             Attention::LogParametersChanged => asc::LOG_PARAMETERS_CHANGED,
             Attention::AccessStateChanged => asc::ASYMMETRIC_ACCESS_STATE_CHANGED,
@@ -110,10 +125,16 @@ impl Pending {
     }
 }
 
+/// Whom a condition is for.
+enum Audience {
+    AllBut(Option<u64>),
+    Only(Arc<[Path]>),
+}
+
 /// The last conditions of a logical unit. Bounded: a nexus that slept through more of them hears of a reset.
 #[derive(Default)]
 pub(crate) struct Log {
-    entries: VecDeque<(Attention, Option<u64>)>,
+    entries: VecDeque<(Attention, Audience)>,
     /// Number of the oldest entry in `entries`.
     first: u64,
 }
@@ -125,23 +146,37 @@ impl Log {
         self.first + self.entries.len() as u64
     }
 
+    /// For every nexus but the session `except`.
     pub fn push(&mut self, attention: Attention, except: Option<u64>) {
+        self.add(attention, Audience::AllBut(except));
+    }
+
+    /// For these nexuses.
+    pub fn push_to(&mut self, attention: Attention, paths: Arc<[Path]>) {
+        self.add(attention, Audience::Only(paths));
+    }
+
+    fn add(&mut self, attention: Attention, audience: Audience) {
         if self.entries.len() == LOG_ENTRIES {
             self.entries.pop_front();
             self.first += 1;
         }
-        self.entries.push_back((attention, except));
+        self.entries.push_back((attention, audience));
     }
 
-    /// Brings a nexus with this identifier from `cursor` to the end.
-    pub fn read(&self, cursor: &mut u64, nexus: u64, pending: &mut Pending) {
+    /// Brings a nexus with this session and path from `cursor` to the end.
+    pub fn read(&self, cursor: &mut u64, nexus: u64, path: &Path, pending: &mut Pending) {
         if *cursor < self.first {
             pending.add(Attention::BusDeviceReset);
             *cursor = self.first;
         }
         let seen = (*cursor - self.first) as usize;
-        for (attention, except) in self.entries.iter().skip(seen) {
-            if *except != Some(nexus) {
+        for (attention, audience) in self.entries.iter().skip(seen) {
+            let meant = match audience {
+                Audience::AllBut(except) => *except != Some(nexus),
+                Audience::Only(paths) => paths.contains(path),
+            };
+            if meant {
                 pending.add(*attention);
             }
         }
@@ -152,6 +187,23 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::InitiatorPort;
+
+    fn path(host: u16) -> Path {
+        let initiator = Arc::new(InitiatorPort { name: format!("iqn.x:{host}").into(), isid: [0; 6] });
+        Path { initiator, relative_port: 1 }
+    }
+
+    #[test]
+    fn those_who_are_meant_hear_and_nobody_else() {
+        let mut log = Log::default();
+        log.push_to(Attention::ReservationsReleased, [path(1), path(2)].into());
+        for (host, hears) in [(1, true), (2, true), (3, false)] {
+            let (mut cursor, mut pending) = (0, Pending::default());
+            log.read(&mut cursor, 1, &path(host), &mut pending);
+            assert_eq!(pending.take(), hears.then_some(Attention::ReservationsReleased));
+        }
+    }
 
     #[test]
     fn a_reset_covers_what_came_before_it_and_not_what_comes_after() {
@@ -171,7 +223,7 @@ mod tests {
             log.push(Attention::ModeParametersChanged, None);
         }
         let (mut cursor, mut pending) = (0, Pending::default());
-        log.read(&mut cursor, 1, &mut pending);
+        log.read(&mut cursor, 1, &path(1), &mut pending);
         assert_eq!(pending.take(), Some(Attention::BusDeviceReset));
         assert_eq!(pending.take(), Some(Attention::ModeParametersChanged));
         assert_eq!(pending.take(), None);
@@ -183,10 +235,10 @@ mod tests {
         let mut log = Log::default();
         log.push(Attention::ModeParametersChanged, Some(7));
         let (mut cursor, mut pending) = (0, Pending::default());
-        log.read(&mut cursor, 7, &mut pending);
+        log.read(&mut cursor, 7, &path(7), &mut pending);
         assert!(pending.is_empty());
         cursor = 0;
-        log.read(&mut cursor, 8, &mut pending);
+        log.read(&mut cursor, 8, &path(8), &mut pending);
         assert_eq!(pending.take(), Some(Attention::ModeParametersChanged));
     }
 }

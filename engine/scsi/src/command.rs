@@ -2,8 +2,10 @@
 
 use crate::{
     cdb::Cdb,
-    port::TargetPort,
-    readiness, sbc,
+    port::{Path, TargetPort},
+    readiness,
+    reservations::{Rule, Verdict},
+    sbc,
     sense::{Sense, SenseKey, asc},
     spc,
     status::Status,
@@ -136,6 +138,10 @@ pub enum Step {
     },
     /// What [`LogicalUnit::lasting`] says now is put on stable storage: [`Event::Stored`].
     Save,
+    /// PREEMPT AND ABORT: the tasks of the nexuses that [`Command::preempted`] names are aborted on this unit, on all
+    /// cores, without status; each of them that had any hears [`crate::Attention::CommandsCleared`]. [`Event::Aborted`] when the
+    /// last I/O of them has ended.
+    Abort,
     /// GET LBA STATUS: [`Event::Extents`].
     Status {
         /// Bytes.
@@ -163,6 +169,8 @@ pub enum Event<'a> {
     Received(&'a [u8]),
     /// Flushed, discarded, zeroed, filled or saved.
     Stored,
+    /// Answer to [`Step::Abort`].
+    Aborted,
     /// Answer to [`Step::Status`], adjacent from its offset on.
     Extents(&'a [Extent]),
     /// The store could not do it, or the lasting state could not be saved.
@@ -219,11 +227,14 @@ pub(crate) enum State {
     /// Extents of GET LBA STATUS.
     Extents,
     /// The end of a save; `number` is that of the lasting state after the command's change.
-    #[allow(dead_code)] // see `Command::save`
     Saving {
         number: u64,
         then: Saved,
+        /// Whose tasks are aborted next.
+        preempted: Arc<[Path]>,
     },
+    /// The end of their tasks.
+    Aborting(Arc<[Path]>),
 }
 
 /// Who hears how a save ended: with the number that [`Command::save`] was given.
@@ -278,6 +289,12 @@ impl Command {
             Found::NoAction => return fail(Sense::field_in_cdb(1, Some(4))),
             _ => return fail(Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE)),
         };
+        if let Some(nexus) = &context.nexus
+            && nexus.verdict() != Verdict::All
+            && !Rule::of(entry).admits(nexus.verdict(), &self.cdb)
+        {
+            return conflict();
+        }
         if let Err(sense) = self.check(entry, length, flags, unit) {
             return fail(sense);
         }
@@ -347,7 +364,7 @@ impl Command {
         );
         match (&mut self.state, event) {
             (State::Moving { .. }, Event::Moved) => good(),
-            (State::Saving { number, then }, event @ (Event::Stored | Event::Failed(_))) => {
+            (State::Saving { number, then, .. }, event @ (Event::Stored | Event::Failed(_))) => {
                 let (number, then) = (*number, *then);
                 let result = if let Event::Failed(error) = event { Err(error) } else { Ok(()) };
                 then(self, result, number, unit, context)
@@ -378,6 +395,7 @@ impl Command {
             }
             (State::Receiving { length, .. }, Event::Long) => Step::Receive { length: *length },
             (State::Storing { then, .. }, Event::Stored) => then(&self.cdb, unit, context),
+            (State::Aborting(_), Event::Aborted) => good(),
             (State::Checking(checking), Event::Moved) => checking.next(unit),
             (State::Filling(filling), Event::Stored) => filling.next(),
             (State::Unmapping(unmapping), Event::Stored) => unmapping.next(),
@@ -395,8 +413,30 @@ impl Command {
     /// Waits until the unit's lasting state is on stable storage.
     #[allow(dead_code)] // the first families that have something to keep are on their way
     pub(crate) fn save(&mut self, number: u64, then: Saved) -> Step {
-        self.state = State::Saving { number, then };
+        self.save_then_abort(number, [].into(), then)
+    }
+
+    /// The same; `preempted` is for [`Command::abort`], which `then` is to call.
+    pub(crate) fn save_then_abort(&mut self, number: u64, preempted: Arc<[Path]>, then: Saved) -> Step {
+        self.state = State::Saving { number, then, preempted };
         Step::Save
+    }
+
+    /// Waits until the tasks of these nexuses are gone.
+    pub(crate) fn abort(&mut self, preempted: Arc<[Path]>) -> Step {
+        if preempted.is_empty() {
+            return good();
+        }
+        self.state = State::Aborting(preempted);
+        Step::Abort
+    }
+
+    /// Whose tasks [`Step::Abort`] ends.
+    pub fn preempted(&self) -> Option<&Arc<[Path]>> {
+        match &self.state {
+            State::Aborting(preempted) => Some(preempted),
+            _ => None,
+        }
     }
 
     /// Ends with a flush.
@@ -437,6 +477,12 @@ pub(crate) fn good() -> Step {
 /// Done with CONDITION MET.
 pub(crate) fn condition_met() -> Step {
     Step::Done(Outcome { status: Status::ConditionMet, sense: None, data: 0 })
+}
+
+/// Done with RESERVATION CONFLICT.
+#[cold]
+pub(crate) fn conflict() -> Step {
+    Step::Done(Outcome { status: Status::ReservationConflict, sense: None, data: 0 })
 }
 
 /// Done with CHECK CONDITION.

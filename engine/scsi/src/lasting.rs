@@ -5,28 +5,40 @@
 //! copy has the earlier change in it, so that the order in which they end doesn't matter as long as no older copy
 //! overwrites a newer one.
 
-use crate::unit::LogicalUnit;
+use crate::{
+    reservations::{Kept as KeptReservations, Reservations},
+    unit::LogicalUnit,
+};
 use serde::{Deserialize, Serialize};
 
 /// The lasting state of a logical unit; each family of commands has its part. A part that a record lacks is as in a new
 /// unit, and parts that are not known here are passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Lasting {}
+pub struct Lasting {
+    /// Persistent reservations with APTPL set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservations: Option<KeptReservations>,
+}
 
 impl LogicalUnit {
     /// A consistent copy of the lasting state, and its number: a later state has a higher one. Takes the unit's mutex.
     pub fn lasting(&self) -> (u64, Lasting) {
         let state = self.lock();
-        (state.lasting_number, state.lasting.clone())
+        let mut lasting = state.lasting.clone();
+        lasting.reservations = state.reservations.keep();
+        (state.lasting_number, lasting)
     }
 
     /// Puts back what [`LogicalUnit::lasting`] gave in an earlier life, before the first command.
     ///
     /// # Errors
     /// What can't be: the record is damaged.
-    pub fn restore(&self, lasting: Lasting) -> Result<(), String> {
+    pub fn restore(&self, mut lasting: Lasting) -> Result<(), String> {
         let mut state = self.lock();
+        if let Some(kept) = lasting.reservations.take() {
+            state.reservations = Reservations::of(kept)?;
+        }
         state.lasting = lasting;
         Ok(())
     }

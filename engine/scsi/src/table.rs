@@ -116,7 +116,7 @@ impl Entry {
 }
 
 /// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
-static FAMILIES: [&[Entry]; 22] = [
+static FAMILIES: [&[Entry]; 25] = [
     spc::inquiry::TABLE,
     spc::sense::TABLE,
     spc::luns::TABLE,
@@ -127,6 +127,9 @@ static FAMILIES: [&[Entry]; 22] = [
     spc::diagnostic::TABLE,
     spc::information::TABLE,
     spc::timestamp::TABLE,
+    spc::persistent_reserve_in::TABLE,
+    spc::persistent_reserve_out::TABLE,
+    spc::reserve::TABLE,
     sbc::transfer::TABLE,
     sbc::verify::TABLE,
     sbc::compare_and_write::TABLE,

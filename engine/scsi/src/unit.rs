@@ -9,6 +9,7 @@ use crate::{
     lasting::Lasting,
     port::Path,
     profile::{Profile, Provisioning},
+    reservations::{Known, Reservations, Verdict},
     sense::Sense,
     spc::{
         information::Information,
@@ -77,7 +78,7 @@ pub struct LogicalUnit {
 }
 
 pub(crate) struct State {
-    log: Log,
+    pub log: Log,
     modes: Modes,
     information: Information,
     timestamp: Option<Timestamp>,
@@ -90,6 +91,11 @@ pub(crate) struct State {
     pub lasting: Lasting,
     /// Moves with every change of what lasts.
     pub lasting_number: u64,
+    pub reservations: Reservations,
+    /// What they were before the change that led to this number: until it is saved.
+    pub before: Option<(u64, Reservations)>,
+    /// Live nexuses by session.
+    pub nexuses: Known,
 }
 
 impl State {
@@ -127,6 +133,9 @@ impl LogicalUnit {
                 information: Information::default(),
                 timestamp: None,
                 buffer: Vec::new(),
+                reservations: Reservations::default(),
+                before: None,
+                nexuses: Known::new(),
             }),
         })
     }
@@ -249,6 +258,8 @@ impl LogicalUnit {
     pub fn reset(&self) {
         let mut state = self.lock();
         state.prevent.clear();
+        // SPC-2 5.5.1; persistent ones stay (SPC-4 5.12.1).
+        state.reservations.reserved = None;
         state.modes.reset(self.thin());
         state.log.push(Attention::BusDeviceReset, None);
         let mut flags = default_flags(&self.profile, &self.geometry, &state.modes.current);
@@ -384,7 +395,7 @@ impl LogicalUnit {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changed(&self) {
+    pub(crate) fn changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
 }
@@ -422,6 +433,7 @@ pub struct Nexus {
     generation: u64,
     cursor: u64,
     flags: Flags,
+    verdict: Verdict,
     pending: Pending,
     /// Echo buffer (WRITE BUFFER mode 0Ah); empty until it is written to.
     pub(crate) echo: Box<[u8]>,
@@ -432,21 +444,22 @@ impl Nexus {
     pub fn new(unit: &LogicalUnit, id: u64, path: Path) -> Nexus {
         let mut pending = Pending::default();
         pending.add(Attention::PowerOn);
-        let state = unit.lock();
-        Nexus {
-            id,
-            path,
-            generation: unit.generation(),
-            cursor: state.log.end(),
-            flags: unit.flags(),
-            pending,
-            echo: Box::default(),
-        }
+        let mut state = unit.lock();
+        state.nexuses.insert(id, path.clone());
+        let verdict = state.reservations.verdict(id, &path);
+        let (generation, cursor, flags) = (unit.generation(), state.log.end(), unit.flags());
+        Nexus { id, path, generation, cursor, flags, verdict, pending, echo: Box::default() }
     }
 
-    /// The session ended: it no longer prevents medium removal.
+    /// The session ended: it no longer prevents medium removal, nor has the unit by RESERVE. Its registration stays.
     pub fn end(self, unit: &LogicalUnit) {
         unit.prevent(self.id, false);
+        let mut state = unit.lock();
+        state.nexuses.remove(&self.id);
+        if state.reservations.reserved == Some(self.id) {
+            state.reservations.reserved = None;
+            unit.changed();
+        }
     }
 
     /// Its identifier.
@@ -479,7 +492,14 @@ impl Nexus {
         let state = unit.lock();
         self.generation = unit.generation();
         self.flags = unit.flags();
-        state.log.read(&mut self.cursor, self.id, &mut self.pending);
+        self.verdict = state.reservations.verdict(self.id, &self.path);
+        state.log.read(&mut self.cursor, self.id, &self.path, &mut self.pending);
+    }
+
+    /// What the reservations of others leave to it, as of the last refresh.
+    #[inline]
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
     }
 
     pub(crate) fn pending(&mut self) -> &mut Pending {

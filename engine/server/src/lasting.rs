@@ -129,6 +129,40 @@ mod tests {
     }
 
     #[test]
+    fn reservations_are_kept_and_those_that_cannot_be_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |registrations: &str, reservation: &str| {
+            let one = r#"{"initiator": "iqn.x:h", "isid": [128, 0, 0, 0, 0, 1], "relative_port": 1, "key": 160}"#;
+            let registrations = registrations.replace("ONE", one);
+            let record =
+                format!(r#"{{"reservations": {{"registrations": [{registrations}], "reservation": {reservation}}}}}"#);
+            fs::write(path(folder.path()), record).unwrap();
+            let (mut files, unit) = (UnitFiles::new(folder.path()), unit());
+            files.load(&unit).map(|()| (files, unit))
+        };
+        for (registrations, reservation) in [("", "null"), ("ONE", "null"), ("ONE", r#"{"kind": 7}"#)] {
+            assert!(load(registrations, reservation).is_ok(), "{registrations} {reservation}");
+        }
+        let (files, one) = load("ONE", r#"{"kind": 1, "holder": 0}"#).unwrap();
+        files.keep(&one).unwrap();
+        let two = unit();
+        UnitFiles::new(folder.path()).load(&two).unwrap();
+        assert_eq!(one.lasting().1, two.lasting().1);
+        assert!(one.lasting().1.reservations.is_some());
+        for (registrations, reservation) in [
+            ("ONE, ONE", "null"),
+            ("ONE", r#"{"kind": 2, "holder": 0}"#),
+            ("ONE", r#"{"kind": 1}"#),
+            ("ONE", r#"{"kind": 1, "holder": 1}"#),
+            ("ONE", r#"{"kind": 7, "holder": 0}"#),
+            ("", r#"{"kind": 8}"#),
+            (r#"{"initiator": "iqn.x:h"}"#, "null"),
+        ] {
+            assert!(load(registrations, reservation).is_err(), "{registrations} {reservation}");
+        }
+    }
+
+    #[test]
     fn a_folder_that_is_gone_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = UnitFiles::new(folder.path());

@@ -94,6 +94,17 @@ pub enum FromCore {
         /// TARGET COLD RESET: their sessions are closed too.
         close: Option<Arc<str>>,
     },
+    /// Abort the tasks that some nexuses have on a unit (PREEMPT AND ABORT); answer with `ResetDone`.
+    Abort {
+        /// The asking core.
+        core: u16,
+        /// Its record of the abort.
+        management: u32,
+        /// The unit, by position.
+        unit: u16,
+        /// Whose tasks.
+        nexuses: Arc<[scsi::Path]>,
+    },
     /// All of them have ended here.
     ResetDone {
         /// The asker's record.

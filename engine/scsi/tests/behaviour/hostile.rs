@@ -149,7 +149,7 @@ fn check(step: &Step, unit: &LogicalUnit, scratch: &[u8]) {
             inside(*offset, *length);
             assert!(*limit > 0);
         }
-        Step::Flush | Step::Save => (),
+        Step::Flush | Step::Save | Step::Abort => (),
         Step::Done(outcome) => {
             assert!(outcome.data as usize <= scratch.len());
             assert_eq!(outcome.sense.is_some(), outcome.status == Status::CheckCondition);

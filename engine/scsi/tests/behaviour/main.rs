@@ -10,6 +10,7 @@ mod medium;
 mod mode;
 mod opcodes;
 mod provisioning;
+mod reservations;
 mod rig;
 mod service;
 mod tasks;

@@ -52,6 +52,8 @@ pub struct Rig {
     pub now: Duration,
     /// The next store request fails.
     pub fault: Option<StoreError>,
+    /// Whose tasks were to be aborted.
+    pub aborted: Vec<Path>,
 }
 
 /// How a command ended.
@@ -136,6 +138,7 @@ impl Rig {
             steps: Vec::new(),
             now: Duration::ZERO,
             fault: None,
+            aborted: Vec::new(),
         }
     }
 
@@ -192,6 +195,9 @@ impl Rig {
             }
             self.steps.push(step);
             assert!(self.steps.len() < 10_000, "a command without end");
+            if step == Step::Abort {
+                self.aborted.extend(command.preempted().expect("somebody").iter().cloned());
+            }
             step = command.step(store.event(step), &mut context);
         };
         let mut data = store.data_in;
@@ -295,6 +301,7 @@ impl Store<'_> {
                 Event::Received(&self.pattern)
             }
             Step::Save => Event::Stored,
+            Step::Abort => Event::Aborted,
             Step::Flush => {
                 *self.flushes += 1;
                 Event::Stored

@@ -78,6 +78,12 @@ impl Link {
         }
     }
 
+    /// Whether it is a session of one of these nexuses.
+    pub fn is_of(&self, nexuses: &[scsi::Path]) -> bool {
+        let relative_port = self.port.relative_port;
+        nexuses.iter().any(|path| path.relative_port == relative_port && path.initiator == self.identity.initiator)
+    }
+
     /// Whether the peer is so far behind that no more answers should be made for it.
     pub fn is_behind(&self) -> bool {
         self.outgoing.len() + self.sending_bytes >= OUTGOING_SOFT

@@ -18,23 +18,33 @@ pub(crate) const DRAIN_TAG: u64 = u64::MAX;
 
 /// A task management function whose tasks have not all ended.
 pub(crate) struct Management {
-    number: u32,
-    reply: Reply,
-    scope: Scope,
+    pub(super) number: u32,
+    pub(super) reply: Reply,
+    pub(super) scope: Scope,
     /// Other cores that have not answered.
-    cores_left: u16,
+    pub(super) cores_left: u16,
 }
 
-enum Reply {
-    Session { link: Key, key: u32 },
-    Core { core: u16, management: u32 },
+pub(super) enum Reply {
+    Session {
+        link: Key,
+        key: u32,
+    },
+    Core {
+        core: u16,
+        management: u32,
+    },
+    /// A command that waits for it.
+    Task(TaskKey),
 }
 
 /// Whose I/O in flight must end first.
-enum Scope {
+pub(super) enum Scope {
     Task(TaskKey),
     LinkUnit(Key, u16),
     Units(Arc<[u16]>),
+    /// Of these nexuses on a unit, and of sessions that are gone.
+    Nexuses(u16, Arc<[scsi::Path]>),
 }
 
 impl<R: Reactor> Core<R> {
@@ -92,7 +102,7 @@ impl<R: Reactor> Core<R> {
         self.managements_drained();
     }
 
-    fn next_management(&mut self) -> u32 {
+    pub(super) fn next_management(&mut self) -> u32 {
         self.next_management = self.next_management.wrapping_add(1);
         self.next_management
     }
@@ -167,6 +177,10 @@ impl<R: Reactor> Core<R> {
                     Scope::Task(key) => self.tasks.get(*key).is_some(),
                     Scope::LinkUnit(link, unit) => dying(&|w| w.link == *link && w.unit == *unit),
                     Scope::Units(units) => dying(&|w| w.place.is_some() && units.contains(&w.unit)),
+                    Scope::Nexuses(unit, nexuses) => dying(&|w| {
+                        let link = self.links.get(w.link);
+                        w.place.is_some() && w.unit == *unit && link.is_none_or(|link| link.is_of(nexuses))
+                    }),
                 };
             if pending {
                 i += 1;
@@ -180,6 +194,7 @@ impl<R: Reactor> Core<R> {
                         self.close_gently(link, CloseReason::Protocol("target cold reset"));
                     }
                 }
+                Reply::Task(task) => self.aborted(task),
                 Reply::Core { core, management } => {
                     self.post.send(core, ToCore::Core(FromCore::ResetDone { management }));
                 }
@@ -198,7 +213,7 @@ impl<R: Reactor> Core<R> {
     }
 
     /// Aborts tasks together: none of them starts because another one ends.
-    fn kill_all(&mut self, keys: &[TaskKey]) {
+    pub(super) fn kill_all(&mut self, keys: &[TaskKey]) {
         let outer = std::mem::replace(&mut self.starting, true);
         for &key in keys {
             self.kill(key);

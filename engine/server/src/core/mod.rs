@@ -9,6 +9,7 @@ mod finish;
 mod input;
 mod link;
 mod management;
+mod preempting;
 mod prompting;
 mod saving;
 mod steps;
@@ -258,6 +259,9 @@ impl<R: Reactor> Core<R> {
             }
             ToCore::Core(FromCore::Reset { core, management, units, close }) => {
                 self.remote_reset(core, management, units, close);
+            }
+            ToCore::Core(FromCore::Abort { core, management, unit, nexuses }) => {
+                self.remote_abort(core, management, unit, nexuses);
             }
             ToCore::Core(FromCore::ResetDone { management }) => self.remote_reset_done(management),
             ToCore::Core(FromCore::Fence(mail)) => self.fence_mail(mail),

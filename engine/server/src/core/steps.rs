@@ -151,7 +151,7 @@ impl<R: Reactor> Core<R> {
     }
 
     /// Sets a step up. False when there is nothing to drive: the task has ended, or its data comes next.
-    fn begin(&mut self, task_key: TaskKey, step: Step) -> bool {
+    pub(crate) fn begin(&mut self, task_key: TaskKey, step: Step) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
         let (reads, writes) = (task.read_length, task.write_length);
         let work = &mut *task.work;
@@ -241,6 +241,11 @@ impl<R: Reactor> Core<R> {
             }
             Step::Flush => self.begin_plain(task_key, Plain::Flush),
             Step::Save => self.begin_plain(task_key, Plain::Save),
+            Step::Abort => {
+                work.begin(Motion::None, Span { offset: 0, length: 0 }, 0);
+                self.abort_preempted(task_key);
+                return false;
+            }
             Step::Discard { offset, length } => self.begin_plain(task_key, Plain::Discard { offset, length }),
             Step::Zero { offset, length, unmap, durable } => {
                 self.begin_plain(task_key, Plain::Zero { offset, length, unmap, durable });

@@ -1,0 +1,77 @@
+//! PREEMPT AND ABORT (SPC-4 5.12.11.5): the tasks of preempted nexuses end on all cores before it answers.
+//!
+//! Who was preempted has lost its rights already, so that nothing new of it passes the check; what had passed it is
+//! aborted here, and its I/O waited for. PREEMPT without ABORT lets it run to its end, as the standard allows.
+
+use super::{
+    Core,
+    management::{Management, Reply, Scope},
+    work::Stage,
+};
+use crate::mail::{FromCore, ToCore};
+use memory::Key;
+use protocol::TaskKey;
+use reactor::Reactor;
+use scsi::{Attention, Command, Event, Path};
+use std::sync::Arc;
+
+impl<R: Reactor> Core<R> {
+    /// A command waits until the tasks of those whom it has preempted are gone, everywhere.
+    pub(crate) fn abort_preempted(&mut self, task_key: TaskKey) {
+        let Some(task) = self.tasks.get(task_key) else { return };
+        let unit = task.work.unit;
+        let nexuses = task.work.command.as_ref().and_then(Command::preempted).cloned().unwrap_or_default();
+        let number = self.next_management();
+        let cores = self.post.cores();
+        for core in (0..cores).filter(|&core| core != self.number) {
+            let nexuses = nexuses.clone();
+            let message = FromCore::Abort { core: self.number, management: number, unit, nexuses };
+            self.post.send(core, ToCore::Core(message));
+        }
+        self.abort_nexuses(unit, &nexuses);
+        let (reply, scope) = (Reply::Task(task_key), Scope::Nexuses(unit, nexuses));
+        self.managements.push(Management { number, reply, scope, cores_left: cores - 1 });
+        self.managements_drained();
+    }
+
+    /// The same for a command on another core.
+    pub(crate) fn remote_abort(&mut self, core: u16, management: u32, unit: u16, nexuses: Arc<[Path]>) {
+        self.abort_nexuses(unit, &nexuses);
+        let number = self.next_management();
+        let (reply, scope) = (Reply::Core { core, management }, Scope::Nexuses(unit, nexuses));
+        self.managements.push(Management { number, reply, scope, cores_left: 0 });
+        self.managements_drained();
+    }
+
+    /// TAS is 0: no status is sent, and each nexus that had a task hears of it (SAM-5 5.6).
+    fn abort_nexuses(&mut self, unit: u16, nexuses: &[Path]) {
+        let links: Vec<Key> = self.links.iter().filter(|(_, link)| link.is_of(nexuses)).map(|(key, _)| key).collect();
+        for key in links {
+            let of_it = self.tasks.iter().filter(|(_, task)| {
+                let work = &task.work;
+                work.link == key && work.unit == unit && work.place.is_some() && work.stage != Stage::Dying
+            });
+            let tasks: Vec<TaskKey> = of_it.map(|(task, _)| task).collect();
+            if tasks.is_empty() {
+                continue;
+            }
+            self.kill_all(&tasks);
+            let Some(link) = self.links.get_mut(key) else { continue };
+            for place in link.places.iter_mut().filter(|place| place.unit == unit) {
+                place.nexus.attention(Attention::CommandsCleared);
+            }
+        }
+    }
+
+    /// They are gone: the command goes on.
+    pub(super) fn aborted(&mut self, task_key: TaskKey) {
+        if self.tasks.get(task_key).is_none_or(|task| task.work.stage != Stage::Running) {
+            return;
+        }
+        if let Some(step) = self.step(task_key, Event::Aborted)
+            && self.begin(task_key, step)
+        {
+            self.drive(task_key);
+        }
+    }
+}
