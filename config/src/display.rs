@@ -10,6 +10,10 @@ impl fmt::Display for Plan {
         for portal in &self.portals {
             writeln!(f, "  {:<28} group {}", portal.address.to_string(), portal.group)?;
         }
+        for group in &self.portal_groups {
+            let preferred = if group.preferred { ", preferred" } else { "" };
+            writeln!(f, "  group {:<22} {}{preferred}", group.group, group.state.name())?;
+        }
         writeln!(f, "volumes")?;
         for volume in &self.volumes {
             writeln!(f, "  {:<28} {}", volume.name, VolumeLine(volume))?;

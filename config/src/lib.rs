@@ -26,8 +26,8 @@ mod size;
 pub use access::{Access, AccessRule, Chap, Credentials, Denial, HashAlgorithm, InitiatorPattern, PatternError};
 pub use host::{Host, PathState, System};
 pub use plan::{
-    FEATURES, IdentityOverride, Limits, LogFormat, LogSettings, Plan, Portal, Provisioning, Server, Store, Target,
-    Volume,
+    AccessState, FEATURES, IdentityOverride, Limits, LogFormat, LogSettings, Naa, Plan, Portal, PortalGroup,
+    Provisioning, Server, Store, Target, Volume,
 };
 pub use pools::{Pools, buffer_cost};
 pub use read::{Loaded, load, parse};

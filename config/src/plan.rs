@@ -37,6 +37,8 @@ pub struct Plan {
     pub log: LogSettings,
     /// Where to listen; never empty.
     pub portals: Vec<Portal>,
+    /// Every group of a portal, by tag.
+    pub portal_groups: Vec<PortalGroup>,
     /// Every volume, in the order of the file. [`Target::luns`] holds indices into this.
     pub volumes: Vec<Volume>,
     /// Every target: the volumes' own ones first, in the order of the file, then the `[[target]]` ones.
@@ -54,6 +56,8 @@ pub struct Server {
     pub state_dir: PathBuf,
     /// What every target's name begins with, up to and without the colon before the volume's name.
     pub iqn_prefix: String,
+    /// Initiators may change access states of portal groups (SET TARGET PORT GROUPS).
+    pub explicit_alua: bool,
     /// Names out of [`FEATURES`], or kernel releases: what `FeatureMask` of the reactor reads.
     pub mask_features: Vec<String>,
     /// The longest time that a data core looks for work before it sleeps; zero: never.
@@ -118,6 +122,43 @@ pub struct Portal {
     pub group: u16,
     /// False for the portals that are there because the file names none: on a host without IPv6, `[::]` may fail.
     pub required: bool,
+}
+
+/// Target portals of one group, which are a target port group of asymmetric access (ALUA).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PortalGroup {
+    /// Target portal group tag.
+    pub group: u16,
+    /// How units are reached through it at start.
+    pub state: AccessState,
+    /// Initiators are told that it is preferred.
+    pub preferred: bool,
+}
+
+/// Asymmetric access state of a portal group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessState {
+    /// `active/optimized`
+    Optimized,
+    /// `active/non-optimized`
+    NonOptimized,
+    /// `standby`
+    Standby,
+    /// `unavailable`
+    Unavailable,
+}
+
+impl AccessState {
+    /// As the file names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AccessState::Optimized => "active/optimized",
+            AccessState::NonOptimized => "active/non-optimized",
+            AccessState::Standby => "standby",
+            AccessState::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// A volume: what holds the blocks, and how it looks.
@@ -253,6 +294,24 @@ pub struct IdentityOverride {
     pub revision: Option<String>,
     /// PRODUCT SERIAL NUMBER (VPD 80h), at most 32.
     pub serial: Option<String>,
+    /// NAA designator (VPD 83h).
+    pub naa: Option<Naa>,
+}
+
+/// An NAA designator (SPC-4 7.8.6.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Naa {
+    /// Its first eight bytes; the upper four bits are 2, 3, 5 or 6.
+    pub value: u64,
+    /// The eight bytes that type 6 has more.
+    pub extension: Option<u64>,
+}
+
+impl std::fmt::Display for Naa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.value)?;
+        self.extension.map_or(Ok(()), |extension| write!(f, "{extension:016x}"))
+    }
 }
 
 /// A target as initiators see it.
@@ -311,6 +370,7 @@ impl Plan {
                 cores: default_cores(allowed),
                 state_dir: PathBuf::from("./ringlun-state"),
                 iqn_prefix: DEFAULT_PREFIX.to_owned(),
+                explicit_alua: true,
                 mask_features: Vec::new(),
                 spin: DEFAULT_SPIN,
                 busy_poll: Duration::ZERO,
@@ -321,6 +381,7 @@ impl Plan {
                 group: 1,
                 required: true,
             }],
+            portal_groups: vec![PortalGroup { group: 1, state: AccessState::Optimized, preferred: false }],
             volumes: vec![Volume {
                 name: "demo".to_owned(),
                 full_name: full_name.clone(),

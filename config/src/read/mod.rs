@@ -1,5 +1,6 @@
 //! From text to a plan. One file per section; what concerns several of them is checked here.
 mod access;
+mod portal_group;
 mod section;
 mod server;
 mod target;
@@ -115,7 +116,12 @@ fn read(source: &Source<'_>, host: &dyn Host) -> Result<Loaded, Report> {
     let folder = source.file.parent().unwrap_or(Path::new(""));
     let mut reader = Reader { host, folder, out: Findings::default(), secret_in_file: None };
     let span = 0..0;
-    let root = Section::new(String::new(), span, table.into_inner(), &["server", "portal", "volume", "target"]);
+    let root = Section::new(
+        String::new(),
+        span,
+        table.into_inner(),
+        &["server", "portal", "portal_group", "volume", "target"],
+    );
     let plan = reader.plan(root);
     if let Some(span) = reader.secret_in_file.clone().filter(|_| source.readable_by_others) {
         let cure = format!("chmod o-r {shown}, or use `secret_file`");
@@ -136,6 +142,8 @@ impl Reader<'_> {
         let mut general = self.server(general);
         let portals = root.tables("portal", server::PORTAL_KEYS, &mut self.out);
         let portals = self.portals(portals);
+        let portal_groups = root.tables("portal_group", portal_group::KEYS, &mut self.out);
+        let portal_groups = self.portal_groups(portal_groups, &portals);
         let prefix = match names::check_prefix(&general.server.iqn_prefix) {
             Ok(()) => general.server.iqn_prefix.clone(),
             Err(_) => DEFAULT_PREFIX.to_owned(),
@@ -153,6 +161,7 @@ impl Reader<'_> {
             limits: general.limits,
             log: general.log,
             portals,
+            portal_groups,
             volumes,
             targets,
             demo: false,

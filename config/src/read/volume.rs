@@ -5,7 +5,7 @@ use super::{
     section::{At, Findings, Section, listed},
     server::unknown_word,
 };
-use crate::{IdentityOverride, PathState, Provisioning, Size, Store, names};
+use crate::{IdentityOverride, Naa, PathState, Provisioning, Size, Store, names};
 use std::{collections::HashMap, ops::Range, path::Path};
 use toml::de::DeValue;
 
@@ -23,7 +23,7 @@ pub(super) const KEYS: &[&str] = &[
     "max_sessions",
     "access",
 ];
-const IDENTITY_KEYS: &[&str] = &["vendor", "product", "revision", "serial"];
+const IDENTITY_KEYS: &[&str] = &["vendor", "product", "revision", "serial", "naa"];
 const KINDS: &[&str] = &["file", "block", "ram", "null"];
 /// Every key of any kind of store.
 const STORE_KEYS: &[&str] = &["kind", "path", "size", "direct", "preallocate", "read_only"];
@@ -52,6 +52,7 @@ impl Reader<'_> {
     pub(super) fn volumes<'i>(&mut self, sections: Vec<Section<'i>>, prefix: &str) -> Vec<Draft<'i>> {
         let mut names: HashMap<String, String> = HashMap::new();
         let mut paths: HashMap<std::path::PathBuf, String> = HashMap::new();
+        let mut naas: HashMap<Naa, String> = HashMap::new();
         let mut drafts = Vec::new();
         for mut section in sections {
             let section_name = section.name.clone();
@@ -79,7 +80,7 @@ impl Reader<'_> {
                     self.out.error(store_span, &section.full("store"), cause, "give each volume its own file");
                 }
             }
-            let identity = self.identity(&mut section);
+            let identity = self.identity(&mut section, &section_name, &mut naas);
             let export = section.has("export").then(|| section.boolean("export", true, &mut self.out));
             let max_sessions = section.integer("max_sessions", 1..65_537, 1, &mut self.out).map(|at| at.value as u32);
             let access = section.tables("access", ACCESS_KEYS, &mut self.out);
@@ -203,7 +204,13 @@ impl Reader<'_> {
         Some(wanted)
     }
 
-    fn identity(&mut self, section: &mut Section<'_>) -> IdentityOverride {
+    /// `naas`: those that are taken, and by whom; this one is added.
+    fn identity(
+        &mut self,
+        section: &mut Section<'_>,
+        volume: &str,
+        naas: &mut HashMap<Naa, String>,
+    ) -> IdentityOverride {
         let out = &mut self.out;
         let Some(at) = section.take("identity") else {
             return IdentityOverride::default();
@@ -231,6 +238,20 @@ impl Reader<'_> {
             product: field("product", 16),
             revision: field("revision", 4),
             serial: field("serial", 32),
+            naa: section.string("naa", "naa = \"3123456789abcdef\"", out).and_then(|at| {
+                let Some(naa) = naa(&at.value) else {
+                    let cause = format!("`{}` is no NAA identifier", at.value);
+                    let cure = "write 16 hexadecimal digits that begin with 2, 3 or 5, or 32 that begin with 6";
+                    out.error(at.span, &at.key, cause, cure);
+                    return None;
+                };
+                if let Some(other) = naas.insert(naa, volume.to_owned()) {
+                    let cause = format!("{naa} is the NAA identifier of {other} already");
+                    out.error(at.span, &at.key, cause, "give each volume its own, or leave it out");
+                    return None;
+                }
+                Some(naa)
+            }),
         };
         section.finish(out);
         identity
@@ -377,6 +398,17 @@ impl Reader<'_> {
             self.out.error(at.span, &at.key, cause, cure);
         }
         Some(Store::Block { path, direct, read_only })
+    }
+}
+
+/// NAA types 2, 3 and 5 have eight bytes, type 6 has sixteen.
+fn naa(text: &str) -> Option<Naa> {
+    let digits = text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    match (text.len(), text.bytes().next()?) {
+        (16, b'2' | b'3' | b'5') if digits => Some(Naa { value: number(text)?, extension: None }),
+        (32, b'6') if digits => Some(Naa { value: number(&text[..16])?, extension: Some(number(&text[16..])?) }),
+        _ => None,
     }
 }
 

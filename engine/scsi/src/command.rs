@@ -1,6 +1,7 @@
 //! A command as a state machine, and what is common to all commands (SPC-4 clause 4, SAM-5 5.3 to 5.14).
 
 use crate::{
+    access,
     cdb::Cdb,
     port::{Path, TargetPort},
     readiness,
@@ -286,7 +287,9 @@ impl Command {
         }
         let entry = match found {
             Found::Entry(entry) if entry.supported(unit) => entry,
-            Found::NoAction => return fail(Sense::field_in_cdb(1, Some(4))),
+            Found::Entry(Entry { service_action: Some(_), .. }) | Found::NoAction => {
+                return fail(Sense::field_in_cdb(1, Some(4)));
+            }
             _ => return fail(Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE)),
         };
         if let Some(nexus) = &context.nexus
@@ -295,14 +298,21 @@ impl Command {
         {
             return conflict();
         }
-        if let Err(sense) = self.check(entry, length, flags, unit) {
+        if let Err(sense) = self.check(entry, length, flags, unit, context.port) {
             return fail(sense);
         }
         (entry.start)(self, unit, context)
     }
 
     #[inline]
-    fn check(&self, entry: &Entry, length: usize, flags: Flags, unit: &LogicalUnit) -> Result<(), Sense> {
+    fn check(
+        &self,
+        entry: &Entry,
+        length: usize,
+        flags: Flags,
+        unit: &LogicalUnit,
+        port: &TargetPort,
+    ) -> Result<(), Sense> {
         if length < entry.usage.len() {
             return Err(Sense::illegal(asc::INVALID_FIELD_IN_CDB));
         }
@@ -310,6 +320,7 @@ impl Command {
             return Err(Sense::field_in_cdb(byte, Some(bit)));
         }
         if flags.has(Flags::UNREADY) {
+            access::check(unit, entry, port.portal_group)?;
             readiness::check(unit, entry, flags)?;
         }
         if entry.traits.has(Traits::WRITES) {

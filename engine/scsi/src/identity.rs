@@ -14,8 +14,10 @@ pub struct Identity {
     pub revision: String,
     /// PRODUCT SERIAL NUMBER (VPD 80h).
     pub serial: String,
-    /// NAA designator, 8 bytes for type 3.
+    /// NAA designator: its first eight bytes.
     pub naa: u64,
+    /// The other eight, of type 6 (IEEE registered extended).
+    pub naa_extension: Option<u64>,
     /// The volume's full name, `iqn_prefix:name`.
     pub name: String,
 }
@@ -34,8 +36,16 @@ impl Identity {
             revision: "0001".into(),
             serial,
             naa: 0x3 << 60 | u64::from_be_bytes(head) >> 4,
+            naa_extension: None,
             name: full_name.into(),
         }
+    }
+
+    /// The whole NAA designator: 8 or 16 bytes.
+    pub fn naa_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.naa.to_be_bytes().to_vec();
+        bytes.extend(self.naa_extension.into_iter().flat_map(u64::to_be_bytes));
+        bytes
     }
 }
 

@@ -12,9 +12,11 @@
 //! - The opcode table that dispatches is the one that REPORT SUPPORTED OPERATION CODES shows.
 #![forbid(unsafe_code)]
 
+mod access;
 mod attention;
 mod cdb;
 mod command;
+mod counters;
 pub mod fence;
 mod identity;
 mod lasting;
@@ -30,6 +32,7 @@ mod table;
 mod task_set;
 mod unit;
 
+pub use access::{AccessState, GroupAccess};
 pub use attention::Attention;
 pub use command::{Command, Context, Event, Outcome, Span, Step};
 pub use identity::Identity;

@@ -1,6 +1,6 @@
 //! What a logical unit is by configuration: fixed while it exists.
 
-use crate::identity::Identity;
+use crate::{access::GroupAccess, identity::Identity};
 use std::time::Duration;
 
 /// Logical block provisioning (SBC-4 4.7).
@@ -25,6 +25,10 @@ pub struct Profile {
     pub physical_block_size: u32,
     /// MEDIUM ROTATION RATE (VPD B1h), or 1 for a medium that doesn't rotate; 0: what the store says.
     pub rotation_rate: u16,
+    /// Access states of target port groups; one that is not among them is active/optimized, always.
+    pub access: Vec<GroupAccess>,
+    /// Initiators may change them (SET TARGET PORT GROUPS).
+    pub explicit_access: bool,
     /// Time since 1970 at the instant from which [`crate::Context::now`] counts; zero: not known.
     pub clock_zero: Duration,
     /// None: thin if its store gives space back, else full. Thin of a store that gives nothing back is full.
@@ -43,6 +47,8 @@ impl Profile {
             block_size,
             physical_block_size: 0,
             rotation_rate: 0,
+            access: Vec::new(),
+            explicit_access: false,
             clock_zero: Duration::ZERO,
             provisioning: None,
             removable: false,

@@ -33,6 +33,8 @@ pub mod asc {
     pub const NONE: u16 = 0x0000;
     pub const NOT_READY_CAUSE_NOT_REPORTABLE: u16 = 0x0400;
     pub const INITIALIZING_COMMAND_REQUIRED: u16 = 0x0402;
+    pub const PORT_IN_STANDBY: u16 = 0x040B;
+    pub const PORT_UNAVAILABLE: u16 = 0x040C;
     pub const WRITE_ERROR: u16 = 0x0C00;
     pub const UNEXPECTED_UNSOLICITED_DATA: u16 = 0x0C0C;
     pub const NOT_ENOUGH_UNSOLICITED_DATA: u16 = 0x0C0D;

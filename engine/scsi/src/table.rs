@@ -47,6 +47,9 @@ impl Traits {
     /// There only when the store writes atomically.
     pub const ATOMIC: Traits = Traits(32);
 
+    /// There only when initiators may change access states.
+    pub const EXPLICIT: Traits = Traits(128);
+
     pub const fn and(self, other: Traits) -> Traits {
         Traits(self.0 | other.0)
     }
@@ -98,9 +101,10 @@ impl Entry {
     /// Whether this unit has the command.
     #[inline]
     pub fn supported(&self, unit: &LogicalUnit) -> bool {
-        !self.traits.has(Traits::THIN.and(Traits::ATOMIC))
+        !self.traits.has(Traits::THIN.and(Traits::ATOMIC).and(Traits::EXPLICIT))
             || (self.traits.has(Traits::THIN) && unit.unmaps())
             || (self.traits.has(Traits::ATOMIC) && sbc::write_atomic::most_blocks(unit) > 0)
+            || (self.traits.has(Traits::EXPLICIT) && unit.explicit_access())
     }
 
     /// Where the first reserved bit is that the CDB has set: byte, and bit.
@@ -116,10 +120,11 @@ impl Entry {
 }
 
 /// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
-static FAMILIES: [&[Entry]; 25] = [
+static FAMILIES: [&[Entry]; 27] = [
     spc::inquiry::TABLE,
     spc::sense::TABLE,
     spc::luns::TABLE,
+    spc::log_pages::TABLE,
     spc::mode_sense::TABLE,
     spc::mode_select::TABLE,
     spc::opcodes::TABLE,
@@ -130,6 +135,7 @@ static FAMILIES: [&[Entry]; 25] = [
     spc::persistent_reserve_in::TABLE,
     spc::persistent_reserve_out::TABLE,
     spc::reserve::TABLE,
+    spc::port_groups::TABLE,
     sbc::transfer::TABLE,
     sbc::verify::TABLE,
     sbc::compare_and_write::TABLE,

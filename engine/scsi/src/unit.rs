@@ -4,7 +4,9 @@
 //! next command of every nexus reads the state again; while it stands still, a command costs one atomic load here.
 
 use crate::{
+    access::{self, Group},
     attention::{Attention, Log, Pending},
+    counters::{Count, Counters, Ledger, Totals},
     identity::Identity,
     lasting::Lasting,
     port::Path,
@@ -46,8 +48,10 @@ impl Flags {
     pub const EJECTED: Flags = Flags(32);
     /// In an idle or standby condition, until the medium is used.
     pub const LOW_POWER: Flags = Flags(64);
+    /// Some target port group is in standby or unavailable.
+    pub const RESTRICTED: Flags = Flags(256);
     /// What a command that wants more than names and states looks at.
-    pub const UNREADY: Flags = Flags(16 | 32 | 64);
+    pub const UNREADY: Flags = Flags(16 | 32 | 64 | 256);
 
     #[inline]
     pub fn has(self, flag: Flags) -> bool {
@@ -74,6 +78,7 @@ pub struct LogicalUnit {
     blocks: u64,
     generation: AtomicU64,
     flags: AtomicU16,
+    groups: Box<[Group]>,
     state: Mutex<State>,
 }
 
@@ -84,6 +89,7 @@ pub(crate) struct State {
     timestamp: Option<Timestamp>,
     /// Data buffer of READ BUFFER and WRITE BUFFER; empty until it is written to.
     buffer: Vec<u8>,
+    ledger: Ledger,
     /// Nexuses that prevent medium removal.
     prevent: Vec<u64>,
     /// Sense code of [`Flags::LOW_POWER`].
@@ -116,7 +122,9 @@ impl LogicalUnit {
         let block_shift = if profile.block_size == 4096 { 12 } else { 9 };
         let modes = Modes::new(provisioning(&profile, &geometry) == Provisioning::Thin);
         let flags = default_flags(&profile, &geometry, &modes.current);
+        let groups = profile.access.iter().map(|group| Group::new(*group)).collect();
         Arc::new(LogicalUnit {
+            groups,
             profile,
             blocks: geometry.bytes >> block_shift,
             geometry,
@@ -126,6 +134,7 @@ impl LogicalUnit {
             state: Mutex::new(State {
                 log: Log::default(),
                 modes,
+                ledger: Ledger::default(),
                 prevent: Vec::new(),
                 power: 0,
                 lasting: Lasting::default(),
@@ -263,7 +272,9 @@ impl LogicalUnit {
         state.modes.reset(self.thin());
         state.log.push(Attention::BusDeviceReset, None);
         let mut flags = default_flags(&self.profile, &self.geometry, &state.modes.current);
-        flags.set(Flags::EJECTED, self.flags().has(Flags::EJECTED));
+        for stays in [Flags::EJECTED, Flags::RESTRICTED] {
+            flags.set(stays, self.flags().has(stays));
+        }
         self.flags.store(flags.0, Ordering::Release);
         self.changed();
     }
@@ -299,6 +310,17 @@ impl LogicalUnit {
         look(&self.lock().modes)
     }
 
+    /// What all nexuses have counted.
+    pub(crate) fn totals(&self) -> Totals {
+        self.lock().ledger.totals()
+    }
+
+    /// These count from zero again; the other nexuses hear of it.
+    pub(crate) fn reset_counters(&self, counts: &[Count], except: Option<u64>) {
+        self.lock().ledger.reset(counts);
+        self.attention(Attention::LogParametersChanged, except);
+    }
+
     /// Looks at the identifying information, or changes it.
     pub(crate) fn information<T>(&self, call: impl FnOnce(&mut Information) -> T) -> T {
         call(&mut self.lock().information)
@@ -312,6 +334,21 @@ impl LogicalUnit {
     /// The data buffer of READ BUFFER and WRITE BUFFER.
     pub(crate) fn buffer<T>(&self, call: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         call(&mut self.lock().buffer)
+    }
+
+    /// Target port groups that are configured.
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// SET TARGET PORT GROUPS is there.
+    pub(crate) fn explicit_access(&self) -> bool {
+        self.profile.explicit_access && !self.groups.is_empty()
+    }
+
+    /// TPGS of INQUIRY: implicit, and perhaps explicit; none without configured groups.
+    pub(crate) fn target_port_groups(&self) -> u8 {
+        if self.groups.is_empty() { 0b00 } else { 0b01 | u8::from(self.explicit_access()) << 1 }
     }
 
     /// Time since 1970 when the clock of commands was zero; zero: not known.
@@ -412,6 +449,7 @@ fn provisioning(profile: &Profile, geometry: &Geometry) -> Provisioning {
 fn default_flags(profile: &Profile, geometry: &Geometry, modes: &Values) -> Flags {
     let mut flags = modes.flags();
     flags.set(Flags::READ_ONLY, geometry.read_only || profile.write_protected);
+    flags.set(Flags::RESTRICTED, access::any_restricted(&profile.access));
     flags
 }
 
@@ -435,6 +473,7 @@ pub struct Nexus {
     flags: Flags,
     verdict: Verdict,
     pending: Pending,
+    counters: Arc<Counters>,
     /// Echo buffer (WRITE BUFFER mode 0Ah); empty until it is written to.
     pub(crate) echo: Box<[u8]>,
 }
@@ -448,18 +487,26 @@ impl Nexus {
         state.nexuses.insert(id, path.clone());
         let verdict = state.reservations.verdict(id, &path);
         let (generation, cursor, flags) = (unit.generation(), state.log.end(), unit.flags());
-        Nexus { id, path, generation, cursor, flags, verdict, pending, echo: Box::default() }
+        let counters = state.ledger.open();
+        Nexus { id, path, generation, cursor, flags, verdict, pending, counters, echo: Box::default() }
     }
 
     /// The session ended: it no longer prevents medium removal, nor has the unit by RESERVE. Its registration stays.
     pub fn end(self, unit: &LogicalUnit) {
         unit.prevent(self.id, false);
         let mut state = unit.lock();
+        state.ledger.close(&self.counters);
         state.nexuses.remove(&self.id);
         if state.reservations.reserved == Some(self.id) {
             state.reservations.reserved = None;
             unit.changed();
         }
+    }
+
+    /// Counts what it does.
+    #[inline]
+    pub(crate) fn count(&self, count: Count, number: u64) {
+        self.counters.add(count, number);
     }
 
     /// Its identifier.

@@ -10,7 +10,7 @@ use backstore::{BlockSettings, FileSettings, Kind, OpenError, Settings, Store};
 use config::Plan;
 use memory::{Arena, ArenaConfig};
 use reactor::{FeatureMask, Reactor, Ring, RingSettings, RingWaker};
-use scsi::{LogicalUnit, PortId, Profile, TargetPort};
+use scsi::{AccessState, GroupAccess, LogicalUnit, PortId, Profile, TargetPort};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -37,6 +37,14 @@ pub enum ServeError {
     NotThin {
         /// Its short name.
         volume: String,
+    },
+    /// A configured NAA identifier is one that another volume was given.
+    #[error("volume `{volume}` has the NAA identifier of volume `{other}`; give one of them another `naa`")]
+    SameNaa {
+        /// Its short name.
+        volume: String,
+        /// The other's.
+        other: String,
     },
     /// The state directory.
     #[error(transparent)]
@@ -88,6 +96,7 @@ impl House {
         let mut state = State::open(&plan.server.state_dir)?;
         let mut files = UnitFiles::new(&plan.server.state_dir);
         let clock_zero = clock_zero();
+        let access: Vec<GroupAccess> = plan.portal_groups.iter().map(group_access).collect();
         let mut stores = Vec::new();
         let mut units = Vec::new();
         for volume in &plan.volumes {
@@ -110,8 +119,19 @@ impl House {
             set(&mut identity.product, &wanted.product);
             set(&mut identity.revision, &wanted.revision);
             set(&mut identity.serial, &wanted.serial);
+            if let Some(naa) = wanted.naa {
+                (identity.naa, identity.naa_extension) = (naa.value, naa.extension);
+            }
+            if let Some(other) = units.iter().position(|unit: &Arc<LogicalUnit>| {
+                (unit.identity().naa, unit.identity().naa_extension) == (identity.naa, identity.naa_extension)
+            }) {
+                let (volume, other) = (volume.name.clone(), plan.volumes[other].name.clone());
+                return Err(ServeError::SameNaa { volume, other });
+            }
             let profile = Profile {
                 clock_zero,
+                access: access.clone(),
+                explicit_access: plan.server.explicit_alua,
                 physical_block_size: volume.physical_block_size.unwrap_or(0),
                 rotation_rate: volume.rotation_rate.unwrap_or(0),
                 provisioning: volume.provisioning.map(provisioning),
@@ -146,6 +166,16 @@ impl House {
         state.save()?;
         Ok(House { stores, units, ports, keeper: Arc::new(files), _state: state })
     }
+}
+
+fn group_access(group: &config::PortalGroup) -> GroupAccess {
+    let state = match group.state {
+        config::AccessState::Optimized => AccessState::Optimized,
+        config::AccessState::NonOptimized => AccessState::NonOptimized,
+        config::AccessState::Standby => AccessState::Standby,
+        config::AccessState::Unavailable => AccessState::Unavailable,
+    };
+    GroupAccess { portal_group: group.group, state, preferred: group.preferred }
 }
 
 /// Time since 1970 when the monotonic clock, which reactors tell, was zero.

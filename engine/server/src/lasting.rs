@@ -26,7 +26,7 @@ pub trait Keeper: Send + Sync {
 pub struct UnitFiles {
     folder: PathBuf,
     /// By NAA: the number of the state that the file holds, if it is known. Held while the file is replaced.
-    stored: HashMap<u64, Mutex<Option<u64>>>,
+    stored: HashMap<Vec<u8>, Mutex<Option<u64>>>,
 }
 
 impl UnitFiles {
@@ -40,8 +40,8 @@ impl UnitFiles {
     /// # Errors
     /// The file can't be read, or makes no sense.
     pub fn load(&mut self, unit: &LogicalUnit) -> Result<(), StateError> {
-        let naa = unit.identity().naa;
-        let path = self.folder.join(name(naa));
+        let naa = unit.identity().naa_bytes();
+        let path = self.folder.join(name(&naa));
         let damaged = |source| StateError::Damaged { path: path.clone(), source };
         match fs::read(&path) {
             Ok(bytes) => {
@@ -58,7 +58,7 @@ impl UnitFiles {
 
 impl Keeper for UnitFiles {
     fn keep(&self, unit: &LogicalUnit) -> io::Result<()> {
-        let naa = unit.identity().naa;
+        let naa = unit.identity().naa_bytes();
         let stored = self.stored.get(&naa).ok_or_else(|| io::Error::other("the unit was never loaded"))?;
         let mut stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
         // Only now: whoever gets here later has a newer state.
@@ -69,11 +69,11 @@ impl Keeper for UnitFiles {
         *stored = None;
         let result = serde_json::to_vec_pretty(&lasting)
             .map_err(io::Error::other)
-            .and_then(|text| write_synced(&self.folder, &name(naa), &text));
+            .and_then(|text| write_synced(&self.folder, &name(&naa), &text));
         match &result {
             Ok(()) => *stored = Some(number),
             Err(error) => {
-                let path = self.folder.join(name(naa));
+                let path = self.folder.join(name(&naa));
                 warn!(
                     unit = unit.identity().name,
                     "state file {}: {error}; the command that needs it fails",
@@ -85,8 +85,9 @@ impl Keeper for UnitFiles {
     }
 }
 
-fn name(naa: u64) -> String {
-    format!("unit-{naa:016x}.json")
+fn name(naa: &[u8]) -> String {
+    let digits: String = naa.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("unit-{digits}.json")
 }
 
 #[cfg(test)]
@@ -101,7 +102,7 @@ mod tests {
     }
 
     fn path(folder: &Path) -> PathBuf {
-        folder.join(name(unit().identity().naa))
+        folder.join(name(&unit().identity().naa_bytes()))
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::{
     command::{Command, Context, Step, fail},
+    counters::Count,
     sbc::range::Blocks,
     table::{Entry, Traits},
     unit::LogicalUnit,
@@ -18,19 +19,24 @@ pub(crate) const TABLE: &[Entry] = &[
     .timeouts(5, 120),
 ];
 
-fn synchronize_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    synchronize(command, Blocks::of_10(&command.cdb), unit)
+fn synchronize_10(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    synchronize(command, Blocks::of_10(&command.cdb), unit, context)
 }
 
-fn synchronize_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    synchronize(command, Blocks::of_16(&command.cdb), unit)
+fn synchronize_16(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    synchronize(command, Blocks::of_16(&command.cdb), unit, context)
 }
 
 /// All is flushed, whatever the range; a number of 0 means up to the end. IMMED only allows an early status, so status
 /// comes after the flush.
-fn synchronize(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
+fn synchronize(command: &mut Command, blocks: Blocks, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     match blocks.check(unit) {
-        Ok(()) => command.flush(),
+        Ok(()) => {
+            if let Some(nexus) = &context.nexus {
+                nexus.count(Count::Flushes, 1);
+            }
+            command.flush()
+        }
         Err(sense) => fail(sense),
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::{
     command::{Command, Context, State, Step, fail, good},
+    counters::Count,
     sbc::range::Blocks,
     table::{Entry, Traits},
     unit::LogicalUnit,
@@ -37,43 +38,47 @@ pub(crate) const TABLE: &[Entry] = &[
     .timeouts(1, 30),
 ];
 
-fn read_6(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    read(command, Blocks::of_6(&command.cdb), unit)
+fn read_6(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    read(command, Blocks::of_6(&command.cdb), unit, context)
 }
 
-fn read_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    read(command, Blocks::of_10(&command.cdb), unit)
+fn read_10(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    read(command, Blocks::of_10(&command.cdb), unit, context)
 }
 
-fn read_12(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    read(command, Blocks::of_12(&command.cdb), unit)
+fn read_12(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    read(command, Blocks::of_12(&command.cdb), unit, context)
 }
 
-fn read_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    read(command, Blocks::of_16(&command.cdb), unit)
+fn read_16(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    read(command, Blocks::of_16(&command.cdb), unit, context)
 }
 
-fn write_6(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(command, Blocks::of_6(&command.cdb), false, unit)
+fn write_6(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_6(&command.cdb), false, unit, context)
 }
 
-fn write_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(command, Blocks::of_10(&command.cdb), command.cdb.bit(1, FUA), unit)
+fn write_10(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_10(&command.cdb), command.cdb.bit(1, FUA), unit, context)
 }
 
-fn write_12(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(command, Blocks::of_12(&command.cdb), command.cdb.bit(1, FUA), unit)
+fn write_12(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_12(&command.cdb), command.cdb.bit(1, FUA), unit, context)
 }
 
-fn write_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(command, Blocks::of_16(&command.cdb), command.cdb.bit(1, FUA), unit)
+fn write_16(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_16(&command.cdb), command.cdb.bit(1, FUA), unit, context)
 }
 
 #[inline]
-fn read(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
+fn read(command: &mut Command, blocks: Blocks, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     match blocks.transfer(unit) {
         Ok(Some(span)) => {
             command.state = State::Moving { write: false, offset: span.offset };
+            if let Some(nexus) = &context.nexus {
+                nexus.count(Count::Reads, 1);
+                nexus.count(Count::ReadBlocks, u64::from(span.length >> unit.block_shift()));
+            }
             Step::Read { span }
         }
         Ok(None) => good(),
@@ -82,11 +87,23 @@ fn read(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
 }
 
 #[inline]
-fn write(command: &mut Command, blocks: Blocks, force_unit_access: bool, unit: &LogicalUnit) -> Step {
+fn write(
+    command: &mut Command,
+    blocks: Blocks,
+    force_unit_access: bool,
+    unit: &LogicalUnit,
+    context: &mut Context<'_>,
+) -> Step {
     match blocks.transfer(unit) {
         Ok(Some(span)) => {
             command.state = State::Moving { write: true, offset: span.offset };
-            Step::Write { span, durable: force_unit_access || !unit.write_cache(), verify: false }
+            let durable = force_unit_access || !unit.write_cache();
+            if let Some(nexus) = &context.nexus {
+                nexus.count(Count::Writes, 1);
+                nexus.count(Count::WrittenBlocks, u64::from(span.length >> unit.block_shift()));
+                nexus.count(Count::CachedWrites, u64::from(!durable));
+            }
+            Step::Write { span, durable, verify: false }
         }
         Ok(None) => good(),
         Err(sense) => fail(sense),

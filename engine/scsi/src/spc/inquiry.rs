@@ -34,7 +34,15 @@ fn inquiry(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>)
         return fail(Sense::field_in_cdb(2, None));
     } else {
         let identity = unit.identity();
-        standard(0x00, unit.removable(), &identity.vendor, &identity.product, &identity.revision, context.scratch);
+        standard(
+            0x00,
+            unit.removable(),
+            unit.target_port_groups(),
+            &identity.vendor,
+            &identity.product,
+            &identity.revision,
+            context.scratch,
+        );
     }
     answer(context, allocation_length)
 }
@@ -45,7 +53,7 @@ pub(crate) fn absent(cdb: &Cdb, context: &mut Context<'_>) -> Step {
         return fail(Sense::field_in_cdb(if cdb.bit(1, 0) { 1 } else { 2 }, None));
     }
     context.scratch.clear();
-    standard(ABSENT, false, "", "", "", context.scratch);
+    standard(ABSENT, false, 0, "", "", "", context.scratch);
     answer(context, u32::from(cdb.u16(3)))
 }
 
@@ -57,20 +65,28 @@ pub(crate) fn well_known(cdb: &Cdb, context: &mut Context<'_>) -> Step {
     context.scratch.clear();
     let default = Identity::from_name("");
     let identity = context.port.luns.values().next().map_or(&default, |unit| unit.identity());
-    standard(WELL_KNOWN, false, &identity.vendor, &identity.product, &identity.revision, context.scratch);
+    standard(WELL_KNOWN, false, 0, &identity.vendor, &identity.product, &identity.revision, context.scratch);
     answer(context, u32::from(cdb.u16(3)))
 }
 
-fn standard(peripheral: u8, removable: bool, vendor: &str, product: &str, revision: &str, out: &mut Vec<u8>) {
+fn standard(
+    peripheral: u8,
+    removable: bool,
+    port_groups: u8,
+    vendor: &str,
+    product: &str,
+    revision: &str,
+    out: &mut Vec<u8>,
+) {
     out.extend([
         peripheral,
         u8::from(removable) << 7, // RMB
         0x06,                     // VERSION: SPC-4
         0x12,                     // HISUP, RESPONSE DATA FORMAT 2
         (STANDARD_LENGTH - 5) as u8,
-        0x00, // no SCCS, TPGS 00b, no 3PC, no PROTECT
-        0x10, // MULTIP
-        0x02, // CMDQUE
+        port_groups << 4, // TPGS; no SCCS, no 3PC, no PROTECT
+        0x10,             // MULTIP
+        0x02,             // CMDQUE
     ]);
     ascii(out, vendor, 8);
     ascii(out, product, 16);

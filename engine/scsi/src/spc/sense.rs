@@ -1,10 +1,11 @@
 //! TEST UNIT READY and REQUEST SENSE (SPC-4 6.39, 6.47).
 
 use crate::{
+    access,
     cdb::Cdb,
     command::{Command, Context, Step, answer, good},
     readiness,
-    sense::{Sense, asc},
+    sense::{Sense, SenseKey, asc},
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
@@ -26,7 +27,10 @@ fn request_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Contex
     let attention = context.nexus.as_mut().and_then(|nexus| nexus.pending().take());
     let sense = match attention {
         Some(attention) => attention.sense(),
-        None => readiness::sense(unit),
+        None => match access::sense(unit.access(context.port.portal_group)) {
+            Sense { key: SenseKey::NoSense, .. } => readiness::sense(unit),
+            sense => sense,
+        },
     };
     give(sense, &command.cdb, context)
 }

@@ -95,7 +95,7 @@ fn scsi_name(out: &mut Vec<u8>, association: Association, name: &str) {
 
 fn device_identification(unit: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8>) {
     let identity = unit.identity();
-    designator(out, Association::LogicalUnit, 3, BINARY, &identity.naa.to_be_bytes());
+    designator(out, Association::LogicalUnit, 3, BINARY, &identity.naa_bytes());
     let mut t10 = Vec::new();
     ascii(&mut t10, &identity.vendor, 8);
     ascii(&mut t10, &identity.product, 16);
@@ -123,7 +123,8 @@ fn unit_name(identity: &Identity) -> String {
     if identity.name.starts_with("iqn.") && identity.name.len() <= 223 {
         format!("{},L,0x0000000000000000", identity.name)
     } else {
-        format!("naa.{:016X}", identity.naa)
+        let digits: String = identity.naa_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
+        format!("naa.{digits}")
     }
 }
 

@@ -31,7 +31,8 @@ fn identity_strings_are_padded_cut_and_printable() {
         revision: String::new(),
         serial: "x".repeat(400),
         name: "not an iqn".into(),
-        naa: 0x3123_4567_89AB_CDEF,
+        naa: 0x6123_4567_89AB_CDEF,
+        naa_extension: Some(0x42),
     };
     let mut rig = Rig::new();
     rig.unit = LogicalUnit::new(Profile::new(identity, 512), geometry());
@@ -39,7 +40,9 @@ fn identity_strings_are_padded_cut_and_printable() {
     assert_eq!(&data[8..36], b"A C     a product name t    ");
     assert_eq!(vpd(&mut rig, 0x80).len(), 256);
     let designators = vpd(&mut rig, 0x83);
-    assert!(designators.windows(20).any(|w| w == b"naa.3123456789ABCDEF"));
+    assert!(designators.windows(36).any(|w| w == b"naa.6123456789ABCDEF0000000000000042"));
+    let naa = [&0x6123_4567_89AB_CDEFu64.to_be_bytes()[..], &0x42u64.to_be_bytes()].concat();
+    assert_eq!(designators[4..24], [&[0x01, 0x03, 0, 16][..], &naa].concat());
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What initiators see of a logical unit: each command through the public interface, against a store in memory.
 
+mod access;
 mod attentions;
 mod capacity;
 mod compare_and_write;
 mod fences;
 mod hostile;
 mod inquiry;
+mod logs;
 mod medium;
 mod mode;
 mod opcodes;
