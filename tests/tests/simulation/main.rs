@@ -9,3 +9,4 @@ mod management;
 mod multicore;
 mod power_cut;
 mod random;
+mod reservations;
