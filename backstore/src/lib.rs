@@ -19,6 +19,7 @@ mod errno;
 mod file;
 mod filter;
 mod null;
+mod protection;
 mod ram;
 mod settings;
 mod store;
@@ -32,12 +33,19 @@ pub use file::Broken;
 
 use backstore_api::{Geometry, Request};
 
-/// The request lies inside the medium, and its data inside its buffer.
+/// A medium without protection information can do the request.
 fn in_range(request: &Request, geometry: &Geometry) -> bool {
+    let plain = !matches!(request, Request::ReadTuples { .. } | Request::WriteTuples { .. });
+    plain && lies_within(request, geometry)
+}
+
+/// The request lies inside the medium, and its data inside its buffer.
+fn lies_within(request: &Request, geometry: &Geometry) -> bool {
     let buffer = match request {
-        Request::Read { buffer, range, .. } | Request::Write { buffer, range, .. } => {
-            range.start <= range.end && range.end as usize <= buffer.len()
-        }
+        Request::Read { buffer, range, .. }
+        | Request::Write { buffer, range, .. }
+        | Request::ReadTuples { buffer, range, .. }
+        | Request::WriteTuples { buffer, range, .. } => range.start <= range.end && range.end as usize <= buffer.len(),
         Request::Fill { buffer, pattern, .. } => *pattern > 0 && *pattern as usize <= buffer.len(),
         _ => true,
     };

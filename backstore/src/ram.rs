@@ -199,6 +199,8 @@ impl RamQueue {
                 shared.write(offset, &buffer[range.start as usize..range.end as usize]);
                 (Ok(Answer::Done), Some(buffer))
             }
+            // Out of range already.
+            Request::ReadTuples { buffer, .. } | Request::WriteTuples { buffer, .. } => (Err(EINVAL), Some(buffer)),
             Request::Flush | Request::Prefetch { .. } => (Ok(Answer::Done), None),
             Request::Discard { offset, length } => {
                 shared.discard(offset, length);

@@ -1,6 +1,7 @@
 //! What a store is asked to be, and why it could not be opened.
 
 use crate::filter::Filter;
+use backstore_api::Protection;
 use std::{io, path::PathBuf};
 
 /// Most requests that a queue may have in flight, whatever the settings say: a token holds 16 bits of slot.
@@ -16,14 +17,16 @@ pub struct Settings {
     /// Requests in flight per core, 1..=[`DEPTH_LIMIT`]. Each may occupy a kernel worker thread when it can't go
     /// inline (buffered files, sync, allocation): see [`Store::blocking_bound`](crate::Store::blocking_bound).
     pub depth: u32,
+    /// Protection information that the medium is formatted with.
+    pub protection: Option<Protection>,
     /// Wrapped around the store, the first one innermost.
     pub filters: Vec<Filter>,
 }
 
 impl Settings {
-    /// 512-byte blocks, 128 requests in flight per core, no filters.
+    /// 512-byte blocks, 128 requests in flight per core, no protection information, no filters.
     pub fn new(kind: Kind) -> Settings {
-        Settings { kind, block_size: 512, depth: 128, filters: Vec::new() }
+        Settings { kind, block_size: 512, depth: 128, protection: None, filters: Vec::new() }
     }
 }
 

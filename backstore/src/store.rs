@@ -3,6 +3,7 @@
 use crate::file::File;
 use crate::filter::{self, Armed, Filter};
 use crate::null::Null;
+use crate::protection::Layout;
 use crate::ram::Ram;
 use crate::settings::{DEPTH_LIMIT, Kind, OpenError, Settings};
 use backstore_api::{BlockQueue, Geometry, StoreError};
@@ -15,6 +16,8 @@ use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
 /// Dropping the last reference closes and unlocks it; queues hold one.
 pub struct Store {
     medium: Medium,
+    /// With protection information: how the medium is divided.
+    protected: Option<Layout>,
     depth: u32,
     filters: Vec<Armed>,
 }
@@ -23,6 +26,16 @@ enum Medium {
     Ram(Ram),
     Null(Null),
     File(File),
+}
+
+impl Medium {
+    fn geometry(&self) -> &Geometry {
+        match self {
+            Medium::Ram(ram) => ram.geometry(),
+            Medium::Null(null) => null.geometry(),
+            Medium::File(file) => file.geometry(),
+        }
+    }
 }
 
 impl Store {
@@ -46,8 +59,14 @@ impl Store {
                 Kind::File(file) => Medium::File(crate::file::open_file(file, settings.block_size)?),
                 Kind::Block(block) => Medium::File(crate::file::open_device(block, settings.block_size)?),
             };
+        let protected = settings.protection.map(|kind| {
+            let layout = Layout::new(kind, settings.block_size, medium.geometry());
+            let cause = "it is too small for a block and its protection information";
+            layout.ok_or_else(|| OpenError::new("store", cause, "make it larger"))
+        });
         Ok(Arc::new(Store {
             medium,
+            protected: protected.transpose()?,
             depth: settings.depth.clamp(1, DEPTH_LIMIT),
             filters: settings.filters.iter().map(filter::arm).collect(),
         }))
@@ -66,6 +85,7 @@ impl Store {
     ) -> Result<Arc<Store>, OpenError> {
         Ok(Arc::new(Store {
             medium: Medium::File(crate::file::adopt(descriptor, geometry)?),
+            protected: None,
             depth: depth.clamp(1, DEPTH_LIMIT),
             filters: filters.iter().map(filter::arm).collect(),
         }))
@@ -73,11 +93,7 @@ impl Store {
 
     /// What it can do.
     pub fn geometry(&self) -> &Geometry {
-        match &self.medium {
-            Medium::Ram(ram) => ram.geometry(),
-            Medium::Null(null) => null.geometry(),
-            Medium::File(file) => file.geometry(),
-        }
+        self.protected.as_ref().map_or_else(|| self.medium.geometry(), Layout::geometry)
     }
 
     /// Makes the data half for the core of this reactor: registers the file there, and takes
@@ -101,18 +117,27 @@ impl Store {
             Medium::Null(null) => Box::new(null.clone()),
             Medium::File(file) => Box::new(file.queue(reactor, token_base, self.depth)?),
         };
+        if let Some(layout) = &self.protected {
+            queue = layout.wrap(reactor, queue, self.depth)?;
+        }
         for armed in &self.filters {
             queue = armed.wrap(queue, self.depth);
         }
         Ok(queue)
     }
 
-    /// Buffers that each queue keeps for itself (bounce buffers), for the sum that sizes a core's pool.
-    pub fn buffers_per_queue(&self) -> (Class, u32) {
-        match &self.medium {
-            Medium::Ram(_) | Medium::Null(_) => (Class::Small, 0),
-            Medium::File(file) => file.buffers_per_queue(),
+    /// Buffers of each class that each queue keeps for itself (bounce buffers, tuples of protection information), for
+    /// the sum that sizes a core's pool.
+    pub fn buffers_per_queue(&self) -> [u32; 3] {
+        let mut sum = [0; 3];
+        let mut add = |(class, count): (Class, u32)| sum[class as usize] += count;
+        if let Medium::File(file) = &self.medium {
+            add(file.buffers_per_queue());
         }
+        if let Some(layout) = &self.protected {
+            add(layout.buffers_per_queue());
+        }
+        sum
     }
 
     /// Requests in flight per queue at most.

@@ -130,12 +130,15 @@ impl fmt::Display for VolumeLine<'_> {
         if let Some(path) = store.path() {
             write!(f, " {}", path.display())?;
         }
-        let Volume { provisioning, removable, write_protected, .. } = self.0;
+        let Volume { provisioning, removable, write_protected, protection, .. } = self.0;
         if let Some(provisioning) = provisioning {
             flag(f, true, provisioning.name())?;
         }
         flag(f, *removable, "removable")?;
         flag(f, *write_protected, "write-protected")?;
+        if let Some(kind) = protection {
+            flag(f, true, &format!("protection information of type {kind}"))?;
+        }
         match store {
             Store::File { direct, preallocate, read_only, .. } => {
                 flag(f, *direct, "direct")?;

@@ -182,6 +182,8 @@ pub struct Volume {
     pub removable: bool,
     /// Initiators can't write to it.
     pub write_protected: bool,
+    /// Type of protection information (T10 DIF), 1 to 3, that the medium is formatted with; None: none.
+    pub protection: Option<u8>,
     /// What INQUIRY says, where the file says something else than the default.
     pub identity: IdentityOverride,
     /// It has a target of its own.
@@ -392,6 +394,7 @@ impl Plan {
                 provisioning: None,
                 removable: false,
                 write_protected: false,
+                protection: None,
                 identity: IdentityOverride::default(),
                 exported: true,
             }],

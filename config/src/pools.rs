@@ -7,8 +7,8 @@
 //! | connections | `max_connections` / cores, rounded up | placement spreads sessions over cores |
 //! | commands | connections x (`queue_depth` + 8) | a session's window, and immediate commands beside it |
 //! | receive buffers | connections, 16 to 128, a power of two | one per connection with bytes in one turn; they go back in the same turn. Where the kernel can't pick them (`provided_buffers` masked) every connection holds one |
-//! | small, at least | connections + 2 x volumes + 16 | an INQUIRY or NOP of each connection moves although the store stalls |
-//! | medium, at least | receive buffers + 8 x file and block volumes + 4 | bounce buffers of each store's queue |
+//! | small, at least | connections + 2 x volumes + 16 (+ 16 x protected volumes) | an INQUIRY or NOP of each connection moves although the store stalls |
+//! | medium, at least | receive buffers + 8 x file and block volumes + 4 (+ 16 x protected ones on files and devices) | bounce buffers of each store's queue; tuples of protection information |
 //! | large, at least | volumes + 4 | one burst of each volume |
 //! | at most, of each | commands (+ receive buffers) | a command holds one buffer at a time |
 //! | operations | 3 x connections + the buffers + 64 | receive, send, close; a disk operation owns a buffer; timers, wakes, mailboxes, cancels |
@@ -24,6 +24,8 @@ use serde::Serialize;
 
 /// Immediate commands (NOP-Out, task management) beside a session's window.
 const IMMEDIATE: u32 = 8;
+/// Buffers that the queue of a protected volume keeps, as in `backstore::protection`.
+const TUPLES: u32 = 16;
 /// Bytes in front of each buffer, as in `memory::HEADROOM`.
 const HEADROOM: u64 = 4096;
 /// Payload bytes of the classes, as in `memory::Class::bytes`.
@@ -73,6 +75,8 @@ struct Counts {
     volumes: u32,
     /// Of these the ones on files and devices.
     files: u32,
+    /// With protection information: in memory, on files and devices.
+    protected: [u32; 2],
     receive_buffers: u32,
     /// Medium buffers that receives hold.
     receiving: u32,
@@ -91,6 +95,10 @@ impl Counts {
             connections,
             volumes: count(plan.volumes.len()),
             files: count(plan.volumes.iter().filter(on_file).count()),
+            protected: [false, true].map(|file| {
+                let counts = |volume: &&Volume| volume.protection.is_some() && on_file(volume) == file;
+                count(plan.volumes.iter().filter(counts).count())
+            }),
             receive_buffers,
             receiving: if unprovided { connections.max(receive_buffers) } else { receive_buffers },
         }
@@ -98,7 +106,13 @@ impl Counts {
 
     /// Buffers of each class without which somebody could wait for ever.
     fn least(&self) -> [u32; 3] {
-        [self.connections + 2 * self.volumes + 16, self.receiving + 8 * self.files + 4, self.volumes + 4]
+        let [memory, file] = self.protected.map(|volumes| TUPLES * volumes);
+        [
+            self.connections + 2 * self.volumes + 16 + memory + file,
+            // Small ones where the file takes any I/O, medium ones where it wants it aligned.
+            self.receiving + 8 * self.files + 4 + file,
+            self.volumes + 4,
+        ]
     }
 }
 

@@ -12,8 +12,10 @@
 //! - Nothing blocks, and READ and WRITE allocate nothing.
 #![forbid(unsafe_code)]
 
+mod protection;
 mod queue;
 mod request;
 
+pub use protection::{Checks, Protection, TUPLE, Tag};
 pub use queue::{BlockQueue, Submitted};
 pub use request::{Answer, Completion, Extent, Geometry, Request, StoreError};

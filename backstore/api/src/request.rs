@@ -1,5 +1,6 @@
 //! Requests, answers and errors: plain values.
 
+use crate::{Checks, Tag};
 use memory::Buffer;
 use std::{fmt, ops::Range};
 
@@ -80,6 +81,31 @@ pub enum Request {
         /// On stable storage before it completes (FUA).
         durable: bool,
     },
+    /// Like Read, of blocks with their tuples behind them ([`TUPLE`](crate::TUPLE)): `range` is as long as both. For
+    /// media with protection information alone.
+    ReadTuples {
+        /// First byte of the medium, tuples not counted.
+        offset: u64,
+        /// Where the blocks go.
+        buffer: Buffer,
+        /// Part of the buffer's payload; whole blocks with their tuples.
+        range: Range<u32>,
+        /// What is checked before it completes.
+        checks: Checks,
+    },
+    /// Like Write, of blocks with their tuples behind them. The buffer comes back as it was.
+    WriteTuples {
+        /// First byte of the medium, tuples not counted.
+        offset: u64,
+        /// Where the blocks are.
+        buffer: Buffer,
+        /// Part of the buffer's payload; whole blocks with their tuples.
+        range: Range<u32>,
+        /// On stable storage before it completes (FUA).
+        durable: bool,
+        /// What is checked before anything is written.
+        checks: Checks,
+    },
     /// All completed writes reach stable storage.
     Flush,
     /// The blocks need not be kept (UNMAP). Reads as zeroes if [`Geometry::discard_zeroes`]. Partial granules stay.
@@ -140,6 +166,9 @@ impl Request {
             Request::Read { offset, range, .. } | Request::Write { offset, range, .. } => {
                 (*offset, u64::from(range.end.saturating_sub(range.start)))
             }
+            Request::ReadTuples { offset, range, checks, .. } | Request::WriteTuples { offset, range, checks, .. } => {
+                (*offset, u64::from(checks.on_medium(range.end.saturating_sub(range.start))))
+            }
             Request::Discard { offset, length }
             | Request::Zero { offset, length, .. }
             | Request::Fill { offset, length, .. }
@@ -152,13 +181,28 @@ impl Request {
 
     /// Changes what the medium holds (a Discard too).
     pub fn is_write(&self) -> bool {
-        matches!(self, Request::Write { .. } | Request::Discard { .. } | Request::Zero { .. } | Request::Fill { .. })
+        match self {
+            Request::Write { .. }
+            | Request::WriteTuples { .. }
+            | Request::Discard { .. }
+            | Request::Zero { .. }
+            | Request::Fill { .. } => true,
+            Request::Read { .. }
+            | Request::ReadTuples { .. }
+            | Request::Prefetch { .. }
+            | Request::Flush
+            | Request::Status { .. } => false,
+        }
     }
 
     /// Gives the buffer back, of a request that will not be made.
     pub fn into_buffer(self) -> Option<Buffer> {
         match self {
-            Request::Read { buffer, .. } | Request::Write { buffer, .. } | Request::Fill { buffer, .. } => Some(buffer),
+            Request::Read { buffer, .. }
+            | Request::Write { buffer, .. }
+            | Request::ReadTuples { buffer, .. }
+            | Request::WriteTuples { buffer, .. }
+            | Request::Fill { buffer, .. } => Some(buffer),
             Request::Flush
             | Request::Discard { .. }
             | Request::Zero { .. }
@@ -174,6 +218,8 @@ impl fmt::Debug for Request {
         let (name, durable) = match self {
             Request::Read { .. } => ("Read", false),
             Request::Write { durable, .. } => ("Write", *durable),
+            Request::ReadTuples { .. } => ("ReadTuples", false),
+            Request::WriteTuples { durable, .. } => ("WriteTuples", *durable),
             Request::Flush => return f.write_str("Flush"),
             Request::Discard { .. } => ("Discard", false),
             Request::Zero { unmap: false, durable, .. } => ("Zero", *durable),
@@ -227,6 +273,14 @@ pub enum StoreError {
     /// A flush failed earlier; all is refused until the operator clears it: MEDIUM ERROR / HARDWARE ERROR.
     #[error("a flush failed earlier and the volume is latched as failed")]
     Latched,
+    /// A tuple is not what it should be: ABORTED COMMAND, LOGICAL BLOCK ... CHECK FAILED with the LBA.
+    #[error("the {tag:?} tag of the block at byte {offset} is wrong")]
+    Protection {
+        /// Which of its fields.
+        tag: Tag,
+        /// First byte of the block, tuples not counted.
+        offset: u64,
+    },
     /// Opened read-only: DATA PROTECT, WRITE PROTECTED.
     #[error("the store is read-only")]
     ReadOnly,

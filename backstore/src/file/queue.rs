@@ -103,6 +103,12 @@ impl FileQueue {
                 let durable = self.honest(durable);
                 (Walk::new(Task::Write, span, range.start, durable), Some(buffer))
             }
+            Request::ReadTuples { buffer, .. } | Request::WriteTuples { buffer, .. } => {
+                // Refused already.
+                let mut walk = Walk::new(Task::Flush, span, 0, false);
+                walk.finish();
+                (walk, Some(buffer))
+            }
             Request::Flush => (Walk::new(Task::Flush, span, 0, false), None),
             Request::Discard { .. } => {
                 let mut walk = Walk::discard(span, u64::from(self.geometry.discard_granularity));

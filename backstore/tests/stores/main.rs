@@ -10,3 +10,4 @@ mod on_ring;
 mod on_twin;
 mod opening;
 mod plain;
+mod protected;

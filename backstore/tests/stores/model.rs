@@ -3,7 +3,7 @@
 use crate::harness::{Core, data};
 use crate::plain::Plain;
 use backstore::{FileSettings, Kind, Settings, Store};
-use backstore_api::{Answer, Completion, Request, Submitted};
+use backstore_api::{Answer, Completion, Protection, Request, Submitted};
 use proptest::prelude::*;
 use reactor::Reactor;
 use std::{collections::HashMap, ops::Range};
@@ -11,6 +11,8 @@ use std::{collections::HashMap, ops::Range};
 /// Not a multiple of 4096, so that the last block is a partial one.
 pub const BYTES: u64 = (600 << 10) + 512;
 const SECTOR: u64 = 512;
+/// For protection information.
+const ROOM: u64 = 16 << 10;
 
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -129,11 +131,11 @@ impl<R: Reactor + 'static> Model<R> {
             Submitted::Done(completion) => self.check(completion),
             Submitted::Pending => {}
             Submitted::Full(request) => {
-                self.running.remove(&tag);
+                let expected = self.running.remove(&tag).expect("just inserted");
                 self.settle();
                 let (tag, submitted) = self.core.offer(request);
                 assert!(matches!(submitted, Submitted::Pending));
-                self.running.insert(tag, Expected::Done);
+                self.running.insert(tag, expected);
             }
         }
     }
@@ -279,6 +281,29 @@ proptest! {
     fn a_direct_file_with_large_blocks_keeps_what_a_vector_keeps(acts in acts(), backwards: bool) {
         let (_folder, settings) = file_settings(true, 4096);
         follow(&settings, &acts, |plain| plain.backwards = backwards);
+    }
+
+    #[test]
+    fn ram_with_protection_information_keeps_what_a_vector_keeps(acts in acts()) {
+        let kind = Kind::Ram { bytes: BYTES + ROOM, preallocate: false };
+        let protection = Some(Protection::Type1);
+        follow(&Settings { protection, ..Settings::new(kind) }, &acts, |_| {});
+    }
+
+    #[test]
+    fn a_direct_file_with_protection_information_keeps_what_a_vector_keeps(
+        acts in acts(), backwards: bool, crowded: bool, large: bool,
+    ) {
+        let (_folder, mut settings) = file_settings(true, if large { 4096 } else { 1 });
+        if let Kind::File(file) = &mut settings.kind {
+            file.bytes = Some(BYTES + ROOM);
+        }
+        settings.protection = Some(Protection::Type1);
+        settings.depth = if crowded { 8 } else { 128 };
+        follow(&settings, &acts, |plain| {
+            plain.backwards = backwards;
+            plain.slots = if crowded { 1 } else { usize::MAX };
+        });
     }
 
     /// One slot in the reactor, and room for two requests: everything is held and tried again.

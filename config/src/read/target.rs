@@ -160,6 +160,7 @@ impl Reader<'_> {
                 provisioning: draft.provisioning,
                 removable: draft.removable,
                 write_protected: draft.write_protected,
+                protection: draft.protection,
                 identity: draft.identity,
                 exported,
             });

@@ -18,6 +18,7 @@ pub(super) const KEYS: &[&str] = &[
     "provisioning",
     "removable",
     "write_protected",
+    "protection",
     "export",
     "identity",
     "max_sessions",
@@ -41,6 +42,7 @@ pub(super) struct Draft<'i> {
     pub provisioning: Option<Provisioning>,
     pub removable: bool,
     pub write_protected: bool,
+    pub protection: Option<u8>,
     pub identity: IdentityOverride,
     pub export: Option<bool>,
     pub max_sessions: Option<u32>,
@@ -73,6 +75,7 @@ impl Reader<'_> {
                 }
             };
             let provisioning = self.provisioning(&mut section, store.as_mut());
+            let protection = self.protection(&mut section, store.as_ref());
             if let Some(path) = store.as_ref().and_then(Store::path) {
                 let shown = name.as_ref().map_or(section_name.clone(), |at| format!("volume `{}`", at.value));
                 if let Some(other) = paths.insert(path.to_owned(), shown) {
@@ -97,6 +100,7 @@ impl Reader<'_> {
                 provisioning,
                 removable,
                 write_protected,
+                protection,
                 identity,
                 export,
                 max_sessions,
@@ -202,6 +206,23 @@ impl Reader<'_> {
             self.out.error(at.span, &at.key, cause, cure);
         }
         Some(wanted)
+    }
+
+    fn protection(&mut self, section: &mut Section<'_>, store: Option<&Store>) -> Option<u8> {
+        let at = section.integer("protection", 0..u64::MAX, 1, &mut self.out)?;
+        if let Some(Store::Null { .. }) = store {
+            let cause = "a store of kind \"null\" keeps no protection information";
+            self.out.error(at.span, &at.key, cause, "take `protection` away, or use a store of kind \"ram\"");
+            return None;
+        }
+        match at.value {
+            kind @ 1..=3 => Some(kind as u8),
+            other => {
+                let cause = format!("there is no protection information of type {other}");
+                self.out.error(at.span, &at.key, cause, "write protection = 1, 2 or 3");
+                None
+            }
+        }
     }
 
     /// `naas`: those that are taken, and by whom; this one is added.

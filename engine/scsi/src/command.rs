@@ -2,7 +2,7 @@
 
 use crate::{
     access,
-    cdb::Cdb,
+    cdb::{Cdb, VARIABLE_LENGTH},
     port::{Path, TargetPort},
     readiness,
     reservations::{Rule, Verdict},
@@ -13,7 +13,7 @@ use crate::{
     table::{self, Entry, Found, Traits},
     unit::{Flags, LogicalUnit, Nexus},
 };
-use backstore_api::{Extent, StoreError};
+use backstore_api::{Checks, Extent, StoreError};
 use std::{sync::Arc, time::Duration};
 
 /// What a command sees when it starts or steps.
@@ -55,6 +55,16 @@ pub enum Step {
         durable: bool,
         /// WRITE AND VERIFY: read back and compare. [`Event::Miscompare`] is possible.
         verify: bool,
+    },
+    /// Like [`Step::Read`], [`Step::Write`], [`Step::Compare`] or [`Step::Check`], of blocks with their tuples of
+    /// protection information behind them.
+    MoveTuples {
+        /// Not empty; tuples not counted.
+        span: Span,
+        /// Which of them.
+        moving: Moving,
+        /// What is checked.
+        checks: Checks,
     },
     /// The initiator's data is compared with the medium, byte by byte (VERIFY, BYTCHK=01b). [`Event::Moved`], or
     /// [`Event::Miscompare`].
@@ -156,6 +166,24 @@ pub enum Step {
     Done(Outcome),
 }
 
+/// Where blocks go with their tuples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moving {
+    /// As [`Step::Read`].
+    Read,
+    /// As [`Step::Write`].
+    Write {
+        /// On stable storage before the end.
+        durable: bool,
+        /// Read back and compare, tuples too.
+        verify: bool,
+    },
+    /// As [`Step::Compare`], tuples too.
+    Compare,
+    /// As [`Step::Check`].
+    Check,
+}
+
 /// What happened.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -252,7 +280,7 @@ impl Command {
     /// protection, unit attention (INQUIRY, REPORT LUNS, REQUEST SENSE exempt), started or not. The task attribute is the
     /// server's (ACA refused).
     ///
-    /// `cdb`: as it came, 6 to 16 bytes, longer ones with the extended CDB.
+    /// `cdb`: as it came, 16 bytes, longer ones with the extended CDB.
     #[inline]
     pub fn start(cdb: &[u8], context: &mut Context<'_>) -> (Command, Step) {
         let mut command = Command { cdb: Cdb::new(cdb), state: State::Done };
@@ -287,7 +315,14 @@ impl Command {
         }
         let entry = match found {
             Found::Entry(entry) if entry.supported(unit) => entry,
-            Found::Entry(Entry { service_action: Some(_), .. }) | Found::NoAction => {
+            Found::Entry(Entry { opcode: VARIABLE_LENGTH, .. }) | Found::NoAction
+                if self.cdb.opcode() == VARIABLE_LENGTH && table::has_opcode(VARIABLE_LENGTH, unit) =>
+            {
+                return fail(Sense::field_in_cdb(8, None));
+            }
+            Found::Entry(Entry { service_action: Some(_), .. }) | Found::NoAction
+                if self.cdb.opcode() != VARIABLE_LENGTH =>
+            {
                 return fail(Sense::field_in_cdb(1, Some(4)));
             }
             _ => return fail(Sense::illegal(asc::INVALID_COMMAND_OPERATION_CODE)),

@@ -34,7 +34,7 @@ mod unit;
 
 pub use access::{AccessState, GroupAccess};
 pub use attention::Attention;
-pub use command::{Command, Context, Event, Outcome, Span, Step};
+pub use command::{Command, Context, Event, Moving, Outcome, Span, Step};
 pub use identity::Identity;
 pub use lasting::Lasting;
 pub use port::{InitiatorPort, Path, PortId, TargetPort, WELL_KNOWN_REPORT_LUNS, lun_field, lun_number};

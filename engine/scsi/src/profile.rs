@@ -1,6 +1,7 @@
 //! What a logical unit is by configuration: fixed while it exists.
 
 use crate::{access::GroupAccess, identity::Identity};
+use backstore_api::Protection;
 use std::time::Duration;
 
 /// Logical block provisioning (SBC-4 4.7).
@@ -35,6 +36,8 @@ pub struct Profile {
     pub provisioning: Option<Provisioning>,
     /// RMB: the medium can be ejected and loaded.
     pub removable: bool,
+    /// Protection information that the medium is formatted with.
+    pub protection: Option<Protection>,
     /// Write-protected, though its store could be written to.
     pub write_protected: bool,
 }
@@ -52,6 +55,7 @@ impl Profile {
             clock_zero: Duration::ZERO,
             provisioning: None,
             removable: false,
+            protection: None,
             write_protected: false,
         }
     }

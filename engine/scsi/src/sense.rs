@@ -1,6 +1,6 @@
 //! Sense data: what it says, and its fixed and descriptor formats (SPC-4 4.5).
 
-use backstore_api::StoreError;
+use backstore_api::{StoreError, Tag};
 use std::fmt;
 
 /// Sense keys (SPC-4 table 48).
@@ -39,6 +39,9 @@ pub mod asc {
     pub const UNEXPECTED_UNSOLICITED_DATA: u16 = 0x0C0C;
     pub const NOT_ENOUGH_UNSOLICITED_DATA: u16 = 0x0C0D;
     pub const INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT: u16 = 0x0E03;
+    pub const GUARD_CHECK_FAILED: u16 = 0x1001;
+    pub const APPLICATION_TAG_CHECK_FAILED: u16 = 0x1002;
+    pub const REFERENCE_TAG_CHECK_FAILED: u16 = 0x1003;
     pub const UNRECOVERED_READ_ERROR: u16 = 0x1100;
     pub const PARAMETER_LIST_LENGTH_ERROR: u16 = 0x1A00;
     pub const MISCOMPARE_DURING_VERIFY: u16 = 0x1D00;
@@ -199,6 +202,15 @@ impl Sense {
         match error {
             StoreError::Medium { offset } => {
                 Sense::new(SenseKey::MediumError, medium).with_information(offset / u64::from(block_size.max(1)))
+            }
+            StoreError::Protection { tag, offset } => {
+                let code = match tag {
+                    Tag::Guard => asc::GUARD_CHECK_FAILED,
+                    Tag::Application => asc::APPLICATION_TAG_CHECK_FAILED,
+                    Tag::Reference => asc::REFERENCE_TAG_CHECK_FAILED,
+                };
+                let lba = offset / u64::from(block_size.max(1));
+                Sense::new(SenseKey::AbortedCommand, code).with_information(lba)
             }
             StoreError::NoSpace => Sense::new(SenseKey::DataProtect, asc::SPACE_ALLOCATION_FAILED),
             StoreError::Gone => Sense::new(SenseKey::NotReady, asc::NOT_READY_CAUSE_NOT_REPORTABLE),

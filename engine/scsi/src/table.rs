@@ -7,6 +7,7 @@ use crate::{
     sbc, spc,
     unit::LogicalUnit,
 };
+use backstore_api::Protection;
 
 /// How a command starts once everything common is checked.
 pub(crate) type Start = fn(&mut Command, &LogicalUnit, &mut Context<'_>) -> Step;
@@ -18,8 +19,8 @@ pub(crate) struct Entry {
     pub service_action: Option<u16>,
     /// CDB USAGE DATA (SPC-4 6.35.3): the bits that are looked at; byte 0 is the opcode. Its length is the CDB's.
     pub usage: &'static [u8],
-    /// Bits of the CDB that must be zero, as a big-endian number over 16 bytes.
-    reserved: u128,
+    /// Bits of the CDB that must be zero, as big-endian numbers over 16 bytes each.
+    reserved: [u128; 2],
     pub traits: Traits,
     /// NOMINAL COMMAND PROCESSING TIMEOUT in seconds; 0: not said.
     pub nominal_s: u32,
@@ -30,7 +31,7 @@ pub(crate) struct Entry {
 
 /// What is checked before a command starts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Traits(u8);
+pub(crate) struct Traits(u16);
 
 impl Traits {
     pub const NONE: Traits = Traits(0);
@@ -46,9 +47,13 @@ impl Traits {
     pub const PRESENT: Traits = Traits(16);
     /// There only when the store writes atomically.
     pub const ATOMIC: Traits = Traits(32);
+    /// There only on a medium with protection information of type 2.
+    pub const TYPE2: Traits = Traits(64);
+    /// The upper three bits of byte 1 are RDPROTECT, WRPROTECT or VRPROTECT.
+    pub const PROTECT: Traits = Traits(128);
 
     /// There only when initiators may change access states.
-    pub const EXPLICIT: Traits = Traits(128);
+    pub const EXPLICIT: Traits = Traits(256);
 
     pub const fn and(self, other: Traits) -> Traits {
         Traits(self.0 | other.0)
@@ -63,13 +68,13 @@ impl Traits {
 impl Entry {
     /// An entry with timeouts that fit a command without medium access.
     pub const fn new(usage: &'static [u8], traits: Traits, start: Start) -> Entry {
-        let mut bytes = [0u8; 16];
+        let mut bytes = [[0u8; 16]; 2];
         let mut i = 1;
         while i < usage.len() {
-            bytes[i] = !usage[i];
+            bytes[i / 16][i % 16] = !usage[i];
             i += 1;
         }
-        let reserved = u128::from_be_bytes(bytes);
+        let reserved = [u128::from_be_bytes(bytes[0]), u128::from_be_bytes(bytes[1])];
         Entry {
             opcode: usage[0],
             service_action: None,
@@ -87,7 +92,16 @@ impl Entry {
         let mut entry = Entry::new(usage, traits, start);
         entry.service_action = Some(action as u16);
         // The service action's own bits are not reserved.
-        entry.reserved &= !(0x1F << 112);
+        entry.reserved[0] &= !(0x1F << 112);
+        entry
+    }
+
+    /// The same for a service action of the CDB of 32 bytes (SPC-4 4.2.3): ADDITIONAL CDB LENGTH is looked at, too.
+    pub const fn long(action: u16, usage: &'static [u8; 32], traits: Traits, start: Start) -> Entry {
+        let mut entry = Entry::new(usage, traits, start);
+        entry.service_action = Some(action);
+        // The service action found the entry.
+        entry.reserved[0] &= !(0xFFFF << 48);
         entry
     }
 
@@ -101,26 +115,39 @@ impl Entry {
     /// Whether this unit has the command.
     #[inline]
     pub fn supported(&self, unit: &LogicalUnit) -> bool {
-        !self.traits.has(Traits::THIN.and(Traits::ATOMIC).and(Traits::EXPLICIT))
-            || (self.traits.has(Traits::THIN) && unit.unmaps())
-            || (self.traits.has(Traits::ATOMIC) && sbc::write_atomic::most_blocks(unit) > 0)
-            || (self.traits.has(Traits::EXPLICIT) && unit.explicit_access())
+        (!self.traits.has(Traits::THIN) || unit.unmaps())
+            && (!self.traits.has(Traits::ATOMIC) || sbc::write_atomic::most_blocks(unit) > 0)
+            && (!self.traits.has(Traits::TYPE2) || unit.protection() == Some(Protection::Type2))
+            && (!self.traits.has(Traits::EXPLICIT) || unit.explicit_access())
+    }
+
+    /// CDB USAGE DATA for a unit.
+    pub fn usage(&self, unit: &LogicalUnit) -> Vec<u8> {
+        let mut usage = self.usage.to_vec();
+        // Type 2 has its own commands for it.
+        if self.traits.has(Traits::PROTECT) && !matches!(unit.protection(), Some(Protection::Type1 | Protection::Type3))
+        {
+            usage[1] &= 0x1F;
+        }
+        usage
     }
 
     /// Where the first reserved bit is that the CDB has set: byte, and bit.
     #[inline]
     pub fn reserved_bit(&self, cdb: &Cdb) -> Option<(u16, u8)> {
-        let set = u128::from_be_bytes(cdb.0) & self.reserved;
-        if set == 0 {
-            return None;
-        }
-        let place = set.leading_zeros();
+        let [first, second] = cdb.halves();
+        let set = [first & self.reserved[0], second & self.reserved[1]];
+        let place = match set {
+            [0, 0] => return None,
+            [0, second] => 128 + second.leading_zeros(),
+            [first, _] => first.leading_zeros(),
+        };
         Some(((place / 8) as u16, 7 - (place % 8) as u8))
     }
 }
 
 /// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
-static FAMILIES: [&[Entry]; 27] = [
+static FAMILIES: [&[Entry]; 28] = [
     spc::inquiry::TABLE,
     spc::sense::TABLE,
     spc::luns::TABLE,
@@ -138,6 +165,7 @@ static FAMILIES: [&[Entry]; 27] = [
     spc::port_groups::TABLE,
     sbc::transfer::TABLE,
     sbc::verify::TABLE,
+    sbc::protection::TABLE,
     sbc::compare_and_write::TABLE,
     sbc::capacity::TABLE,
     sbc::orwrite::TABLE,
@@ -201,17 +229,27 @@ pub(crate) fn find_action(opcode: u8, action: u16) -> Option<&'static Entry> {
     entries().find(|entry| entry.opcode == opcode && entry.service_action == Some(action))
 }
 
+/// Whether this unit has a command of an opcode.
+pub(crate) fn has_opcode(opcode: u8, unit: &LogicalUnit) -> bool {
+    entries().any(|entry| entry.opcode == opcode && entry.supported(unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cdb::VARIABLE_LENGTH;
 
     #[test]
     fn every_entry_is_found_by_its_own_opcode_and_action() {
         for entry in entries() {
-            let mut cdb = [0u8; 16];
-            cdb[0] = entry.opcode;
-            cdb[1] = entry.service_action.unwrap_or(0) as u8;
-            let Found::Entry(found) = find(&Cdb(cdb)) else { panic!("{:02x}h is not found", entry.opcode) };
+            let mut cdb = Cdb::new(&[entry.opcode]);
+            let action = entry.service_action.unwrap_or(0);
+            if entry.opcode == VARIABLE_LENGTH {
+                cdb.0[8..10].copy_from_slice(&action.to_be_bytes());
+            } else {
+                cdb.0[1] = action as u8;
+            }
+            let Found::Entry(found) = find(&cdb) else { panic!("{:02x}h is not found", entry.opcode) };
             assert!(std::ptr::eq(found, entry), "{:02x}h is there twice", entry.opcode);
         }
     }
@@ -222,6 +260,7 @@ mod tests {
             let expected = match entry.opcode >> 5 {
                 0 => 6,
                 1 | 2 => 10,
+                3 => 32,
                 4 => 16,
                 5 => 12,
                 _ => unreachable!(),
@@ -235,7 +274,7 @@ mod tests {
         for entry in entries() {
             assert_eq!(entry.usage[0], entry.opcode);
             if let Some(action) = entry.service_action {
-                assert_eq!(u16::from(entry.usage[1] & 0x1F), action);
+                assert_eq!(Cdb::new(entry.usage).service_action(), action);
             }
         }
     }

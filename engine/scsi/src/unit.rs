@@ -19,7 +19,7 @@ use crate::{
         timestamp::Timestamp,
     },
 };
-use backstore_api::Geometry;
+use backstore_api::{Geometry, Protection};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -237,6 +237,12 @@ impl LogicalUnit {
     /// RMB: the medium can be ejected.
     pub fn removable(&self) -> bool {
         self.profile.removable
+    }
+
+    /// Protection information that its medium is formatted with.
+    #[inline]
+    pub fn protection(&self) -> Option<Protection> {
+        self.profile.protection
     }
 
     /// Write cache enabled (WCE of mode page 08h).

@@ -7,6 +7,7 @@ use crate::{
     state::{State, StateError},
 };
 use backstore::{BlockSettings, FileSettings, Kind, OpenError, Settings, Store};
+use backstore_api::Protection;
 use config::Plan;
 use memory::{Arena, ArenaConfig};
 use reactor::{FeatureMask, Reactor, Ring, RingSettings, RingWaker};
@@ -103,6 +104,7 @@ impl House {
             let mut settings = Settings::new(kind(&volume.store));
             settings.block_size = volume.block_size;
             settings.depth = plan.limits.store_depth;
+            settings.protection = volume.protection.and_then(protection);
             let store =
                 Store::open(&settings).map_err(|source| ServeError::Store { volume: volume.name.clone(), source })?;
             if volume.provisioning == Some(config::Provisioning::Thin) && store.geometry().discard_granularity == 0 {
@@ -137,6 +139,7 @@ impl House {
                 provisioning: volume.provisioning.map(provisioning),
                 removable: volume.removable,
                 write_protected: volume.write_protected,
+                protection: volume.protection.and_then(protection),
                 ..Profile::new(identity, volume.block_size)
             };
             let unit = LogicalUnit::new(profile, store.geometry().clone());
@@ -201,6 +204,15 @@ fn provisioning(wanted: config::Provisioning) -> scsi::Provisioning {
         config::Provisioning::Thin => scsi::Provisioning::Thin,
         config::Provisioning::Full => scsi::Provisioning::Full,
         config::Provisioning::Zeroing => scsi::Provisioning::Resource,
+    }
+}
+
+fn protection(kind: u8) -> Option<Protection> {
+    match kind {
+        1 => Some(Protection::Type1),
+        2 => Some(Protection::Type2),
+        3 => Some(Protection::Type3),
+        _ => None,
     }
 }
 

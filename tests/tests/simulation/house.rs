@@ -358,8 +358,9 @@ impl House {
     pub fn away(&mut self, core: usize) -> [u32; 3] {
         let mut kept = [0, self.provided, 0];
         for store in &self.stores {
-            let (class, count) = store.buffers_per_queue();
-            kept[Class::ALL.iter().position(|c| *c == class).expect("a class")] += count;
+            for (kept, count) in kept.iter_mut().zip(store.buffers_per_queue()) {
+                *kept += count;
+            }
         }
         let pool = self.cores[core].reactor().pool();
         let mut away = [0; 3];

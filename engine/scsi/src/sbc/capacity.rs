@@ -8,7 +8,7 @@ use crate::{
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
-use backstore_api::Extent;
+use backstore_api::{Extent, Protection};
 
 pub(crate) const TABLE: &[Entry] = &[
     Entry::new(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Traits::PRESENT, read_capacity_10),
@@ -47,6 +47,13 @@ fn read_capacity_16(command: &mut Command, unit: &LogicalUnit, context: &mut Con
     let mut data = [0u8; 32];
     data[..8].copy_from_slice(&unit.blocks().saturating_sub(1).to_be_bytes());
     data[8..12].copy_from_slice(&unit.block_size().to_be_bytes());
+    // P_TYPE, PROT_EN.
+    data[12] = match unit.protection() {
+        None => 0b0000,
+        Some(Protection::Type1) => 0b0001,
+        Some(Protection::Type2) => 0b0011,
+        Some(Protection::Type3) => 0b0101,
+    };
     data[13] = physical_exponent(unit);
     if unit.unmaps() {
         data[14] |= 0x80; // LBPME

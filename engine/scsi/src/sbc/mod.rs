@@ -5,6 +5,7 @@ pub(crate) mod compare_and_write;
 pub(crate) mod defects;
 pub(crate) mod orwrite;
 pub(crate) mod prefetch;
+pub(crate) mod protection;
 pub(crate) mod range;
 pub(crate) mod start_stop;
 pub(crate) mod synchronize;

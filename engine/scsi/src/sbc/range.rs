@@ -45,6 +45,11 @@ impl Blocks {
         Blocks { lba: cdb.u64(2), count: u64::from(cdb.u32(10)), count_at: 10 }
     }
 
+    /// Of a CDB of 32 bytes.
+    pub fn of_32(cdb: &Cdb) -> Blocks {
+        Blocks { lba: cdb.u64(12), count: u64::from(cdb.u32(28)), count_at: 28 }
+    }
+
     /// Of a CDB of 16 bytes with a count of one byte.
     pub fn of_one_byte(cdb: &Cdb, count_at: u8) -> Blocks {
         Blocks { lba: cdb.u64(2), count: u64::from(cdb.byte(usize::from(count_at))), count_at }

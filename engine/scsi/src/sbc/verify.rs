@@ -2,31 +2,31 @@
 
 use crate::{
     cdb::Cdb,
-    command::{Command, Context, Span, State, Step, fail, good},
-    sbc::range::Blocks,
+    command::{Command, Context, Moving, Span, State, Step, fail, good},
+    sbc::{protection, range::Blocks},
     sense::Sense,
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
 
-const READS: Traits = Traits::MEDIUM;
-const WRITES: Traits = Traits::MEDIUM.and(Traits::WRITES);
+const READS: Traits = Traits::MEDIUM.and(Traits::PROTECT);
+const WRITES: Traits = Traits::MEDIUM.and(Traits::WRITES).and(Traits::PROTECT);
 
 pub(crate) const TABLE: &[Entry] = &[
-    Entry::new(&[0x2F, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], READS, verify_10).timeouts(2, 60),
-    Entry::new(&[0x2E, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], WRITES, write_10).timeouts(2, 60),
-    Entry::new(&[0xAF, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00], READS, verify_12)
+    Entry::new(&[0x2F, 0xF6, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], READS, verify_10).timeouts(2, 60),
+    Entry::new(&[0x2E, 0xF6, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0xFF, 0xFF, 0x00], WRITES, write_10).timeouts(2, 60),
+    Entry::new(&[0xAF, 0xF6, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00], READS, verify_12)
         .timeouts(2, 60),
-    Entry::new(&[0xAE, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00], WRITES, write_12)
+    Entry::new(&[0xAE, 0xF6, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00], WRITES, write_12)
         .timeouts(2, 60),
     Entry::new(
-        &[0x8F, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
+        &[0x8F, 0xF6, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         READS,
         verify_16,
     )
     .timeouts(2, 60),
     Entry::new(
-        &[0x8E, 0x16, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
+        &[0x8E, 0xF6, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00],
         WRITES,
         write_16,
     )
@@ -60,36 +60,39 @@ impl Checking {
     }
 }
 
-fn verify_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    verify(command, Blocks::of_10(&command.cdb), unit)
+fn verify_10(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    verify(command, Blocks::of_10(&command.cdb), unit, context)
 }
 
-fn verify_12(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    verify(command, Blocks::of_12(&command.cdb), unit)
+fn verify_12(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    verify(command, Blocks::of_12(&command.cdb), unit, context)
 }
 
-fn verify_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    verify(command, Blocks::of_16(&command.cdb), unit)
+fn verify_16(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    verify(command, Blocks::of_16(&command.cdb), unit, context)
 }
 
-fn write_10(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(command, Blocks::of_10(&command.cdb), unit)
+fn write_10(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_10(&command.cdb), unit, context)
 }
 
-fn write_12(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(command, Blocks::of_12(&command.cdb), unit)
+fn write_12(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_12(&command.cdb), unit, context)
 }
 
-fn write_16(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    write(command, Blocks::of_16(&command.cdb), unit)
+fn write_16(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    write(command, Blocks::of_16(&command.cdb), unit, context)
 }
 
 /// BYTCHK.
-fn byte_check(cdb: &Cdb) -> u8 {
+pub(crate) fn byte_check(cdb: &Cdb) -> u8 {
     cdb.byte(1) >> 1 & 0b11
 }
 
-fn verify(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
+fn verify(command: &mut Command, blocks: Blocks, unit: &LogicalUnit, context: &Context<'_>) -> Step {
+    if command.cdb.byte(1) >> 5 != 0 {
+        return protection::verify(command, blocks, unit, context);
+    }
     let repeat = match byte_check(&command.cdb) {
         0b00 => return check(command, blocks, unit),
         0b01 => false,
@@ -117,9 +120,20 @@ fn check(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
 
 /// Reading back compares the bytes in any case, so BYTCHK 00b and 01b are the same here. What is verified has to be on
 /// the medium, hence durable.
-fn write(command: &mut Command, blocks: Blocks, unit: &LogicalUnit) -> Step {
+fn write(command: &mut Command, blocks: Blocks, unit: &LogicalUnit, context: &Context<'_>) -> Step {
     if byte_check(&command.cdb) > 0b01 {
         return fail(Sense::field_in_cdb(1, Some(2)));
+    }
+    if command.cdb.byte(1) >> 5 != 0 {
+        let checks = protection::asked(&command.cdb, blocks.lba, unit);
+        return protection::transfer(
+            command,
+            blocks,
+            checks,
+            Moving::Write { durable: true, verify: true },
+            unit,
+            context,
+        );
     }
     match blocks.transfer(unit) {
         Ok(Some(span)) => {

@@ -34,10 +34,11 @@ fn inquiry(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>)
         return fail(Sense::field_in_cdb(2, None));
     } else {
         let identity = unit.identity();
+        let byte_5 = unit.target_port_groups() << 4 | u8::from(unit.protection().is_some());
         standard(
             0x00,
             unit.removable(),
-            unit.target_port_groups(),
+            byte_5,
             &identity.vendor,
             &identity.product,
             &identity.revision,
@@ -72,7 +73,7 @@ pub(crate) fn well_known(cdb: &Cdb, context: &mut Context<'_>) -> Step {
 fn standard(
     peripheral: u8,
     removable: bool,
-    port_groups: u8,
+    byte_5: u8,
     vendor: &str,
     product: &str,
     revision: &str,
@@ -84,9 +85,9 @@ fn standard(
         0x06,                     // VERSION: SPC-4
         0x12,                     // HISUP, RESPONSE DATA FORMAT 2
         (STANDARD_LENGTH - 5) as u8,
-        port_groups << 4, // TPGS; no SCCS, no 3PC, no PROTECT
-        0x10,             // MULTIP
-        0x02,             // CMDQUE
+        byte_5, // TPGS, PROTECT; no SCCS, no 3PC
+        0x10,   // MULTIP
+        0x02,   // CMDQUE
     ]);
     ascii(out, vendor, 8);
     ascii(out, product, 16);

@@ -47,7 +47,7 @@ fn report_operation_codes(command: &mut Command, unit: &LogicalUnit, context: &m
         0b011 => first.filter(|_| action == 0),
         _ => return fail(Sense::field_in_cdb(2, Some(2))),
     };
-    one(entry, with_timeouts, context.scratch);
+    one(entry, unit, with_timeouts, context.scratch);
     answer(context, cdb.u32(6))
 }
 
@@ -67,13 +67,13 @@ fn all(unit: &LogicalUnit, with_timeouts: bool, out: &mut Vec<u8>) {
     out[..4].copy_from_slice(&length.to_be_bytes());
 }
 
-fn one(entry: Option<&Entry>, with_timeouts: bool, out: &mut Vec<u8>) {
+fn one(entry: Option<&Entry>, unit: &LogicalUnit, with_timeouts: bool, out: &mut Vec<u8>) {
     let Some(entry) = entry else {
         out.extend([0, NOT_SUPPORTED, 0, 0]);
         return;
     };
     out.extend([0, u8::from(with_timeouts) << 7 | SUPPORTED, 0, entry.usage.len() as u8]);
-    out.extend_from_slice(entry.usage);
+    out.extend(entry.usage(unit));
     if with_timeouts {
         timeouts(entry, out);
     }

@@ -8,6 +8,7 @@ use crate::{
     spc::inquiry,
     unit::LogicalUnit,
 };
+use backstore_api::Protection;
 
 /// Writes one page from its type byte on.
 type Emit = fn(&LogicalUnit, &TargetPort, &mut Vec<u8>);
@@ -133,8 +134,15 @@ fn numbered(number: u16) -> [u8; 4] {
     u32::from(number).to_be_bytes()
 }
 
-fn extended_inquiry(_: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
+fn extended_inquiry(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     let mut page = [0u8; 60];
+    // SPT: the type that it is formatted with; GRD_CHK, APP_CHK, REF_CHK.
+    page[0] = match unit.protection() {
+        None => 0,
+        Some(Protection::Type1) => 0b00_0101,
+        Some(Protection::Type2) => 0b01_0111,
+        Some(Protection::Type3) => 0b10_0100,
+    };
     page[1] = 0x07; // HEADSUP, ORDSUP, SIMPSUP
     page[2] = 0x01; // V_SUP: a volatile cache
     page[9] = 252; // MAXIMUM SUPPORTED SENSE DATA LENGTH

@@ -122,7 +122,11 @@ fn check(step: &Step, unit: &LogicalUnit, scratch: &[u8]) {
         assert_eq!((offset | length) % u64::from(unit.block_size()), 0, "{step:?}");
     };
     match step {
-        Step::Read { span } | Step::Write { span, .. } | Step::Compare { span, .. } | Step::Check { span } => {
+        Step::Read { span }
+        | Step::Write { span, .. }
+        | Step::Compare { span, .. }
+        | Step::Check { span }
+        | Step::MoveTuples { span, .. } => {
             inside(span.offset, span.length.into());
             assert!(span.length <= unit.max_transfer());
         }

@@ -11,6 +11,7 @@ mod logs;
 mod medium;
 mod mode;
 mod opcodes;
+mod protection;
 mod provisioning;
 mod reservations;
 mod rig;

@@ -167,7 +167,7 @@ impl Rig {
     fn carry_out(&mut self, cdb: &[u8], data_out: &[u8], present: bool) -> Answer {
         let unit = self.unit.clone();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut padded = [0u8; 16];
+        let mut padded = [0u8; 32];
         padded[..cdb.len()].copy_from_slice(cdb);
         let mut context = Context {
             port: &self.port,
@@ -188,7 +188,7 @@ impl Rig {
             longer: false,
         };
         self.steps.clear();
-        let (mut command, mut step) = Command::start(&padded, &mut context);
+        let (mut command, mut step) = Command::start(&padded[..cdb.len().max(16)], &mut context);
         let outcome: Outcome = loop {
             if let Step::Done(outcome) = step {
                 break outcome;
@@ -300,6 +300,8 @@ impl Store<'_> {
                 self.pattern = self.data_out[..length as usize].to_vec();
                 Event::Received(&self.pattern)
             }
+            // The tuples are the store's: see its tests.
+            Step::MoveTuples { .. } => Event::Moved,
             Step::Save => Event::Stored,
             Step::Abort => Event::Aborted,
             Step::Flush => {

@@ -205,7 +205,15 @@ impl<R: Reactor> Core<R> {
         task.work.fill(self.spare_work.pop().unwrap_or_default());
         let place = scsi::lun_number(task.lun).and_then(|lun| link.place(lun));
         let work = &mut *task.work;
-        work.cdb = cdb;
+        work.cdb[..16].copy_from_slice(&cdb);
+        work.cdb_length = 16;
+        if cdb[0] == VARIABLE_LENGTH {
+            // The longest that is known has 32 bytes; a longer one is none of them.
+            let more = link.connection.extended_cdb();
+            let length = more.len().min(16);
+            work.cdb[16..16 + length].copy_from_slice(&more[..length]);
+            work.cdb_length += length as u8;
+        }
         work.place = place;
         work.unit = place.map_or(0, |p| link.places[p as usize].unit);
         work.unsolicited = unsolicited;
@@ -260,8 +268,11 @@ impl<R: Reactor> Core<R> {
             return;
         }
         let Some(link) = self.links.get(task.work.link) else { return };
-        // Parameter data is wanted whole, in one buffer.
-        let most = if task.write_length as usize <= Class::Large.bytes() {
+        // Parameter data is wanted whole, in one buffer; blocks with tuples don't fill one.
+        let with_tuples = self.units[task.work.unit as usize].logical().protection().is_some();
+        let most = if with_tuples {
+            Class::Large.bytes() as u32
+        } else if task.write_length as usize <= Class::Large.bytes() {
             task.write_length
         } else if task.work.unsolicited {
             task.write_length.min(link.connection.parameters().first_burst_length)
@@ -343,6 +354,9 @@ impl<R: Reactor> Core<R> {
         }
     }
 }
+
+/// The opcode of CDBs that are longer than 16 bytes.
+const VARIABLE_LENGTH: u8 = 0x7F;
 
 /// RFC 7143 11.3.1: ATTR.
 pub(crate) fn attribute(code: u8) -> Attribute {

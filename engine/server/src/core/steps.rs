@@ -7,7 +7,7 @@ use super::{
 use backstore_api::Extent;
 use protocol::TaskKey;
 use reactor::Reactor;
-use scsi::{Command, Context, Event, Outcome, Sense, Span, Status, Step};
+use scsi::{Command, Context, Event, Moving, Outcome, Sense, Span, Status, Step};
 
 /// A store operation without data between initiator and store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +53,7 @@ impl<R: Reactor> Core<R> {
     pub(crate) fn start(&mut self, task_key: TaskKey) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         task.work.stage = Stage::Running;
-        let cdb = task.work.cdb;
+        let (cdb, length) = (task.work.cdb, usize::from(task.work.cdb_length));
         if let Some((asc, ascq)) = task.work.early_error {
             return self.finish(task_key, failed(aborted(asc, ascq)));
         }
@@ -63,8 +63,8 @@ impl<R: Reactor> Core<R> {
         }
         let well_known = task.work.place.is_none() && scsi::lun_number(task.lun) == Some(scsi::WELL_KNOWN_REPORT_LUNS);
         let Some((command, step)) = self.with_context(task_key, |context| match well_known {
-            false => Command::start(&cdb, context),
-            true => Command::start_well_known(&cdb, context),
+            false => Command::start(&cdb[..length], context),
+            true => Command::start_well_known(&cdb[..length], context),
         }) else {
             return;
         };
@@ -161,9 +161,11 @@ impl<R: Reactor> Core<R> {
         };
         // R is set and W is not: nothing could be written, and GOOD would be a lie.
         let contradicts = match step {
-            Step::Write { .. } | Step::Merge { .. } | Step::Compare { .. } | Step::Receive { .. } => {
-                reads > 0 && writes == 0
-            }
+            Step::Write { .. }
+            | Step::Merge { .. }
+            | Step::Compare { .. }
+            | Step::Receive { .. }
+            | Step::MoveTuples { moving: Moving::Write { .. } | Moving::Compare, .. } => reads > 0 && writes == 0,
             _ => false,
         };
         if contradicts {
@@ -215,6 +217,22 @@ impl<R: Reactor> Core<R> {
             }
             Step::Check { span } => {
                 work.begin(Motion::Check, span, span.length);
+            }
+            Step::MoveTuples { span, moving, checks } => {
+                let length = span.length / checks.block_size * checks.block_with_tuple();
+                let (motion, offered) = match moving {
+                    Moving::Read => (Motion::Read, reads),
+                    Moving::Write { .. } => (Motion::Write, writes),
+                    Moving::Compare => (Motion::Compare, writes),
+                    Moving::Check => (Motion::Check, length),
+                };
+                work.wanted = if motion == Motion::Check { 0 } else { length };
+                let transfer = work.begin(motion, span, length.min(offered));
+                transfer.tuples = Some(checks);
+                transfer.length = transfer.whole_blocks(transfer.length);
+                if let Moving::Write { durable, verify } = moving {
+                    (transfer.durable, transfer.verify) = (durable, verify);
+                }
             }
             Step::Receive { length } => {
                 work.wanted = length;

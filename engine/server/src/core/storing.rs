@@ -6,7 +6,7 @@ use super::{
     steps::{Plain, Pumped},
     work::{Failure, FenceState, Motion, Parameter, Phase, Stage, WHOLE},
 };
-use backstore_api::{Answer, Request, StoreError, Submitted};
+use backstore_api::{Answer, Checks, Request, StoreError, Submitted};
 use memory::{Buffer, Class};
 use protocol::TaskKey;
 use reactor::{Completion, Reactor};
@@ -24,6 +24,7 @@ impl<R: Reactor> Core<R> {
         let unit_index = work.unit;
         let unit = &mut self.units[unit_index as usize];
         let range = window_range(work, window);
+        let checks = work.transfer.checks(window);
         let motion = work.transfer.motion;
         let writes = matches!(motion, Motion::Write | Motion::Swap | Motion::Put | Motion::Merge)
             || (motion == Motion::Plain && work.plain.writes());
@@ -52,11 +53,15 @@ impl<R: Reactor> Core<R> {
         let request = match motion {
             Motion::Read | Motion::Check => {
                 let Some(buffer) = w.buffer.take() else { return };
-                Request::Read { offset: range.start, buffer, range: 0..w.length }
+                read(range.start, buffer, w.length, checks)
             }
             Motion::Write => {
                 let Some(buffer) = w.buffer.take() else { return };
-                Request::Write { offset: range.start, buffer, range: 0..w.length, durable: work.transfer.durable }
+                let (offset, range, durable) = (range.start, 0..w.length, work.transfer.durable);
+                match checks {
+                    Some(checks) => Request::WriteTuples { offset, buffer, range, durable, checks },
+                    None => Request::Write { offset, buffer, range, durable },
+                }
             }
             Motion::Put => {
                 let Some(Parameter { buffer, length, charge }) = work.parameter.take() else { return };
@@ -72,7 +77,7 @@ impl<R: Reactor> Core<R> {
                 let Some(task) = self.tasks.get_mut(task_key) else { return };
                 let w = &mut task.work.transfer.windows[window];
                 w.other_charge = Some(charge);
-                Request::Read { offset: range.start, buffer, range: 0..w.length }
+                read(range.start, buffer, w.length, checks)
             }
             Motion::Plain => match work.plain {
                 Plain::Flush => Request::Flush,
@@ -110,14 +115,16 @@ impl<R: Reactor> Core<R> {
             }
             Submitted::Full(request) => {
                 match request {
-                    Request::Read { buffer, .. } => match task.work.transfer.motion {
-                        Motion::Read | Motion::Check => task.work.transfer.windows[window].buffer = Some(buffer),
-                        _ => {
-                            // The second buffer of a compare is asked for again.
-                            drop(buffer);
-                            task.work.transfer.windows[window].other_charge = None;
+                    Request::Read { buffer, .. } | Request::ReadTuples { buffer, .. } => {
+                        match task.work.transfer.motion {
+                            Motion::Read | Motion::Check => task.work.transfer.windows[window].buffer = Some(buffer),
+                            _ => {
+                                // The second buffer of a compare is asked for again.
+                                drop(buffer);
+                                task.work.transfer.windows[window].other_charge = None;
+                            }
                         }
-                    },
+                    }
                     Request::Write { buffer, range, .. } if task.work.transfer.motion == Motion::Put => {
                         let charge = task.work.transfer.windows[window].charge.take();
                         task.work.parameter = Some(Parameter { buffer, length: range.end, charge });
@@ -131,7 +138,9 @@ impl<R: Reactor> Core<R> {
                         w.other_charge = None;
                         w.phase = Phase::Ready;
                     }
-                    Request::Write { buffer, .. } => task.work.transfer.windows[window].buffer = Some(buffer),
+                    Request::Write { buffer, .. } | Request::WriteTuples { buffer, .. } => {
+                        task.work.transfer.windows[window].buffer = Some(buffer);
+                    }
                     Request::Fill { buffer, pattern, .. } => {
                         let charge = task.work.transfer.windows[window].charge.take();
                         task.work.parameter = Some(Parameter { buffer, length: pattern, charge });
@@ -352,6 +361,7 @@ impl<R: Reactor> Core<R> {
         let Some(task) = self.tasks.get(task_key) else { return };
         let unit = task.work.unit;
         let range = task.work.transfer.range(window);
+        let checks = task.work.transfer.checks(window);
         let length = task.work.transfer.windows[window].length;
         let slack = self.units[unit as usize].read_slack(range.start, length);
         match self.take_second(unit, Class::fitting((length + slack) as usize)) {
@@ -359,7 +369,7 @@ impl<R: Reactor> Core<R> {
                 if let Some(task) = self.tasks.get_mut(task_key) {
                     task.work.transfer.windows[window].other_charge = Some(charge);
                 }
-                let request = Request::Read { offset: range.start, buffer, range: 0..length };
+                let request = read(range.start, buffer, length, checks);
                 self.offer(task_key, window, Phase::Verifying, request);
             }
             None => self.wait_for_buffer(task_key),
@@ -495,6 +505,14 @@ impl<R: Reactor> Core<R> {
             return self.pump_plain(task_key);
         }
         Pumped::Waiting
+    }
+}
+
+/// A read of the medium, with tuples if there is something to check of them.
+fn read(offset: u64, buffer: Buffer, length: u32, checks: Option<Checks>) -> Request {
+    match checks {
+        Some(checks) => Request::ReadTuples { offset, buffer, range: 0..length, checks },
+        None => Request::Read { offset, buffer, range: 0..length },
     }
 }
 

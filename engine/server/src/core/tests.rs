@@ -1,8 +1,11 @@
 //! A core with a RAM volume in the simulated world, and PDUs by hand: what once ended or blocked the core.
 
+mod protection;
+
 use super::{Core, CoreLimits, Unit, store_token_base};
 use crate::mail::{Handover, Installed, Post, ToControl, ToCore};
 use backstore::{Kind, Settings, Store};
+use backstore_api::Protection;
 use memory::{Arena, ArenaConfig};
 use negotiation::Parameters;
 use protocol::CloseReason;
@@ -27,17 +30,18 @@ struct Rig {
 
 impl Rig {
     fn new(kind: Kind) -> Rig {
-        Rig::with(kind, false)
+        Rig::with(kind, false, None)
     }
 
     /// `digests`: for the data alone.
-    fn with(kind: Kind, digests: bool) -> Rig {
+    fn with(kind: Kind, digests: bool, protection: Option<Protection>) -> Rig {
         let delay = Duration::ZERO..Duration::from_nanos(1);
         let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
         let arena = Arena::new(ArenaConfig { small: 256, medium: 256, large: 8 }).unwrap();
         let mut twin = Twin::new(&world, &arena, TwinSettings { receive_buffers: 16, ..TwinSettings::default() });
-        let store = Store::open(&Settings::new(kind)).unwrap();
-        let profile = Profile::new(Identity::from_name("iqn.2026-01.io.ringlun:t"), BLOCK);
+        let store = Store::open(&Settings { protection, ..Settings::new(kind) }).unwrap();
+        let identity = Identity::from_name("iqn.2026-01.io.ringlun:t");
+        let profile = Profile { protection, ..Profile::new(identity, BLOCK) };
         let unit = LogicalUnit::new(profile, store.geometry().clone());
         let queue = store.queue(&mut twin, store_token_base(0)).unwrap();
         let post = Post::new(vec![twin.waker()], || {});
@@ -236,7 +240,7 @@ fn access(opcode: u8, length: u32) -> [u8; 10] {
 fn data_under_a_digest_is_written_when_it_is_right_and_read_with_a_digest() {
     for length in [4 << 10, 64 << 10, 128 << 10] {
         for wrong in [false, true] {
-            let mut rig = Rig::with(Kind::Ram { bytes: 1 << 20, preallocate: false }, true);
+            let mut rig = Rig::with(Kind::Ram { bytes: 1 << 20, preallocate: false }, true, None);
             let data: Vec<u8> = (0..length).map(|n| (n / 7) as u8 | 1).collect();
             // As much as the first burst may have comes with the command.
             let most = data.len().min(64 << 10);

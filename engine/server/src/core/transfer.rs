@@ -110,7 +110,8 @@ impl<R: Reactor> Core<R> {
             return false;
         }
         let unit = &mut self.units[work.unit as usize];
-        let base = work.transfer.base + u64::from(work.transfer.planned);
+        let planned = work.transfer.tuples.map_or(work.transfer.planned, |c| c.on_medium(work.transfer.planned));
+        let base = work.transfer.base + u64::from(planned);
         // Large reads of memory are sent from where they lie, unless a digest needs them to stand still.
         if work.transfer.motion == Motion::Read && left > COPY_LIMIT && !link.connection.data_digest() {
             let length = left.min(REGION_WINDOW);
@@ -129,14 +130,14 @@ impl<R: Reactor> Core<R> {
         }
         // Direct reads that aren't aligned need room for what lies around.
         let slack = unit.read_slack(base, left);
-        let length = left.min(Class::Large.bytes() as u32 - slack);
+        let length = work.transfer.whole_blocks(left.min(Class::Large.bytes() as u32 - slack));
         let index = work.unit;
         let Some((buffer, charge)) = self.take_buffer(index, Class::fitting((length + slack) as usize)) else {
             self.wait_for_buffer(task_key);
             return false;
         };
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
-        let length = length.min(buffer.len() as u32 - slack);
+        let length = task.work.transfer.whole_blocks(length.min(buffer.len() as u32 - slack));
         let window = task.work.transfer.open(length).expect("a window is free");
         let w = &mut task.work.transfer.windows[window];
         w.phase = Phase::Ready;
@@ -235,7 +236,7 @@ impl<R: Reactor> Core<R> {
             return false;
         }
         let block = self.units[work.unit as usize].block_size();
-        let mut length = left.min(Class::Large.bytes() as u32);
+        let mut length = work.transfer.whole_blocks(left.min(Class::Large.bytes() as u32));
         if repeat {
             // One block comes; each window compares it with as much of the medium as a buffer holds.
             length = left.min(Class::Large.bytes() as u32 / 2 / block * block);
@@ -257,7 +258,7 @@ impl<R: Reactor> Core<R> {
             }
             (None, Some(early)) => {
                 if !repeat {
-                    length = length.min(early.capacity);
+                    length = work.transfer.whole_blocks(length.min(early.capacity));
                 }
                 (early.buffer, early.filled.min(comes), early.charge)
             }
@@ -286,6 +287,7 @@ impl<R: Reactor> Core<R> {
             }
         };
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
+        let length = task.work.transfer.whole_blocks(length);
         let window = task.work.transfer.open(length).expect("a window is free");
         let w = &mut task.work.transfer.windows[window];
         w.phase = Phase::Filling;
@@ -316,7 +318,9 @@ impl<R: Reactor> Core<R> {
             }
             // DataSequenceInOrder: nothing of a later window before all of this one has been asked for. Immediate data
             // is still to be reported by the protocol.
-            let immediate_left = w.start < immediate && w.filled < expected.min(immediate - w.start);
+            // Blocks with tuples don't fill a buffer: what came unasked beyond the first window was thrown away.
+            let kept = w.start == 0 || task.work.transfer.tuples.is_none();
+            let immediate_left = kept && w.start < immediate && w.filled < expected.min(immediate - w.start);
             if w.buffer.is_none() || w.filled < w.asked || immediate_left || !link.connection.may_solicit(task) {
                 break;
             }

@@ -4,6 +4,7 @@ use super::{
     steps::Plain,
     unit::{Charge, Weight},
 };
+use backstore_api::Checks;
 use memory::{Buffer, Key, RegionSlice};
 use scsi::{Command, Outcome, Span};
 use std::{
@@ -154,6 +155,8 @@ pub(crate) struct Transfer {
     pub durable: bool,
     pub verify: bool,
     pub repeat: bool,
+    /// Blocks move with their tuples of protection information: lengths count both, `base` doesn't.
+    pub tuples: Option<Checks>,
     /// Bytes that have been given to windows.
     pub planned: u32,
     /// Bytes done, in order.
@@ -231,8 +234,22 @@ impl Transfer {
     /// Medium range of a window.
     pub fn range(&self, window: usize) -> Range<u64> {
         let w = &self.windows[window];
-        let start = self.base + u64::from(w.start);
-        start..start + u64::from(w.length)
+        let (start, length) = match self.tuples {
+            Some(checks) => (checks.on_medium(w.start), checks.on_medium(w.length)),
+            None => (w.start, w.length),
+        };
+        let start = self.base + u64::from(start);
+        start..start + u64::from(length)
+    }
+
+    /// What is checked of a window's tuples.
+    pub fn checks(&self, window: usize) -> Option<Checks> {
+        self.tuples.map(|checks| checks.skip(self.windows[window].start / checks.block_with_tuple()))
+    }
+
+    /// As much of a length as is whole blocks, where they have tuples.
+    pub fn whole_blocks(&self, length: u32) -> u32 {
+        self.tuples.map_or(length, |checks| length / checks.block_with_tuple() * checks.block_with_tuple())
     }
 }
 
@@ -276,7 +293,9 @@ pub(crate) struct Work {
     /// The core's unit; meaningful with a `place`.
     pub unit: u16,
     pub command: Option<Command>,
-    pub cdb: [u8; 16],
+    pub cdb: [u8; 32],
+    /// Bytes of it.
+    pub cdb_length: u8,
     pub transfer: Transfer,
     /// Bytes that the command moves by its CDB, for residuals.
     pub wanted: u32,
@@ -336,7 +355,7 @@ impl Work {
         debug_assert_eq!((self.transfer.used, self.transfer.fence), (0, FenceState::None));
         let transfer = &mut self.transfer;
         (transfer.motion, transfer.base, transfer.length) = (motion, span.offset, length);
-        (transfer.durable, transfer.verify, transfer.repeat) = (false, false, false);
+        (transfer.durable, transfer.verify, transfer.repeat, transfer.tuples) = (false, false, false, None);
         (transfer.planned, transfer.finished, transfer.failure) = (0, 0, None);
         transfer
     }

@@ -1,0 +1,148 @@
+//! Protection information: what the unit says of it, and what commands ask for.
+
+use crate::rig::*;
+use backstore_api::{Checks, Protection, StoreError, Tag};
+use scsi::{Identity, LogicalUnit, Moving, Nexus, Profile, SenseKey, Span, Step};
+
+fn formatted(protection: Option<Protection>) -> Rig {
+    let mut rig = Rig::new();
+    let profile = Profile { protection, ..Profile::new(Identity::from_name("iqn.2026-01.io.ringlun:p"), 512) };
+    rig.unit = LogicalUnit::new(profile, geometry());
+    rig.nexus = Nexus::new(&rig.unit, 1, path(1));
+    rig.run(&[0; 6], &[]).refused();
+    rig
+}
+
+const TYPES: [Protection; 3] = [Protection::Type1, Protection::Type2, Protection::Type3];
+
+fn all(application: Option<(u16, u16)>, reference: Option<u32>) -> Checks {
+    Checks { block_size: 512, guard: true, application, reference }
+}
+
+/// A CDB of 32 bytes.
+fn long(action: u16, flags: u8, lba: u64, tags: (u32, u16, u16), blocks: u32) -> [u8; 32] {
+    let mut cdb = [0; 32];
+    (cdb[0], cdb[7], cdb[10]) = (0x7F, 0x18, flags);
+    cdb[8..10].copy_from_slice(&action.to_be_bytes());
+    cdb[12..20].copy_from_slice(&lba.to_be_bytes());
+    cdb[20..24].copy_from_slice(&tags.0.to_be_bytes());
+    cdb[24..26].copy_from_slice(&tags.1.to_be_bytes());
+    cdb[26..28].copy_from_slice(&tags.2.to_be_bytes());
+    cdb[28..].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+#[test]
+fn the_unit_says_how_it_is_formatted() {
+    let shown = |rig: &mut Rig| {
+        let inquiry = rig.run(&[0x12, 0, 0, 0, 96, 0], &[]).good();
+        let extended = rig.run(&[0x12, 1, 0x86, 0, 64, 0], &[]).good();
+        let capacity = rig.run(&[0x9E, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], &[]).good();
+        (inquiry[5] & 1, extended[4] >> 3 & 7, extended[4] & 7, capacity[12])
+    };
+    assert_eq!(shown(&mut Rig::new()), (0, 0, 0, 0));
+    let [one, two, three] = TYPES.map(|kind| shown(&mut formatted(Some(kind))));
+    assert_eq!(one, (1, 0b000, 0b101, 0b0001));
+    assert_eq!(two, (1, 0b010, 0b111, 0b0011));
+    assert_eq!(three, (1, 0b100, 0b100, 0b0101));
+}
+
+#[test]
+fn the_field_chooses_what_is_checked() {
+    let checks = [
+        (1, all(None, Some(40))),
+        (2, Checks { guard: false, ..all(None, Some(40)) }),
+        (3, Checks::none(512)),
+        (4, all(None, None)),
+        (5, all(None, Some(40))),
+    ];
+    let span = Span { offset: 40 * 512, length: 3 * 512 };
+    let mut rig = formatted(Some(Protection::Type1));
+    for (field, checks) in checks {
+        let moved = |rig: &mut Rig, cdb: &[u8], moving| {
+            rig.run(cdb, &[]).good();
+            assert_eq!(rig.steps, [Step::MoveTuples { span, moving, checks }]);
+        };
+        let lazy = Moving::Write { durable: false, verify: false };
+        let strict = Moving::Write { durable: true, verify: true };
+        moved(&mut rig, &cdb_10(0x28, field << 5, 40, 3), Moving::Read);
+        moved(&mut rig, &cdb_12(0xA8, field << 5, 40, 3), Moving::Read);
+        moved(&mut rig, &cdb_16(0x88, field << 5 | 0x18, 40, 3), Moving::Read);
+        moved(&mut rig, &cdb_10(0x2A, field << 5, 40, 3), lazy);
+        moved(&mut rig, &cdb_12(0xAA, field << 5, 40, 3), lazy);
+        moved(&mut rig, &cdb_16(0x8A, field << 5 | 8, 40, 3), Moving::Write { durable: true, verify: false });
+        moved(&mut rig, &cdb_10(0x2E, field << 5, 40, 3), strict);
+        moved(&mut rig, &cdb_16(0x8F, field << 5, 40, 3), Moving::Check);
+        moved(&mut rig, &cdb_16(0x8F, field << 5 | 2, 40, 3), Moving::Compare);
+        assert_eq!(rig.run(&cdb_16(0x8F, field << 5 | 6, 40, 3), &[]).refused(), (ILLEGAL, 0x2400));
+    }
+    for field in [6, 7] {
+        assert_eq!(rig.run(&cdb_10(0x28, field << 5, 40, 3), &[]).refused(), (ILLEGAL, 0x2400));
+    }
+    let mut third = formatted(Some(Protection::Type3));
+    third.run(&cdb_10(0x28, 1 << 5, 40, 3), &[]).good();
+    assert_eq!(third.steps, [Step::MoveTuples { span, moving: Moving::Read, checks: all(None, None) }]);
+    // Nothing asked for: the blocks move alone.
+    rig.run(&cdb_10(0x28, 0, 40, 3), &[]).good();
+    assert_eq!(rig.steps, [Step::Read { span }]);
+}
+
+#[test]
+fn an_unprotected_medium_has_no_tuples_to_move() {
+    let mut rig = formatted(None);
+    for cdb in [cdb_16(0x88, 0x20, 0, 1), cdb_16(0x8A, 0x60, 0, 1), cdb_16(0x8F, 0x80, 0, 1)] {
+        assert_eq!(rig.run(&cdb, &[0; 520]).refused(), (ILLEGAL, 0x2400));
+    }
+    assert_eq!(rig.run(&long(9, 0x20, 0, (0, 0, 0), 1), &[]).refused(), (ILLEGAL, 0x2000));
+    let report = |rig: &mut Rig| rig.run(&[0xA3, 0x0C, 1, 0x28, 0, 0, 0, 0, 1, 0, 0, 0], &[]).good()[5];
+    assert_eq!(report(&mut rig), 0x18);
+    assert_eq!(report(&mut formatted(Some(Protection::Type1))), 0xF8);
+    assert_eq!(report(&mut formatted(Some(Protection::Type2))), 0x18);
+}
+
+#[test]
+fn type_2_takes_its_tags_from_commands_of_32_bytes() {
+    let mut rig = formatted(Some(Protection::Type2));
+    assert_eq!(rig.run(&cdb_10(0x28, 0x20, 0, 1), &[]).refused(), (ILLEGAL, 0x2000));
+    rig.run(&cdb_10(0x28, 0, 0, 1), &[]).good();
+    let (span, tags) = (Span { offset: 9 * 512, length: 1024 }, (0xDEAD_BEEF, 0x1234, 0xFF00));
+    let checks = all(Some((0x1234, 0xFF00)), Some(0xDEAD_BEEF));
+    let lazy = Moving::Write { durable: false, verify: false };
+    for (action, flags, moving) in [
+        (9, 0x20, Moving::Read),
+        (0xA, 0x20, Moving::Check),
+        (0xA, 0x22, Moving::Compare),
+        (0xB, 0x20, lazy),
+        (0xB, 0x28, Moving::Write { durable: true, verify: false }),
+        (0xC, 0x20, Moving::Write { durable: true, verify: true }),
+    ] {
+        rig.run(&long(action, flags, 9, tags, 2), &[]).good();
+        assert_eq!(rig.steps, [Step::MoveTuples { span, moving, checks }]);
+    }
+    rig.run(&long(9, 0, 9, tags, 2), &[]).good();
+    assert_eq!(rig.steps, [Step::Read { span }]);
+    rig.run(&long(0xB, 0, 9, tags, 2), &[0; 1024]).good();
+    assert_eq!(rig.steps, [Step::Write { span, durable: false, verify: false }]);
+    // Beyond the medium; reserved bits; an unknown service action; too short; another type.
+    assert_eq!(rig.run(&long(9, 0x20, BLOCKS, tags, 1), &[]).refused(), (ILLEGAL, 0x2100));
+    let mut reserved = long(9, 0x20, 9, tags, 2);
+    reserved[11] = 1;
+    assert_eq!(rig.run(&reserved, &[]).refused(), (ILLEGAL, 0x2400));
+    assert_eq!(rig.run(&long(0x77, 0x20, 9, tags, 2), &[]).refused(), (ILLEGAL, 0x2400));
+    assert_eq!(rig.run(&long(9, 0x20, 9, tags, 2)[..16], &[]).refused(), (ILLEGAL, 0x2400));
+    let mut first = formatted(Some(Protection::Type1));
+    assert_eq!(first.run(&long(9, 0x20, 9, tags, 2), &[]).refused(), (ILLEGAL, 0x2000));
+}
+
+#[test]
+fn a_failed_check_is_told_with_its_tag_and_block() {
+    let mut rig = formatted(Some(Protection::Type1));
+    for (tag, code) in [(Tag::Guard, 0x1001), (Tag::Application, 0x1002), (Tag::Reference, 0x1003)] {
+        for cdb in [cdb_10(0x28, 0x20, 40, 3), cdb_10(0x28, 0, 40, 3), cdb_10(0x2A, 0x20, 40, 3)] {
+            rig.fault = Some(StoreError::Protection { tag, offset: 41 * 512 });
+            let sense = rig.run(&cdb, &[0; 1560]).sense();
+            assert_eq!((sense.key, sense.asc), (SenseKey::AbortedCommand, code));
+            assert_eq!(sense.information, Some(41));
+        }
+    }
+}
