@@ -8,12 +8,14 @@
 //!   ever copied by raw access here, never lent as a slice.
 #![allow(unsafe_code)] // one of the two homes of unsafe code: see ARCHITECTURE.md
 
+mod ahead;
 mod arena;
 mod mapping;
 mod racing;
 mod region;
 mod slab;
 
+pub use ahead::Ahead;
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
 pub use region::{Region, RegionSlice};
 pub use slab::{Key, Slab};

@@ -121,23 +121,6 @@ impl Region {
         }
     }
 
-    /// Asks the processor to fetch the first `length` bytes at `offset` into its second-level cache, since they will be
-    /// read soon, but not next. Without effect outside of the region.
-    pub fn prefetch(&self, offset: u64, length: usize) {
-        #[cfg(target_arch = "x86_64")]
-        if offset < self.bytes {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            let length = length.min((self.bytes - offset) as usize);
-            let start = self.at(offset, length as u64);
-            for line in (0..length).step_by(64) {
-                // SAFETY: a prefetch has no effect that a program could see, and line < length is inside the region.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(start.add(line).cast()) }
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (offset, length);
-    }
-
     /// First byte of a range. Other cores may write to it at any time: for the kernel's eyes, never to make a slice of.
     ///
     /// # Panics
@@ -275,7 +258,6 @@ mod tests {
                 });
                 assert!(refused.is_err(), "{offset}+{length} case {case}");
             }
-            region.prefetch(offset, length);
         }
         region.read(4096, &mut []);
     }
@@ -328,7 +310,6 @@ mod tests {
                         model[range].fill(0);
                     }
                     _ => {
-                        region.prefetch(offset as u64, length);
                         let mut bytes = vec![seed; length];
                         region.read(offset as u64, &mut bytes);
                         prop_assert_eq!(&bytes[..], &model[range.clone()]);

@@ -44,7 +44,7 @@ impl<R: Reactor> Core<R> {
             && let Some((region, at)) = unit.queue.region(base, length)
         {
             // It is sent from where it lies at the end of the turn, and is fetched meanwhile.
-            region.prefetch(at, (length as usize).min(PREFETCH));
+            self.ahead.add(region, at, (length as usize).min(PREFETCH));
             let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
             link.outgoing.put(&header[..cut.header]);
             link.outgoing.region(region, at, length);
@@ -62,6 +62,7 @@ impl<R: Reactor> Core<R> {
             && let Some((region, at)) = unit.queue.region(base, length)
         {
             let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
+            self.ahead.add(region, at, length as usize);
             link.outgoing.digested(&header[..cut.header], region, at, length);
             self.answered(key, task_key, cut.finished);
             return true;

@@ -26,7 +26,7 @@ pub use unit::Unit;
 use crate::mail::{Ended, FromCore, Handover, Post, SessionId, ToControl, ToCore};
 use link::Place;
 use management::Management;
-use memory::{Key, Slab};
+use memory::{Ahead, Key, Slab};
 use protocol::{CloseReason, TaskKey, Tasks};
 use reactor::{Completion, Descriptor, Operation, Reactor, Returned, Wait};
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
@@ -111,6 +111,8 @@ pub struct Core<R: Reactor> {
     in_hand: usize,
     /// A store was written to at once: see `BlockQueue::write_now`.
     streamed: bool,
+    /// Memory that the end of the turn sends, and that is fetched meanwhile.
+    ahead: Ahead,
     ready: Vec<u32>,
     /// Somebody works off `ready` already, or will.
     starting: bool,
@@ -159,6 +161,7 @@ impl<R: Reactor> Core<R> {
             scratch: Vec::with_capacity(64 << 10),
             in_hand: 0,
             streamed: false,
+            ahead: Ahead::default(),
             ready: Vec::new(),
             starting: false,
             yielded: Vec::new(),
@@ -371,6 +374,7 @@ impl<R: Reactor> Core<R> {
     }
 
     fn flush_links(&mut self) {
+        self.ahead.fetch();
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
             if let Some(link) = self.links.get_mut(key) {
