@@ -8,6 +8,7 @@
 pub mod client;
 pub mod exercise;
 pub mod programs;
+pub mod reservations;
 pub mod stamps;
 pub mod target;
 pub mod wait;
