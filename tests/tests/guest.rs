@@ -7,8 +7,10 @@ use ringlun_tests::{
 };
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -88,6 +90,64 @@ fn linux_proves_itself_and_wants_proof() {
 #[test]
 fn linux_proves_itself_and_wants_proof_with_digests() {
     chap(DIGESTS);
+}
+
+#[test]
+fn what_sg3_utils_ask_for_is_done() {
+    let parts = ["vpd", "opcodes", "unmap", "lba_status", "write_same", "compare_and_write", "verify"];
+    let target = Target::start(
+        "[[volume]]\nname = \"disk\"\nstore = { kind = \"file\", path = \"$DIR/disk.img\", size = \"64MiB\" }\n\
+         [[volume]]\nname = \"other\"\nstore = { kind = \"file\", path = \"$DIR/other.img\", size = \"64MiB\" }\n",
+    );
+    let out = scenario("sg3.sh", &[("G_PORTAL", &from_guest(&target)), ("G_PARTS", &parts.join(" "))]);
+    for part in parts {
+        assert!(out.contains(&format!("== {part}")), "{part} was not run:\n{out}");
+    }
+    target.end();
+}
+
+/// Bytes that a file takes.
+fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |about| about.blocks() * 512)
+}
+
+#[test]
+fn fstrim_makes_the_file_of_the_volume_smaller() {
+    const WRITTEN_MIB: u64 = 48;
+    let mut volumes = String::new();
+    for name in ["ext4", "xfs"] {
+        volumes += &format!(
+            "[[volume]]\nname = \"{name}\"\n\
+             store = {{ kind = \"file\", path = \"$DIR/{name}.img\", size = \"320MiB\" }}\n"
+        );
+    }
+    let target = Target::start(&volumes);
+    let files = ["ext4", "xfs"].map(|name| target.folder().join(format!("{name}.img")));
+    let ended = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = [0; 2];
+            while !ended.load(Ordering::Relaxed) {
+                for (most, file) in most.iter_mut().zip(&files) {
+                    *most = allocated(file).max(*most);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            most
+        });
+        let variables = [("G_PORTAL", from_guest(&target)), ("G_MIB", WRITTEN_MIB.to_string())];
+        let ran =
+            std::panic::catch_unwind(|| scenario("trim.sh", &variables.each_ref().map(|(k, v)| (*k, v.as_str()))));
+        ended.store(true, Ordering::Relaxed);
+        ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        watch.join().expect("the watch")
+    });
+    for (most, file) in most.into_iter().zip(&files) {
+        let now = allocated(file);
+        let shrunk = most.saturating_sub(now) >> 20;
+        assert!(shrunk > WRITTEN_MIB * 3 / 4, "{}: {most} bytes before fstrim, {now} after", file.display());
+    }
+    target.end();
 }
 
 /// Puts a program with its libraries into `folder`, with a script that runs it with them: the guest's own may be older.
