@@ -40,6 +40,8 @@ impl Kind {
 pub enum Access {
     /// Never in conflict.
     Free,
+    /// In conflict with RESERVE(6) alone.
+    Status,
     /// In conflict with who excludes readers.
     Read,
     /// In conflict with every reservation.
@@ -178,7 +180,7 @@ impl Reservations {
         if self.unit.is_some_and(|holder| holder != nexus) {
             return true;
         }
-        let Some((kind, _)) = self.held else { return false };
+        let Some((kind, _)) = self.held.filter(|_| access != Access::Status) else { return false };
         let excluded = access == Access::Write || kind.excludes_readers();
         let admitted = self.holds(nexus) || kind.admits_registrants() && self.keys.contains_key(&nexus);
         excluded && !admitted

@@ -94,7 +94,7 @@ fn linux_proves_itself_and_wants_proof_with_digests() {
 
 #[test]
 fn what_sg3_utils_ask_for_is_done() {
-    let parts = ["vpd", "opcodes", "unmap", "lba_status", "write_same", "compare_and_write", "verify"];
+    let parts = ["vpd", "opcodes", "unmap", "lba_status", "write_same", "compare_and_write", "verify", "persist"];
     let target = Target::start(
         "[[volume]]\nname = \"disk\"\nstore = { kind = \"file\", path = \"$DIR/disk.img\", size = \"64MiB\" }\n\
          [[volume]]\nname = \"other\"\nstore = { kind = \"file\", path = \"$DIR/other.img\", size = \"64MiB\" }\n",
@@ -103,6 +103,13 @@ fn what_sg3_utils_ask_for_is_done() {
     for part in parts {
         assert!(out.contains(&format!("== {part}")), "{part} was not run:\n{out}");
     }
+    target.end();
+}
+
+#[test]
+fn two_initiators_fence_each_other() {
+    let target = Target::start("[[volume]]\nname = \"disk\"\nstore = { kind = \"ram\", size = \"16MiB\" }\n");
+    scenario("reservations.sh", &[("G_PORTAL", &from_guest(&target))]);
     target.end();
 }
 

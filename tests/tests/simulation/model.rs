@@ -232,7 +232,8 @@ impl Model {
 
     fn access(ask: &Ask) -> Access {
         match ask {
-            Ask::Ready | Ask::Sense | Ask::Inquiry | Ask::Start(true) | Ask::Prevent(false) => Access::Free,
+            Ask::Sense | Ask::Inquiry | Ask::Start(true) | Ask::Prevent(false) => Access::Free,
+            Ask::Ready => Access::Status,
             // They decide for themselves.
             Ask::ReserveUnit | Ask::ReleaseUnit | Ask::Reserve(_) | Ask::ReadKeys | Ask::ReadReservation => {
                 Access::Free
