@@ -2,7 +2,7 @@
 //! loopback, and to a target inside of the guest, on its own older kernel.
 
 use ringlun_tests::{
-    Target,
+    Setup, Target,
     programs::{self, build_folder, ringlun, run, scratch},
 };
 use std::{
@@ -94,7 +94,21 @@ fn linux_proves_itself_and_wants_proof_with_digests() {
 
 #[test]
 fn what_sg3_utils_ask_for_is_done() {
-    let parts = ["vpd", "opcodes", "unmap", "lba_status", "write_same", "compare_and_write", "verify", "persist"];
+    let parts = [
+        "vpd",
+        "opcodes",
+        "unmap",
+        "lba_status",
+        "write_same",
+        "compare_and_write",
+        "verify",
+        "persist",
+        "logs",
+        "rtpg",
+        "stpg",
+        "identifying",
+        "buffers",
+    ];
     let target = Target::start(
         "[[volume]]\nname = \"disk\"\nstore = { kind = \"file\", path = \"$DIR/disk.img\", size = \"64MiB\" }\n\
          [[volume]]\nname = \"other\"\nstore = { kind = \"file\", path = \"$DIR/other.img\", size = \"64MiB\" }\n",
@@ -103,6 +117,21 @@ fn what_sg3_utils_ask_for_is_done() {
     for part in parts {
         assert!(out.contains(&format!("== {part}")), "{part} was not run:\n{out}");
     }
+    target.end();
+}
+
+#[test]
+fn the_loss_of_either_of_two_paths_is_survived_under_load() {
+    let target = Setup::new(
+        "[[portal_group]]\ngroup = 2\naccess_state = \"active/non-optimized\"\n\
+         [[volume]]\nname = \"disk\"\nstore = { kind = \"ram\", size = \"64MiB\" }\n",
+    )
+    .portal("127.0.0.1:0", 1)
+    .portal("127.0.0.1:0", 2)
+    .start();
+    let [first, second] = target.portals() else { panic!("two portals") };
+    let (first, second) = (format!("10.0.2.2:{}", first.port()), format!("10.0.3.2:{}", second.port()));
+    scenario("multipath.sh", &[("GUEST_NICS", "2"), ("G_PORTAL", &first), ("G_PORTAL2", &second)]);
     target.end();
 }
 

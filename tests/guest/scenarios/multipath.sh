@@ -8,7 +8,6 @@ defaults {
   user_friendly_names yes
   path_grouping_policy group_by_prio
   prio alua
-  hardware_handler "1 alua"
   failback immediate
   polling_interval 1
   no_path_retry queue

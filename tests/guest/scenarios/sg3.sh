@@ -158,22 +158,23 @@ part_rtpg() {
 part_stpg() {
   local group
   group=$(sg_rtpg --decode "$dev" | sed -n 's/.*target port group id : \(0x[0-9a-f]*\) .*/\1/p' | head -1)
-  ends 0 sg_stpg --tp="$group" --state=nonoptimized "$dev"
+  ends 0 sg_stpg --tp="$group" --state=an "$dev"
   ends 0 sg_rtpg --decode "$dev"; has 'active/non optimized'
-  ends 0 sg_stpg --tp="$group" --state=optimized "$dev"
+  ends 0 sg_stpg --tp="$group" --state=ao "$dev"
   ends 0 sg_rtpg --decode "$dev"; has 'active/optimized'
 }
 
 part_identifying() {
   printf 'in rack four' > /run/id
-  ends 0 sg_ident --set --ascii? "$dev" < /run/id
-  ends 0 sg_ident "$dev"; has 'in rack four'
+  ends 0 sg_ident --set "$dev" < /run/id
+  ends 0 sg_ident --ascii "$dev"; has 'in rack four'
 }
 
 part_buffers() {
   letter 1 Z > /run/echo
   ends 0 sg_write_buffer --mode=echo --length=512 --in=/run/echo "$dev"
-  sg_read_buffer --mode=echo --length=512 --raw "$dev" > /run/echoed || die "READ BUFFER"
+  # sg_read_buffer asks for no bytes at all.
+  ends 0 sg_raw --request=512 --outfile=/run/echoed "$dev" 3c 0a 00 00 00 00 00 02 00 00
   must cmp /run/echo /run/echoed
 }
 

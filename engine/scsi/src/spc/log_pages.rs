@@ -27,8 +27,8 @@ enum Content {
     Exceptions,
 }
 
-/// PARAMETER CODE and PARAMETER VALUE.
-type Parameter = (u16, Vec<u8>);
+/// PARAMETER CODE, FORMAT AND LINKING, and PARAMETER VALUE.
+type Parameter = (u16, u8, Vec<u8>);
 
 /// In ascending order. Cache memory statistics have what is known of writes; reads come out of the kernel's cache, which
 /// doesn't say so.
@@ -45,20 +45,21 @@ const PAGES: [(u8, u8, Content); 6] = [
 const COUNTER: u8 = 0b10;
 const LIST: u8 = 0b11;
 
-/// General statistics and performance: commands, and blocks from and to initiators. Processing intervals are not
-/// measured, and stay zero with what is weighted by them.
+/// General statistics and performance: commands, and blocks from and to initiators. Processing and idle intervals, of a
+/// millisecond, are not measured, and stay zero with what is weighted by them.
 fn general(totals: &Totals) -> Vec<Parameter> {
     let of = |count: Count| totals[count as usize].to_be_bytes();
     let known = [of(Count::Reads), of(Count::Writes), of(Count::WrittenBlocks), of(Count::ReadBlocks)];
     let mut value = known.concat();
     value.resize(64, 0);
-    vec![(0x0001, value)]
+    let interval = [(-3i32).to_be_bytes(), 1u32.to_be_bytes()].concat();
+    vec![(0x0001, COUNTER, value), (0x0002, COUNTER, vec![0; 8]), (0x0003, LIST, interval)]
 }
 
 /// Write cache memory hits, and writes from it.
 fn cache(totals: &Totals) -> Vec<Parameter> {
     let of = |count: Count| totals[count as usize].to_be_bytes().to_vec();
-    vec![(0x0003, of(Count::CachedWrites)), (0x0004, of(Count::Flushes))]
+    vec![(0x0003, COUNTER, of(Count::CachedWrites)), (0x0004, COUNTER, of(Count::Flushes))]
 }
 
 fn log_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
@@ -95,17 +96,16 @@ fn log_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_
             let code = if unit.modes(|modes| modes.current.exceptions().0) { asc::FALSE_FAILURE_PREDICTION } else { 0 };
             let [code, qualifier] = code.to_be_bytes();
             // The temperature is not known.
-            vec![(0x0000, vec![code, qualifier, 0xFF, 0x00])]
+            vec![(0x0000, LIST, vec![code, qualifier, 0xFF, 0x00])]
         }
     };
-    let last = parameters.last().map_or(0, |(code, _)| *code);
+    let last = parameters.last().map_or(0, |(code, ..)| *code);
     if pointer > last {
         return fail(Sense::field_in_cdb(5, None));
     }
-    let format = if matches!(content, Content::Exceptions) { LIST } else { COUNTER };
-    for (code, value) in parameters.iter().filter(|(code, _)| *code >= pointer) {
+    for (code, format, value) in parameters.iter().filter(|(code, ..)| *code >= pointer) {
         out.extend(code.to_be_bytes());
-        out.extend([format, value.len() as u8]); // at most 64
+        out.extend([*format, value.len() as u8]); // at most 64
         out.extend_from_slice(value);
     }
     let length = (out.len() - 4) as u16; // a few parameters
