@@ -87,7 +87,10 @@ fn a_parameter_pointer_and_the_allocation_length_cut() {
 fn there_are_defaults_and_no_thresholds() {
     let mut rig = Rig::new();
     rig.run(&cdb_10(0x28, 0, 0, 3), &[]).good();
-    assert_eq!(numbers(&sense(&mut rig, GENERAL, 3, 0).good()[4..]), [(1, vec![0; 8])]);
+    // All counters are zero; the time interval is a millisecond.
+    let interval = u64::from(-3i32 as u32) << 32 | 1;
+    let expected = [(1, vec![0; 8]), (2, vec![0]), (3, vec![interval])];
+    assert_eq!(numbers(&sense(&mut rig, GENERAL, 3, 0).good()[4..]), expected);
     for control in [0, 2] {
         assert_eq!(sense(&mut rig, GENERAL, control, 0).sense(), Sense::field_in_cdb(2, Some(7)));
         sense(&mut rig, (0, 0), control, 0).good();
