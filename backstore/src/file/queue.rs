@@ -468,7 +468,7 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
                 None
             }
             Returned::Job(_, bytes) => Some(bytes),
-            Returned::Nothing | Returned::Message(_) => None,
+            Returned::Nothing | Returned::Message(_) | Returned::Held | Returned::Late(_) => None,
         };
         let outcome = completion.result;
         let result = match outcome {

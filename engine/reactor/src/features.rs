@@ -30,11 +30,13 @@ pub enum Feature {
     WorkerAffinity,
     /// A core that goes to sleep polls the network cards of its sockets first.
     BusyPoll,
+    /// Large messages are sent from their own memory.
+    ZeroCopy,
 }
 
 impl Feature {
     /// All of them, in the order that reports use.
-    pub const ALL: [Feature; 12] = [
+    pub const ALL: [Feature; 13] = [
         Feature::SingleIssuer,
         Feature::DeferTaskrun,
         Feature::CoopTaskrun,
@@ -47,6 +49,7 @@ impl Feature {
         Feature::WorkerLimits,
         Feature::WorkerAffinity,
         Feature::BusyPoll,
+        Feature::ZeroCopy,
     ];
 
     /// Its name in settings and reports.
@@ -64,6 +67,7 @@ impl Feature {
             Feature::WorkerLimits => "worker_limits",
             Feature::WorkerAffinity => "worker_affinity",
             Feature::BusyPoll => "busy_poll",
+            Feature::ZeroCopy => "zero_copy",
         }
     }
 
@@ -72,6 +76,7 @@ impl Feature {
         match self {
             Feature::PromptRelease => (6, 13),
             Feature::BusyPoll => (6, 9),
+            Feature::ZeroCopy => (6, 2),
             Feature::SingleIssuer => (6, 0),
             Feature::DeferTaskrun => (6, 1),
             Feature::NoSqArray => (6, 6),
@@ -97,6 +102,7 @@ impl Feature {
             Feature::WorkerLimits => "the kernel's own limit of workers",
             Feature::WorkerAffinity => "workers run on the core's own processor",
             Feature::BusyPoll => "network cards interrupt",
+            Feature::ZeroCopy => "sends are copied",
         }
     }
 
@@ -275,7 +281,7 @@ mod tests {
         let mask: FeatureMask = "5.19".parse().unwrap();
         let hidden: Vec<Feature> = Feature::ALL.into_iter().filter(|feature| mask.hides(*feature)).collect();
         let newer = [Feature::SingleIssuer, Feature::DeferTaskrun, Feature::NoSqArray, Feature::PromptRelease];
-        assert_eq!(hidden, [&newer[..], &[Feature::BusyPoll]].concat());
+        assert_eq!(hidden, [&newer[..], &[Feature::BusyPoll, Feature::ZeroCopy]].concat());
         assert_eq!("6.13".parse(), Ok(FeatureMask::NONE));
     }
 }

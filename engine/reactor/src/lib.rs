@@ -4,6 +4,8 @@
 //! Contract:
 //! - An operation owns everything that the kernel may touch; it moves into a slot before the submission is
 //!   published, and comes back in its terminal [`Completion`] only.
+//! - A send of a large message may be made from its own memory (`RingSettings::zero_copy`). It completes twice then: see
+//!   [`Returned::Held`].
 //! - `token` is the caller's; it comes back unchanged. The reactor's own `user_data` carries slot and generation: a
 //!   stale completion is dropped and counted.
 //! - `submit` never blocks and gives the operation back when the slab of slots is full. What is wrong with an operation
@@ -62,7 +64,8 @@ pub trait Reactor {
     /// Registers another handle of the same open file (stores are opened once, and registered by every core).
     fn register_shared(&mut self, file: &std::sync::Arc<OwnedFd>) -> io::Result<Descriptor>;
     /// Cancels what is in flight on the descriptor; its operations complete with an error. The slot and the
-    /// descriptor are closed after the last of them.
+    /// descriptor are closed after the last of them. A socket with messages that are [`Returned::Held`] is reset: what the
+    /// peer has not acknowledged of them is lost.
     fn close(&mut self, descriptor: Descriptor);
     /// Queues an operation. Gives it back when no slot is free.
     fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation>;

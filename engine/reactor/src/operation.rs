@@ -170,6 +170,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// Bytes that are sent.
+    pub fn length(&self) -> usize {
+        if self.parts.is_empty() { self.bytes.len() } else { self.parts.iter().map(Part::length).sum() }
+    }
+
     /// Empties it; the memory of its lists is kept.
     pub fn clear(&mut self) {
         self.parts.clear();
@@ -212,7 +217,7 @@ impl Part {
     }
 }
 
-/// An operation's terminal completion.
+/// An operation's terminal completion; a Send may have one more, see [`Returned::Held`].
 pub struct Completion {
     /// The submitter's token.
     pub token: u64,
@@ -230,6 +235,11 @@ pub enum Returned {
     Buffer(Buffer),
     /// The message of a Send.
     Message(Message),
+    /// A Send is over, but it was made without a copy, and the kernel still reads the message: it comes home later, in a
+    /// second completion with the same token ([`Returned::Late`]). The next Send may follow now.
+    Held,
+    /// The message of a Send whose completion said [`Returned::Held`]; `result` is the same again.
+    Late(Message),
     /// A job's bytes (its number, cut to u32, is `result`; the whole number is here).
     Job(u64, Vec<u8>),
 }

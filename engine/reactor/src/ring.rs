@@ -12,6 +12,7 @@ mod spinner;
 #[cfg(test)]
 mod tests;
 mod waker;
+mod zero_copy;
 
 pub use settings::{Counters, RingSettings};
 pub use waker::RingWaker;
@@ -86,6 +87,8 @@ pub struct Ring {
     messages: Slab<waker::Message>,
     offload: Offload<RingWaker>,
     spinner: Spinner,
+    /// Messages with a piece of so many bytes are sent without a copy; 0: none.
+    zero_copy: u32,
     now: Duration,
     counters: Counters,
 }
@@ -109,6 +112,7 @@ impl Ring {
             waker::outbox_open();
             features.set(Feature::MessageRing, Use::Used);
         }
+        let zero_copy = if features.uses(Feature::ZeroCopy) { settings.zero_copy } else { 0 };
         let offload = Offload::new(settings.helper_threads, settings.worker_cpus.clone(), sleeper.waker());
         let mut ring = Ring {
             ring,
@@ -126,6 +130,7 @@ impl Ring {
             messages: Slab::with_capacity(MESSAGES),
             offload,
             spinner: Spinner::new(settings.spin),
+            zero_copy,
             now: clock(),
             counters: Counters::default(),
         };
@@ -207,10 +212,11 @@ impl Ring {
 
     /// Queues the next submission of an operation. False when it has nothing left to do.
     fn advance(&mut self, key: Key) -> bool {
-        let file = self.slots.get(key).expect("a slot in flight").file;
+        let file = self.slots.get(key).expect("a slot in flight").file.slot;
         let target = self.target(file);
         let fixed_buffers = self.features.uses(Feature::RegisteredBuffers);
-        let mut tools = Tools { pool: &self.pool, fixed_buffers, vectors: &mut self.vectors };
+        let mut tools =
+            Tools { pool: &self.pool, fixed_buffers, vectors: &mut self.vectors, zero_copy: self.zero_copy };
         let slot = self.slots.get_mut(key).expect("a slot in flight");
         match slot.entry(target, &mut tools) {
             Some(entry) => {
@@ -233,27 +239,37 @@ impl Ring {
 
     /// Takes an operation out of its slot; closes its file when it was the last one there.
     fn finish(&mut self, key: Key, result: Result<u32, Errno>, provided: Option<memory::Buffer>) -> Completion {
+        self.unlink(key);
         let slot = self.slots.remove(key).expect("a slot in flight");
-        let Links { before, after } = slot.links;
+        let token = slot.token;
+        Completion { token, result, returned: slot.finish(result, provided, &mut self.vectors) }
+    }
+
+    /// Takes an operation off its file, and closes the file when it was the last one there.
+    fn unlink(&mut self, key: Key) {
+        let slot = self.slots.get(key).expect("a slot in flight");
+        let (Links { before, after }, file) = (slot.links, slot.file.slot);
         if let Some(neighbour) = self.slots.at_mut(before) {
             neighbour.links.after = after;
         }
         if let Some(neighbour) = self.slots.at_mut(after) {
             neighbour.links.before = before;
         }
-        let file = self.files.at_mut(slot.file);
-        if file.first == key.index {
-            file.first = after;
+        let known = self.files.at_mut(file);
+        if known.first == key.index {
+            known.first = after;
         }
-        if file.closing && file.first == NONE {
-            self.close_now(slot.file);
+        if known.closing && known.first == NONE {
+            self.close_now(file);
         }
-        let token = slot.token;
-        Completion { token, result, returned: slot.finish(result, provided, &mut self.vectors) }
     }
 
     fn close_now(&mut self, slot: u32) {
         let Some(file) = self.files.remove(slot) else { return };
+        if file.held > 0 {
+            // With a reset: what the peer has not acknowledged is not to wait for it.
+            let _ = rustix::net::sockopt::set_socket_linger(file.holder.as_fd(), Some(Duration::ZERO));
+        }
         if self.is_in_table(&file.holder)
             && let Err(error) = self.ring.submitter().register_files_update(slot, &[-1])
         {
@@ -374,23 +390,31 @@ impl Ring {
             (Some(id), Some(provided)) => provided.take(id, &self.pool),
             _ => None,
         };
+        if cqueue::more(flags) || cqueue::notif(flags) {
+            return self.zero_copy_done(key, result, flags, out);
+        }
         let Some(slot) = self.slots.get_mut(key) else {
             self.counters.stale += 1;
             return;
         };
-        if cqueue::more(flags) {
-            return;
-        }
         if result == -libc::ENOBUFS && slot.takes_provided() {
             self.counters.starved += 1;
         }
-        let result = match slot.step(result) {
+        self.step(key, result, provided, out);
+    }
+
+    /// Goes on with an operation after a result of the kernel, or ends it.
+    fn step(&mut self, key: Key, result: i32, provided: Option<memory::Buffer>, out: &mut Vec<Completion>) {
+        let again = result < 0 && self.zero_copy > 0 && self.falls_back(key, result);
+        let slot = self.slots.get_mut(key).expect("a slot in flight");
+        let result = match if again { Step::Again } else { slot.step(result) } {
             Step::Over(result) => result,
             // What is left after an interruption is never nothing: `step` would have said that it is over.
             Step::Again if self.advance(key) => return,
             Step::Again => Ok(0),
         };
-        let completion = self.finish(key, result, provided);
+        let held = self.slots.get(key).is_some_and(Slot::is_held);
+        let completion = if held { self.hold(key, result) } else { self.finish(key, result, provided) };
         out.push(completion);
     }
 
@@ -488,7 +512,7 @@ impl Reactor for Ring {
             }
         }
         let links = Links { before: NONE, after: first };
-        let slot = Slot::new(operation, own, token, descriptor.slot, links);
+        let slot = Slot::new(operation, own, token, descriptor, links);
         let Ok(key) = self.slots.insert(slot) else { unreachable!("room was checked above") };
         if let Some(neighbour) = self.slots.at_mut(first) {
             neighbour.links.before = key.index;

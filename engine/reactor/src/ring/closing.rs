@@ -1,8 +1,9 @@
 //! The end of a ring: nothing that the kernel may still touch is freed.
 
 use super::{Kind, NO_KEY, Ring, provided, user_data, waker};
+use crate::Reactor;
 use io_uring::opcode;
-use memory::{Class, Key, Slab};
+use memory::{Class, Slab};
 use std::time::{Duration, Instant};
 
 /// How long a ring that is dropped waits for what is in flight.
@@ -12,9 +13,8 @@ impl Drop for Ring {
     fn drop(&mut self) {
         waker::outbox_close();
         self.sleeper.open_to_rings(None);
-        let keys: Vec<Key> = self.slots.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.cancel_slot(key);
+        for descriptor in self.files.all() {
+            self.close(descriptor);
         }
         let bell = opcode::AsyncCancel::new(user_data(Kind::Bell, NO_KEY)).build();
         self.push(bell.user_data(user_data(Kind::Cancel, NO_KEY)));

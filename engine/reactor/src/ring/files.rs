@@ -38,6 +38,8 @@ pub(crate) struct File {
     pub(crate) closing: bool,
     /// First slot of the list of operations on it, linked through [`Links`].
     pub(crate) first: u32,
+    /// Messages that were sent on it and that the kernel still holds.
+    pub(crate) held: u32,
 }
 
 /// Neighbours of an operation among those on the same file.
@@ -63,7 +65,7 @@ impl Files {
 
     /// None when the table is full.
     pub(crate) fn insert(&mut self, holder: Holder) -> Result<Descriptor, Holder> {
-        let file = File { holder, closing: false, first: NONE };
+        let file = File { holder, closing: false, first: NONE, held: 0 };
         let key = self.slab.insert(file).map_err(|file| file.holder)?;
         Ok(Descriptor { slot: key.index, generation: key.generation })
     }
@@ -73,6 +75,11 @@ impl Files {
         self.slab.get_mut(key(descriptor)).filter(|file| !file.closing)
     }
 
+    /// The file, even while it is closing, unless it is gone.
+    pub(crate) fn get_mut(&mut self, descriptor: Descriptor) -> Option<&mut File> {
+        self.slab.get_mut(key(descriptor))
+    }
+
     /// The file, even while it is closing.
     pub(crate) fn at_mut(&mut self, slot: u32) -> &mut File {
         self.slab.at_mut(slot).expect("a file outlives the operations on it")
@@ -80,6 +87,11 @@ impl Files {
 
     pub(crate) fn at(&self, slot: u32) -> &File {
         self.slab.at(slot).expect("a file outlives the operations on it")
+    }
+
+    /// Every file that is not gone.
+    pub(crate) fn all(&self) -> Vec<Descriptor> {
+        self.slab.iter().map(|(key, _)| Descriptor { slot: key.index, generation: key.generation }).collect()
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<File> {

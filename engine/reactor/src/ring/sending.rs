@@ -1,6 +1,6 @@
 //! A message on its way out: which bytes are next, as the kernel wants to see them.
 
-use crate::{Message, Part};
+use crate::{Errno, Message, Part};
 
 /// Most pieces of one system call; the rest goes in further rounds.
 pub(crate) const PIECES: usize = 256;
@@ -26,6 +26,14 @@ pub(crate) struct Sending {
     within: usize,
     sent: u64,
     vector: Option<Box<Vector>>,
+    /// The round that is out is to go without a copy.
+    pub(crate) zero_copy: bool,
+    /// The kernel has refused that.
+    pub(crate) plain: bool,
+    /// Rounds of whose memory the kernel has not let go yet.
+    pub(crate) notices: u32,
+    /// What it ended with, while the kernel still holds its memory.
+    pub(crate) over: Option<Result<u32, Errno>>,
 }
 
 /// What to submit next.
@@ -52,7 +60,17 @@ impl Sending {
             };
             assert!(range.start <= range.end && range.end as usize <= length, "a part lies outside of its bytes");
         }
-        Sending { message, part: 0, within: 0, sent: 0, vector: None }
+        Sending {
+            message,
+            part: 0,
+            within: 0,
+            sent: 0,
+            vector: None,
+            zero_copy: false,
+            plain: false,
+            notices: 0,
+            over: None,
+        }
     }
 
     fn piece(&self, part: usize) -> Option<(*const u8, usize)> {
@@ -115,6 +133,21 @@ impl Sending {
             }
             (Some(_), None) => unreachable!("several pieces are in a vector"),
         }
+    }
+
+    /// Whether a round is to go without a copy: a piece of it is at least so long. Pages are pinned and acknowledged one by
+    /// one, so a long message of short pieces is better copied.
+    pub(crate) fn spares_copy(&mut self, round: &Round, least: u32) -> bool {
+        let longest = match (round, &self.vector) {
+            (Round::One(_, length), _) => *length as usize,
+            (Round::Many(_), Some(vector)) => {
+                let pieces = vector.pieces.iter().take(vector.header.msg_iovlen as usize);
+                pieces.map(|piece| piece.iov_len).max().unwrap_or(0)
+            }
+            _ => 0,
+        };
+        self.zero_copy = !self.plain && longest >= least as usize;
+        self.zero_copy
     }
 
     /// Takes note of bytes that the socket took.

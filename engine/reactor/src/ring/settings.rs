@@ -27,6 +27,8 @@ pub struct RingSettings {
     /// The longest time that the kernel polls the network cards of the ring's sockets before it lets the core sleep; zero:
     /// never. Whole microseconds count.
     pub busy_poll: Duration,
+    /// Messages with a piece of at least so many bytes are sent without a copy; 0: none.
+    pub zero_copy: u32,
     /// Kernel features not to use.
     pub features: FeatureMask,
 }
@@ -44,6 +46,7 @@ impl Default for RingSettings {
             worker_cpus: Vec::new(),
             spin: Duration::ZERO,
             busy_poll: Duration::ZERO,
+            zero_copy: 0,
             features: FeatureMask::NONE,
         }
     }
@@ -71,4 +74,10 @@ pub struct Counters {
     pub spins: u64,
     /// Receives that found no provided buffer.
     pub starved: u64,
+    /// Sends without a copy whose memory the kernel has let go of.
+    pub zero_copy: u64,
+    /// Those of them that it has copied after all.
+    pub zero_copy_copied: u64,
+    /// Sends that it refused to make without a copy, and that were made with one.
+    pub zero_copy_refused: u64,
 }

@@ -1,10 +1,13 @@
 //! Making a ring with what the kernel has.
 
-use super::{RingSettings, provided::Provided};
+use super::{RingSettings, provided::Provided, slot::REPORT_USAGE};
 use crate::features::{Feature, Features, Use};
-use io_uring::{IoUring, Probe, opcode, types};
+use io_uring::{IoUring, Probe, cqueue, opcode, types};
 use memory::Arena;
-use std::{io, os::fd::AsRawFd};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 /// A ring and what was registered with it.
 pub(crate) struct Parts {
@@ -33,6 +36,7 @@ pub(crate) fn set_up(settings: &RingSettings, arena: &Arena) -> io::Result<Parts
     let provided = provide_buffers(&ring, settings, &mut features);
     set_workers(&ring, settings, &mut features);
     poll_cards(&ring, settings, &mut features);
+    try_zero_copy(&mut ring, settings, &mut features);
     Ok(Parts { ring, features, provided })
 }
 
@@ -129,14 +133,15 @@ fn register_files(ring: &IoUring, settings: &RingSettings, features: &mut Featur
     }
 }
 
+fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
 /// Tries it out: is a socket closed as soon as it leaves the table, although a receive waits on another one?
 fn releases_promptly(ring: &mut IoUring) -> io::Result<bool> {
-    let pair = || {
-        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-    };
-    let (waiting, waiting_peer) = pair()?;
-    let (leaving, leaving_peer) = pair()?;
+    let (waiting, waiting_peer) = socket_pair()?;
+    let (leaving, leaving_peer) = socket_pair()?;
     ring.submitter().register_files_update(0, &[waiting.as_raw_fd(), leaving.as_raw_fd()])?;
     // Leaked for the case that its end can't be waited for: one byte.
     let byte = Box::into_raw(Box::new(0u8));
@@ -250,6 +255,46 @@ fn poll_cards(ring: &IoUring, settings: &RingSettings, features: &mut Features) 
             %error,
             "network cards can't be polled before a sleep, they interrupt as usual: that takes Linux 6.9 or newer, built with \
              CONFIG_NET_RX_BUSY_POLL; without `busy_poll_us` this is not asked for"
+        ),
+    }
+}
+
+/// Tries it out on a socket that can't do it: a kernel that knows such sends, and reports on them, says EOPNOTSUPP.
+fn try_zero_copy(ring: &mut IoUring, settings: &RingSettings, features: &mut Features) {
+    if !features.wanted(Feature::ZeroCopy) {
+        return;
+    }
+    if settings.zero_copy == 0 {
+        features.set(Feature::ZeroCopy, Use::Unasked);
+        return;
+    }
+    let attempt = |ring: &mut IoUring| -> io::Result<i32> {
+        let (ours, _theirs) = socket_pair()?;
+        // SAFETY: integers and pointers, for which all zeroes is a value.
+        let empty: libc::msghdr = unsafe { std::mem::zeroed() };
+        let header = Box::into_raw(Box::new(empty));
+        let fd = types::Fd(ours.as_raw_fd());
+        let send = opcode::SendMsgZc::new(fd, header).ioprio(REPORT_USAGE).build();
+        // SAFETY: the header is freed below only after the completion; the queue is empty, so there is room.
+        unsafe { ring.submission().push(&send).map_err(io::Error::other)? };
+        let (mut result, mut more) = (None, true);
+        while more {
+            ring.submit_and_wait(1)?;
+            for entry in ring.completion() {
+                result = result.or(Some(entry.result()));
+                more = cqueue::more(entry.flags());
+            }
+        }
+        // SAFETY: made by Box::into_raw above; the only operation on it has ended.
+        drop(unsafe { Box::from_raw(header) });
+        result.ok_or_else(|| io::Error::other("no answer"))
+    };
+    match attempt(ring) {
+        Ok(result) if -result == libc::EOPNOTSUPP => features.set(Feature::ZeroCopy, Use::Used),
+        other => tracing::warn!(
+            ?other,
+            "this kernel can't send without a copy and tell about it, ordinary sends stand in: that takes Linux 6.2 or newer; \
+             without `zero_copy` this is not asked for"
         ),
     }
 }

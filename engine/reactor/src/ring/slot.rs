@@ -5,7 +5,7 @@ use super::{
     provided,
     sending::{Round, Sending, Vector},
 };
-use crate::{Errno, Operation, Returned};
+use crate::{Descriptor, Errno, Operation, Returned};
 use io_uring::{opcode, squeue, types};
 use memory::{Buffer, Pool};
 use std::{ops::Range, os::fd::RawFd};
@@ -38,13 +38,16 @@ macro_rules! on {
 /// Bytes of one read-ahead: its length is a 32-bit number in a ring.
 const READ_AHEAD_MOST: u64 = 1 << 30;
 
+/// Has the notification of a send without a copy tell whether there was one (IORING_SEND_ZC_REPORT_USAGE).
+pub(crate) const REPORT_USAGE: u16 = 1 << 3;
+
 /// Interruptions in a row after which an operation fails.
 const PATIENCE: u8 = 16;
 
 pub(crate) struct Slot {
     pub(crate) token: u64,
-    /// Position of its file.
-    pub(crate) file: u32,
+    /// Its file; still named when that has been closed, while the kernel holds on to a message.
+    pub(crate) file: Descriptor,
     pub(crate) links: Links,
     /// Somebody wants it to end: it is not continued.
     pub(crate) cancelled: bool,
@@ -103,6 +106,8 @@ pub(crate) struct Tools<'a> {
     /// The pool's pieces are registered.
     pub(crate) fixed_buffers: bool,
     pub(crate) vectors: &'a mut Vec<Box<Vector>>,
+    /// The least piece of a message that is worth a send without a copy; 0: none is.
+    pub(crate) zero_copy: u32,
 }
 
 /// What a completion of the kernel means for an operation.
@@ -121,7 +126,7 @@ fn check(buffer: &Buffer, range: &Range<u32>) {
 
 impl Slot {
     /// `own` is the buffer of a Receive without provided ones.
-    pub(crate) fn new(operation: Operation, own: Option<Buffer>, token: u64, file: u32, links: Links) -> Slot {
+    pub(crate) fn new(operation: Operation, own: Option<Buffer>, token: u64, file: Descriptor, links: Links) -> Slot {
         let transfer = |offset, buffer: Buffer, range: Range<u32>| {
             check(&buffer, &range);
             Transfer { offset, buffer, range, done: 0 }
@@ -166,8 +171,16 @@ impl Slot {
             Work::Send(sending) => {
                 // With MSG_WAITALL the kernel itself waits for room and goes on.
                 let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-                match sending.next(tools.vectors) {
+                let round = sending.next(tools.vectors);
+                let zero_copy = tools.zero_copy > 0 && sending.spares_copy(&round, tools.zero_copy);
+                match round {
                     Round::Done => return None,
+                    Round::One(address, length) if zero_copy => on!(target, |fd| {
+                        opcode::SendZc::new(fd, address, length).flags(flags).zc_flags(REPORT_USAGE).build()
+                    }),
+                    Round::Many(header) if zero_copy => on!(target, |fd| {
+                        opcode::SendMsgZc::new(fd, header).flags(flags as u32).ioprio(REPORT_USAGE).build()
+                    }),
                     Round::One(address, length) => {
                         on!(target, |fd| opcode::Send::new(fd, address, length).flags(flags).build())
                     }
@@ -220,6 +233,16 @@ impl Slot {
             self.work,
             Work::Read(_) | Work::Write { .. } | Work::Sync { .. } | Work::Allocate { .. } | Work::ReadAhead { .. }
         )
+    }
+
+    /// The kernel still holds memory of its message.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(&self.work, Work::Send(sending) if sending.notices > 0)
+    }
+
+    /// If it is a send.
+    pub(crate) fn sending(&mut self) -> Option<&mut Sending> {
+        if let Work::Send(sending) = &mut self.work { Some(sending) } else { None }
     }
 
     /// Waits for a buffer of the provided ring.
