@@ -44,6 +44,9 @@ impl Plan {
                 self.server.busy_poll.as_micros()
             )?;
         }
+        if self.server.zero_copy > 0 {
+            writeln!(f, "  sent without a copy          from {} on", Size(u64::from(self.server.zero_copy)))?;
+        }
         if !self.server.mask_features.is_empty() {
             writeln!(f, "  kernel features left unused  {}", self.server.mask_features.join(", "))?;
         }

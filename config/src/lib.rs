@@ -29,7 +29,7 @@ pub use plan::{
     AccessState, FEATURES, IdentityOverride, Limits, LogFormat, LogSettings, Naa, Plan, Portal, PortalGroup,
     Provisioning, Server, Store, Target, Volume,
 };
-pub use pools::{Pools, buffer_cost};
+pub use pools::{HELD_SENDS, Pools, buffer_cost};
 pub use read::{Loaded, load, parse};
 pub use report::{Problem, Report};
 pub use secret::Secret;

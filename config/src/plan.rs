@@ -24,6 +24,7 @@ pub const FEATURES: &[&str] = &[
     "worker_limits",
     "worker_affinity",
     "busy_poll",
+    "zero_copy",
 ];
 
 /// A whole configuration, checked.
@@ -64,6 +65,8 @@ pub struct Server {
     pub spin: Duration,
     /// The longest time that the kernel polls network cards before it lets a data core sleep; zero: never.
     pub busy_poll: Duration,
+    /// Answers with a piece of at least so many bytes are sent without a copy; 0: none.
+    pub zero_copy: u32,
 }
 
 /// Bounds of what is held, and times. All are of the whole process unless they say something else.
@@ -376,6 +379,7 @@ impl Plan {
                 mask_features: Vec::new(),
                 spin: DEFAULT_SPIN,
                 busy_poll: Duration::ZERO,
+                zero_copy: 0,
             },
             log: LogSettings { level: None, format: None },
             portals: vec![Portal {

@@ -11,7 +11,7 @@
 //! | medium, at least | receive buffers + 8 x file and block volumes + 4 (+ 16 x protected ones on files and devices) | bounce buffers of each store's queue; tuples of protection information |
 //! | large, at least | volumes + 4 | one burst of each volume |
 //! | at most, of each | commands (+ receive buffers) | a command holds one buffer at a time |
-//! | operations | 3 x connections + the buffers + 64 | receive, send, close; a disk operation owns a buffer; timers, wakes, mailboxes, cancels |
+//! | operations | 3 x connections + the buffers + 64; with `zero_copy` 8 more x connections | receive, send, close; a disk operation owns a buffer; timers, wakes, mailboxes, cancels; messages that are sent and not acknowledged |
 //! | ring entries | operations, 256 to 4096, a power of two | what one turn publishes; more is published in two |
 //! | completion entries | 2 x operations + 64, up to 65536, a power of two | each may be cancelled, which completes too |
 //! | files | connections + volumes + 16 | registered descriptors |
@@ -26,6 +26,8 @@ use serde::Serialize;
 const IMMEDIATE: u32 = 8;
 /// Buffers that the queue of a protected volume keeps, as in `backstore::protection`.
 const TUPLES: u32 = 16;
+/// Messages that a connection may have sent without a copy, and that its peer has not acknowledged.
+pub const HELD_SENDS: u32 = 8;
 /// Bytes in front of each buffer, as in `memory::HEADROOM`.
 const HEADROOM: u64 = 4096;
 /// Payload bytes of the classes, as in `memory::Class::bytes`.
@@ -142,8 +144,9 @@ impl Pools {
         let left = deal(for_medium, &mut medium, commands.saturating_add(counts.receiving), MEDIUM);
         deal(left, &mut large, commands, LARGE);
 
+        let held = if plan.server.zero_copy > 0 { HELD_SENDS } else { 0 };
         let operations = connections
-            .saturating_mul(3)
+            .saturating_mul(3 + held)
             .saturating_add(small)
             .saturating_add(medium)
             .saturating_add(large)
@@ -240,6 +243,12 @@ mod tests {
             plan.limits.max_connections = 1000;
         });
         assert_eq!((pools.medium, pools.receive_buffers), (1004, 128));
+    }
+
+    #[test]
+    fn messages_that_the_kernel_holds_have_slots_of_their_own() {
+        let (off, on) = (demo(|_| {}), demo(|plan| plan.server.zero_copy = 65536));
+        assert_eq!(on.operations, off.operations + HELD_SENDS * on.connections);
     }
 
     #[test]

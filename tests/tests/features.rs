@@ -2,8 +2,13 @@
 
 use ringlun_tests::{Setup, exercise};
 
-/// Runs the exercise on a memory disk and on files, both ways of opening them, 512 and 4096 bytes.
+/// Runs the exercise with these features masked.
 fn all_disks(mask: &str) {
+    all_disks_with(&format!("mask_features = [{mask}]"));
+}
+
+/// Runs the exercise on a memory disk and on files, both ways of opening them, 512 and 4096 bytes; gives the log.
+fn all_disks_with(server: &str) -> String {
     let mut text = String::new();
     for (kind, options) in [("ram", ""), ("buffered", ", direct = false"), ("direct", ", direct = true")] {
         for block_size in [512, 4096] {
@@ -17,13 +22,15 @@ fn all_disks(mask: &str) {
             );
         }
     }
-    let target = Setup::new(&text).server(&format!("mask_features = [{mask}]")).start();
+    let target = Setup::new(&text).server(server).start();
     for kind in ["ram", "buffered", "direct"] {
         for block_size in [512, 4096] {
             exercise::disk(&target, &format!("{kind}{block_size}"));
         }
     }
+    let log = target.log();
     target.end();
+    log
 }
 
 #[test]
@@ -44,4 +51,13 @@ fn disks_work_with_every_optional_feature_masked() {
 #[test]
 fn disks_work_without_registered_memory_and_files() {
     all_disks("\"registered_buffers\", \"registered_files\"");
+}
+
+#[test]
+fn disks_work_with_what_is_off_unless_asked_for() {
+    let log = all_disks_with("busy_poll_us = 20\nzero_copy = \"4KiB\"\nmask_features = []\nlog = \"debug\"");
+    // Kernels that lack one of them say so.
+    for (name, lacks) in [("busy_poll", "can't be polled before a sleep"), ("zero_copy", "can't send without a copy")] {
+        assert!(log.contains(&format!("{name} used")) != log.contains(lacks), "{name}:\n{log}");
+    }
 }

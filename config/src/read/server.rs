@@ -22,6 +22,7 @@ pub(super) const KEYS: &[&str] = &[
     "mask_features",
     "spin_us",
     "busy_poll_us",
+    "zero_copy",
     "max_connections",
     "max_half_open_logins",
     "half_open_per_address",
@@ -61,6 +62,7 @@ impl Reader<'_> {
             mask_features: self.mask_features(&mut section),
             spin: self.microseconds(&mut section, "spin_us", DEFAULT_SPIN),
             busy_poll: self.microseconds(&mut section, "busy_poll_us", Duration::ZERO),
+            zero_copy: self.zero_copy(&mut section),
         };
         let (limits, memory_span) = self.limits(&mut section);
         let log = self.log(&mut section);
@@ -166,6 +168,17 @@ impl Reader<'_> {
     fn microseconds(&mut self, section: &mut Section<'_>, key: &str, default: Duration) -> Duration {
         let default = default.as_micros() as u32; // a constant far below 2^32
         Duration::from_micros(u64::from(section.limit(key, 0, 1000, default, &mut self.out)))
+    }
+
+    /// Off, or from a block on: below that a notification costs more than the copy.
+    fn zero_copy(&mut self, section: &mut Section<'_>) -> u32 {
+        let Some(At { value, key, span }) = section.size("zero_copy", &mut self.out) else { return 0 };
+        if value == 0 || (4096..=1 << 24).contains(&value) {
+            return value as u32; // at most 2^24
+        }
+        let cause = format!("{value} bytes are no size from which on sends go without a copy");
+        self.out.error(span, &key, cause, "write 0 for none, or 4KiB to 16MiB, such as zero_copy = \"64KiB\"");
+        0
     }
 
     fn limits(&mut self, section: &mut Section<'_>) -> (Limits, Option<Range<usize>>) {

@@ -49,6 +49,12 @@ pub(crate) struct Link {
     pub sending: bool,
     /// Bytes of it.
     pub sending_bytes: usize,
+    /// Messages that were sent, and that the kernel still reads: until the peer has acknowledged them.
+    pub held: u32,
+    /// Bytes of them.
+    pub held_bytes: usize,
+    /// Messages that came home from there, for their memory.
+    pub spares: Vec<Message>,
     /// It stands in the core's list of links to flush.
     pub dirty: bool,
     /// No more input is read; it is closed when all is sent.
@@ -86,15 +92,17 @@ impl Link {
 
     /// Whether the peer is so far behind that no more answers should be made for it.
     pub fn is_behind(&self) -> bool {
-        self.outgoing.len() + self.sending_bytes >= OUTGOING_SOFT
+        self.outgoing.len() + self.sending_bytes + self.held_bytes >= OUTGOING_SOFT
     }
 
     /// Whether nothing more may be read from it until it has read what it was sent.
     pub fn is_flooded(&self) -> bool {
-        self.outgoing.len() + self.sending_bytes >= OUTGOING_HARD
+        self.outgoing.len() + self.sending_bytes + self.held_bytes >= OUTGOING_HARD
     }
 }
 
+/// While so many messages are held, nothing more is sent: each of them has a slot of the reactor.
+pub(crate) const HELD_SENDS: u32 = config::HELD_SENDS;
 /// Above this, reads wait before they take another buffer.
 pub(crate) const OUTGOING_SOFT: usize = 2 << 20;
 /// Reads of one LUN open windows of so many bytes at a time: a peer that never reads what it asked for costs no more

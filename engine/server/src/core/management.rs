@@ -350,7 +350,7 @@ impl<R: Reactor> Core<R> {
     /// Forgets a closed link when the reactor has nothing of it any more.
     pub(crate) fn settle(&mut self, key: Key) {
         let Some(link) = self.links.get(key) else { return };
-        if link.closing.is_some() && !link.closed && link.outgoing.is_empty() && !link.sending {
+        if link.closing.is_some() && !link.closed && link.outgoing.is_empty() && !link.sending && link.held == 0 {
             return self.hang_up(key);
         }
         if !link.closed || link.operations > 0 {

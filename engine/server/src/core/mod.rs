@@ -9,6 +9,7 @@ mod finish;
 mod input;
 mod link;
 mod management;
+mod output;
 mod preempting;
 mod prompting;
 mod saving;
@@ -289,6 +290,9 @@ impl<R: Reactor> Core<R> {
             prompting: Default::default(),
             outgoing: Default::default(),
             spare: Default::default(),
+            held: 0,
+            held_bytes: 0,
+            spares: Vec::new(),
             rests: false,
             sending: false,
             sending_bytes: 0,
@@ -390,61 +394,6 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Sends what there is, one send at a time.
-    fn flush(&mut self, key: Key) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        if link.sending || link.closed {
-            return;
-        }
-        if link.outgoing.is_empty() {
-            if link.closing.is_some() {
-                self.hang_up(key);
-            }
-            return;
-        }
-        let bytes = link.outgoing.len();
-        let message = link.outgoing.seal(std::mem::take(&mut link.spare));
-        let operation = Operation::Send { socket: link.descriptor, message };
-        match self.reactor.submit(operation, link_token(KIND_SEND, key)) {
-            Ok(_) => {
-                link.sending = true;
-                link.rests = false;
-                link.sending_bytes = bytes;
-                link.operations += 1;
-            }
-            Err(Operation::Send { message, .. }) => {
-                link.outgoing.unseal(message);
-                self.mark_dirty(key);
-            }
-            Err(_) => unreachable!("a refused operation comes back as it was"),
-        }
-    }
-
-    fn sent(&mut self, key: Key, completion: Completion) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        link.sending = false;
-        link.sending_bytes = 0;
-        link.operations -= 1;
-        if let Returned::Message(mut message) = completion.returned {
-            message.clear();
-            link.spare = message;
-        }
-        if link.closed {
-            // It was the last that the reactor had of the socket, perhaps.
-            return self.settle(key);
-        }
-        if let Err(errno) = completion.result {
-            debug!(session = link.identity.id, ?errno, "send failed");
-            self.cut(key, CloseReason::Protocol("the connection broke"));
-            return;
-        }
-        let resume = std::mem::take(&mut link.stalled);
-        self.mark_dirty(key);
-        for task in resume {
-            self.resume(task);
-        }
-    }
-
     fn received(&mut self, key: Key, completion: Completion) {
         let Some(link) = self.links.get_mut(key) else { return };
         let receiving = std::mem::replace(&mut link.receiving, Receiving::Idle);
@@ -526,6 +475,7 @@ impl<R: Reactor> Core<R> {
             // An idle session keeps little memory.
             if std::mem::replace(&mut link.rests, true) && !link.sending && link.outgoing.is_empty() {
                 link.spare = Default::default();
+                link.spares = Vec::new();
                 link.outgoing = Default::default();
             }
             let before = link.outgoing.len();

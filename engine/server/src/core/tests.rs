@@ -6,11 +6,12 @@ use super::{Core, CoreLimits, Unit, store_token_base};
 use crate::mail::{Handover, Installed, Post, ToControl, ToCore};
 use backstore::{Kind, Settings, Store};
 use backstore_api::Protection;
+use memory::Key;
 use memory::{Arena, ArenaConfig};
 use negotiation::Parameters;
 use protocol::CloseReason;
 use reactor::{
-    Reactor,
+    Completion, Message, Reactor, Returned,
     twin::{Conduct, Peer, Twin, TwinSettings, World},
 };
 use scsi::{Identity, InitiatorPort, LogicalUnit, Profile, TargetPort};
@@ -311,4 +312,91 @@ fn a_session_that_is_closed_while_it_sends_and_receives_is_reported() {
         }
     }
     panic!("its end is not reported at {:?}", rig.world.now());
+}
+
+impl Rig {
+    fn link(&mut self) -> (Key, &mut super::Link) {
+        let key = self.core.links.iter().next().expect("a link").0;
+        (key, self.core.links.get_mut(key).expect("just found"))
+    }
+
+    /// As if a message of so many bytes was sent without a copy, and the kernel kept it.
+    fn hold(&mut self, bytes: usize) {
+        let (key, link) = self.link();
+        (link.sending, link.sending_bytes) = (true, bytes);
+        link.operations += 1;
+        self.core.sent(key, Completion { token: 0, result: Ok(bytes as u32), returned: Returned::Held });
+    }
+
+    /// It comes home.
+    fn free(&mut self, bytes: usize) {
+        let message = Message { bytes: vec![0; bytes], ..Message::default() };
+        let key = self.link().0;
+        self.core.sent(key, Completion { token: 0, result: Ok(bytes as u32), returned: Returned::Late(message) });
+    }
+
+    fn turns(&mut self) {
+        for _ in 0..20 {
+            self.core.turn().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_holds_counts_as_not_sent() {
+    let mut rig = Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: false });
+    rig.hold(3 << 20);
+    assert!(rig.link().1.is_behind() && !rig.link().1.is_flooded());
+    // Short answers go; a read that needs windows waits.
+    rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+    assert_eq!(rig.statuses(1), [(1, 0)]);
+    let mut cdb = [0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    cdb[7..9].copy_from_slice(&1024u16.to_be_bytes());
+    rig.read(&cdb, 512 << 10);
+    rig.turns();
+    assert_eq!(rig.peer.unread(), 0, "nothing of it");
+    rig.free(3 << 20);
+    assert_eq!(rig.bytes(2 * (BHS_LEN + (256 << 10))).len(), 2 * (BHS_LEN + (256 << 10)));
+    rig.hold(4 << 20);
+    assert!(rig.link().1.is_flooded());
+    rig.free(4 << 20);
+    assert_eq!((rig.link().1.held, rig.link().1.held_bytes), (0, 0));
+}
+
+#[test]
+fn only_so_many_messages_are_held_before_the_next_one_waits() {
+    let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
+    for _ in 0..super::link::HELD_SENDS {
+        rig.hold(4096);
+    }
+    rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+    rig.turns();
+    assert_eq!(rig.peer.unread(), 0);
+    rig.free(4096);
+    assert_eq!(rig.statuses(1), [(1, 0)]);
+}
+
+#[test]
+fn a_gentle_end_waits_for_what_is_held_and_a_cut_does_not() {
+    for gentle in [true, false] {
+        let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
+        rig.hold(4096);
+        let key = rig.link().0;
+        if gentle {
+            rig.core.close_gently(key, CloseReason::Logout);
+            // Each may take a second of the world's time.
+            for _ in 0..5 {
+                rig.core.turn().unwrap();
+            }
+            assert_eq!(rig.core.sessions(), 1, "its peer has not acknowledged all");
+            rig.free(4096);
+        } else {
+            rig.core.cut(key, CloseReason::Silent);
+        }
+        rig.turns();
+        assert_eq!(rig.core.sessions(), 0);
+        // What comes home behind the session's end is nobody's any more.
+        let message = Message::default();
+        rig.core.sent(key, Completion { token: 0, result: Ok(0), returned: Returned::Late(message) });
+    }
 }

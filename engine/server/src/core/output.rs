@@ -1,0 +1,93 @@
+//! What a connection sends: one message at a time, and some that the kernel still reads after they were sent.
+
+use super::{Core, KIND_SEND, link::HELD_SENDS, link_token};
+use memory::Key;
+use protocol::CloseReason;
+use reactor::{Completion, Message, Operation, Reactor, Returned};
+use tracing::debug;
+
+impl<R: Reactor> Core<R> {
+    /// Sends what there is, one send at a time.
+    pub(super) fn flush(&mut self, key: Key) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.sending || link.closed || link.held >= HELD_SENDS {
+            return;
+        }
+        if link.outgoing.is_empty() {
+            // A close takes back what is held: the peer is to have it first.
+            if link.closing.is_some() && link.held == 0 {
+                self.hang_up(key);
+            }
+            return;
+        }
+        let bytes = link.outgoing.len();
+        let message = link.outgoing.seal(std::mem::take(&mut link.spare));
+        let operation = Operation::Send { socket: link.descriptor, message };
+        match self.reactor.submit(operation, link_token(KIND_SEND, key)) {
+            Ok(_) => {
+                link.sending = true;
+                link.rests = false;
+                link.sending_bytes = bytes;
+                link.operations += 1;
+            }
+            Err(Operation::Send { message, .. }) => {
+                link.outgoing.unseal(message);
+                self.mark_dirty(key);
+            }
+            Err(_) => unreachable!("a refused operation comes back as it was"),
+        }
+    }
+
+    /// A send is over.
+    pub(super) fn sent(&mut self, key: Key, completion: Completion) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        match completion.returned {
+            Returned::Message(mut message) => {
+                message.clear();
+                link.spare = message;
+            }
+            Returned::Late(message) => return self.came_home(key, message),
+            // The kernel keeps it for a while.
+            _ => {
+                link.held += 1;
+                link.held_bytes += link.sending_bytes;
+                link.spare = link.spares.pop().unwrap_or_default();
+            }
+        }
+        link.sending = false;
+        link.sending_bytes = 0;
+        link.operations -= 1;
+        if link.closed {
+            // It was the last that the reactor had of the socket, perhaps.
+            return self.settle(key);
+        }
+        if let Err(errno) = completion.result {
+            debug!(session = link.identity.id, ?errno, "send failed");
+            self.cut(key, CloseReason::Protocol("the connection broke"));
+            return;
+        }
+        self.go_on_sending(key);
+    }
+
+    /// A message that was sent a while ago is free.
+    fn came_home(&mut self, key: Key, mut message: Message) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.held -= 1;
+        link.held_bytes = link.held_bytes.saturating_sub(message.length());
+        message.clear();
+        link.spares.push(message);
+        if !link.closed {
+            self.go_on_sending(key);
+        }
+    }
+
+    /// There is room again for what waited for it.
+    fn go_on_sending(&mut self, key: Key) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let resume = std::mem::take(&mut link.stalled);
+        self.mark_dirty(key);
+        for task in resume {
+            self.resume(task);
+        }
+    }
+}
