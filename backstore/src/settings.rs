@@ -61,6 +61,8 @@ pub struct FileSettings {
     pub bytes: Option<u64>,
     /// O_DIRECT: past the page cache.
     pub direct: bool,
+    /// With `direct`: completions are looked for instead of waited for, if the device below has queues for that.
+    pub poll: bool,
     /// All space is allocated when the store is opened, and never given back (no discard).
     pub preallocate: bool,
     /// Refuses writes; several readers may share the file.
@@ -77,6 +79,7 @@ impl FileSettings {
             path: path.into(),
             bytes,
             direct: false,
+            poll: false,
             preallocate: false,
             read_only: false,
             least_alignment: 1,
@@ -91,6 +94,8 @@ pub struct BlockSettings {
     pub path: PathBuf,
     /// O_DIRECT: past the page cache.
     pub direct: bool,
+    /// With `direct`: completions are looked for instead of waited for, if the device has queues for that.
+    pub poll: bool,
     /// Refuses writes.
     pub read_only: bool,
 }

@@ -143,13 +143,15 @@ impl fmt::Display for VolumeLine<'_> {
             flag(f, true, &format!("protection information of type {kind}"))?;
         }
         match store {
-            Store::File { direct, preallocate, read_only, .. } => {
+            Store::File { direct, poll, preallocate, read_only, .. } => {
                 flag(f, *direct, "direct")?;
+                flag(f, *poll, "polled")?;
                 flag(f, *preallocate, "preallocated")?;
                 flag(f, *read_only, "read-only")
             }
-            Store::Block { direct, read_only, .. } => {
+            Store::Block { direct, poll, read_only, .. } => {
                 flag(f, *direct, "direct")?;
+                flag(f, *poll, "polled")?;
                 flag(f, *read_only, "read-only")
             }
             Store::Ram { preallocate, .. } => flag(f, *preallocate, "preallocated"),

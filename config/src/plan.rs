@@ -25,6 +25,7 @@ pub const FEATURES: &[&str] = &[
     "worker_affinity",
     "busy_poll",
     "zero_copy",
+    "polled_disks",
 ];
 
 /// A whole configuration, checked.
@@ -231,6 +232,8 @@ pub enum Store {
         size: Option<u64>,
         /// O_DIRECT.
         direct: bool,
+        /// Completions are looked for, if the device has queues for that; with `direct` only.
+        poll: bool,
         /// All blocks are allocated when it is opened; else the file is sparse.
         preallocate: bool,
         /// No writes.
@@ -242,6 +245,8 @@ pub enum Store {
         path: PathBuf,
         /// O_DIRECT; on unless switched off.
         direct: bool,
+        /// Completions are looked for, if the device has queues for that; with `direct` only.
+        poll: bool,
         /// No writes.
         read_only: bool,
     },

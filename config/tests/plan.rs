@@ -90,6 +90,7 @@ fn the_whole_form_is_read() {
             path: "/srv/db1.img".into(),
             size: Some(10 << 30),
             direct: true,
+            poll: false,
             preallocate: false,
             read_only: false
         }
@@ -162,7 +163,7 @@ fn limits_are_taken_from_the_file() {
     let plan = plan(
         "[server]\nmax_connections = 64\nmax_half_open_logins = 10\nlogin_timeout_s = 3\nqueue_depth = 32\n\
          buffer_memory = '64MiB'\nspin_us = 7\nbusy_poll_us = 9\nzero_copy = '64KiB'\nmask_features = ['all']\nlog_format = 'json'\n\
-         [[volume]]\nname = 'a'\nmax_sessions = 1\nstore = { kind = 'block', path = '/dev/sdx' }\n",
+         [[volume]]\nname = 'a'\nmax_sessions = 1\nstore = { kind = 'block', path = '/dev/sdx', poll = true }\n",
     );
     assert_eq!((plan.limits.max_connections, plan.limits.max_half_open_logins), (64, 10));
     assert_eq!(plan.limits.half_open_per_address, 10, "never above the sum");
@@ -172,7 +173,7 @@ fn limits_are_taken_from_the_file() {
     assert_eq!(plan.server.busy_poll, Duration::from_micros(9));
     assert_eq!(plan.server.zero_copy, 65536);
     assert_eq!(plan.targets[0].max_sessions, 1);
-    assert_eq!(plan.volumes[0].store, Store::Block { path: "/dev/sdx".into(), direct: true, read_only: false });
+    assert_eq!(plan.volumes[0].store, Store::Block { path: "/dev/sdx".into(), direct: true, poll: true, read_only: false });
     assert!(plan.pools().buffer_bytes <= 64 << 20);
 }
 

@@ -1,7 +1,7 @@
 //! Opening a block device: claim it, and ask the kernel for its size and limits.
 
 use super::File;
-use super::open::{check_limits, patiently};
+use super::open::{can_poll, check_limits, patiently};
 use super::shared::{Presence, Shared};
 use super::sysfs;
 use super::walk::Limits;
@@ -66,9 +66,10 @@ pub(crate) fn open_device(settings: &BlockSettings, block_size: u32) -> Result<F
         cached: !settings.direct,
         atomic_write: 0,
     };
+    let polled = settings.poll && settings.direct && can_poll(&settings.path, stat.st_rdev);
     let (path, buffered) = (settings.path.clone(), !settings.direct);
     let shared = Shared::new(descriptor, path, buffered, false, Presence::Size, block_size);
-    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate: logical } })
+    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate: logical }, polled })
 }
 
 fn open(settings: &BlockSettings) -> Result<OwnedFd, OpenError> {

@@ -23,6 +23,8 @@ pub(crate) struct File {
     shared: Arc<Shared>,
     geometry: Geometry,
     limits: Limits,
+    /// Its reads and writes are to be looked for.
+    polled: bool,
 }
 
 impl File {
@@ -42,7 +44,10 @@ impl File {
                 )
             })?);
         }
-        let descriptor = reactor.register_shared(&self.shared.descriptor)?;
+        let descriptor = match self.polled {
+            true => reactor.register_polled(&self.shared.descriptor)?,
+            false => reactor.register_shared(&self.shared.descriptor)?,
+        };
         Ok(FileQueue::new(
             Arc::clone(&self.shared),
             self.geometry.clone(),

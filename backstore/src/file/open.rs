@@ -44,7 +44,7 @@ pub(crate) fn adopt(descriptor: Arc<OwnedFd>, geometry: Geometry) -> Result<File
     let buffered = alignment == 1;
     let shared = Shared::new(descriptor, path, buffered, false, Presence::Always, 512);
     let limits = Limits { alignment, memory, allocate: alignment };
-    Ok(File { shared: Arc::new(shared), geometry, limits })
+    Ok(File { shared: Arc::new(shared), geometry, limits, polled: false })
 }
 
 /// Whether the file is absent, and may be.
@@ -159,7 +159,8 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
     let allocate = if settings.direct { granule.max(alignment) } else { alignment };
     let path = settings.path.clone();
     let shared = Shared::new(descriptor, path, buffered, true, presence, block_size);
-    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate } })
+    let polled = settings.poll && settings.direct && can_poll(&settings.path, stat.st_dev);
+    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate }, polled })
 }
 
 /// Settles the size of the disk, and gives the file that length and the space that it is to have.
@@ -237,6 +238,19 @@ fn direct_limits(path: &Path, descriptor: &OwnedFd, stat: &Stat) -> Result<(u64,
         }
     };
     Ok((u64::from(alignment), u64::from(memory)))
+}
+
+/// Whether the device has queues that don't interrupt; else the operator is told, and it is served as any other.
+pub(super) fn can_poll(path: &Path, device: u64) -> bool {
+    let can = sysfs::queue(Path::new(sysfs::ROOT), device, "io_poll") == Some(1);
+    if !can {
+        tracing::warn!(
+            path = %path.display(),
+            "its device has no queues to poll (`io_poll` in its /sys/block/*/queue is not 1), so its completions interrupt: start an \
+             NVMe driver with nvme.poll_queues=1 or more, or leave `poll` out"
+        );
+    }
+    can
 }
 
 /// Buffers lie on pages, and a bounce buffer holds at least one block.

@@ -27,7 +27,7 @@ pub(super) const KEYS: &[&str] = &[
 const IDENTITY_KEYS: &[&str] = &["vendor", "product", "revision", "serial", "naa"];
 const KINDS: &[&str] = &["file", "block", "ram", "null"];
 /// Every key of any kind of store.
-const STORE_KEYS: &[&str] = &["kind", "path", "size", "direct", "preallocate", "read_only"];
+const STORE_KEYS: &[&str] = &["kind", "path", "size", "direct", "poll", "preallocate", "read_only"];
 
 /// A volume before it is known which targets name it.
 pub(super) struct Draft<'i> {
@@ -354,6 +354,7 @@ impl Reader<'_> {
 
     fn file(&mut self, section: &mut Section<'_>, block_size: u32) -> Option<Store> {
         let direct = section.boolean("direct", false, &mut self.out);
+        let poll = self.poll(section, direct);
         let preallocate = section.boolean("preallocate", false, &mut self.out);
         let read_only = section.boolean("read_only", false, &mut self.out);
         let size_given = section.has("size");
@@ -399,11 +400,23 @@ impl Reader<'_> {
         if let Some((cause, cure)) = problem {
             self.out.error(at.span, &at.key, cause, cure);
         }
-        Some(Store::File { path, size: size.map(|size| size.value), direct, preallocate, read_only })
+        Some(Store::File { path, size: size.map(|size| size.value), direct, poll, preallocate, read_only })
+    }
+
+    /// `poll` goes with direct I/O.
+    fn poll(&mut self, section: &mut Section<'_>, direct: bool) -> bool {
+        let (span, key) = (section.span_of("poll"), section.full("poll"));
+        let poll = section.boolean("poll", false, &mut self.out);
+        if poll && !direct {
+            let cure = "write direct = true, or leave `poll` out";
+            self.out.error(span, &key, "what goes through the page cache can't be polled", cure);
+        }
+        poll
     }
 
     fn device(&mut self, section: &mut Section<'_>) -> Option<Store> {
         let direct = section.boolean("direct", true, &mut self.out);
+        let poll = self.poll(section, direct);
         let read_only = section.boolean("read_only", false, &mut self.out);
         let at = self.path(section, "path = \"/dev/nvme0n1\"")?;
         let path = self.resolve(&at.value);
@@ -418,7 +431,7 @@ impl Reader<'_> {
         if let Some((cause, cure)) = problem {
             self.out.error(at.span, &at.key, cause, cure);
         }
-        Some(Store::Block { path, direct, read_only })
+        Some(Store::Block { path, direct, poll, read_only })
     }
 }
 
@@ -453,7 +466,7 @@ fn trouble(path: &Path, state: PathState) -> (String, String) {
 fn misplaced(section: &mut Section<'_>, kind: &str, out: &mut Findings) {
     let own: &[&str] = match kind {
         "file" => STORE_KEYS,
-        "block" => &["kind", "path", "direct", "read_only"],
+        "block" => &["kind", "path", "direct", "poll", "read_only"],
         "ram" => &["kind", "size", "preallocate"],
         _ => &["kind", "size"],
     };

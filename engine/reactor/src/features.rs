@@ -32,11 +32,13 @@ pub enum Feature {
     BusyPoll,
     /// Large messages are sent from their own memory.
     ZeroCopy,
+    /// Completions of some disks are looked for, by a ring of their own.
+    PolledDisks,
 }
 
 impl Feature {
     /// All of them, in the order that reports use.
-    pub const ALL: [Feature; 13] = [
+    pub const ALL: [Feature; 14] = [
         Feature::SingleIssuer,
         Feature::DeferTaskrun,
         Feature::CoopTaskrun,
@@ -50,6 +52,7 @@ impl Feature {
         Feature::WorkerAffinity,
         Feature::BusyPoll,
         Feature::ZeroCopy,
+        Feature::PolledDisks,
     ];
 
     /// Its name in settings and reports.
@@ -68,6 +71,7 @@ impl Feature {
             Feature::WorkerAffinity => "worker_affinity",
             Feature::BusyPoll => "busy_poll",
             Feature::ZeroCopy => "zero_copy",
+            Feature::PolledDisks => "polled_disks",
         }
     }
 
@@ -82,7 +86,7 @@ impl Feature {
             Feature::NoSqArray => (6, 6),
             Feature::CoopTaskrun | Feature::RegisteredFiles | Feature::ProvidedBuffers => (5, 19),
             Feature::MessageRing => (5, 18),
-            Feature::RegisteredBuffers => (5, 1),
+            Feature::RegisteredBuffers | Feature::PolledDisks => (5, 1),
             Feature::WorkerLimits => (5, 15),
             Feature::WorkerAffinity => (5, 14),
         }
@@ -103,6 +107,7 @@ impl Feature {
             Feature::WorkerAffinity => "workers run on the core's own processor",
             Feature::BusyPoll => "network cards interrupt",
             Feature::ZeroCopy => "sends are copied",
+            Feature::PolledDisks => "disks interrupt",
         }
     }
 

@@ -63,6 +63,11 @@ pub trait Reactor {
     fn register(&mut self, descriptor: OwnedFd) -> io::Result<Descriptor>;
     /// Registers another handle of the same open file (stores are opened once, and registered by every core).
     fn register_shared(&mut self, file: &std::sync::Arc<OwnedFd>) -> io::Result<Descriptor>;
+    /// The same for direct I/O on a device that is to be polled: reads and writes don't interrupt, and `turn` looks for their
+    /// completions instead of sleeping. Where that can't be done, with a warning, as `register_shared`.
+    fn register_polled(&mut self, file: &std::sync::Arc<OwnedFd>) -> io::Result<Descriptor> {
+        self.register_shared(file)
+    }
     /// Cancels what is in flight on the descriptor; its operations complete with an error. The slot and the
     /// descriptor are closed after the last of them. A socket with messages that are [`Returned::Held`] is reset: what the
     /// peer has not acknowledged of them is lost.

@@ -2,6 +2,8 @@
 
 mod closing;
 mod files;
+mod messages;
+mod polled;
 mod provided;
 mod resting;
 mod sending;
@@ -70,6 +72,7 @@ const MESSAGES: u32 = 64;
 pub struct Ring {
     /// Closed before anything that it may touch is freed.
     ring: IoUring,
+    polled: Option<Box<polled::Polled>>,
     pool: Pool,
     features: Features,
     provided: Option<Provided>,
@@ -107,7 +110,7 @@ impl Ring {
             provided.replenish(&pool);
         }
         let sleeper = waker::Sleeper::new()?;
-        if features.wanted(Feature::MessageRing) && supports_messages(&ring) {
+        if features.wanted(Feature::MessageRing) && messages::supports_messages(&ring) {
             sleeper.open_to_rings(Some(Arc::new(duplicate(&ring)?)));
             waker::outbox_open();
             features.set(Feature::MessageRing, Use::Used);
@@ -116,6 +119,7 @@ impl Ring {
         let offload = Offload::new(settings.helper_threads, settings.worker_cpus.clone(), sleeper.waker());
         let mut ring = Ring {
             ring,
+            polled: None,
             pool,
             features,
             provided,
@@ -172,7 +176,7 @@ impl Ring {
     /// The file lives in the ring's table.
     fn is_in_table(&self, holder: &Holder) -> bool {
         self.features.uses(Feature::RegisteredFiles)
-            && (self.features.uses(Feature::PromptRelease) || matches!(holder, Holder::Shared(_)))
+            && (self.features.uses(Feature::PromptRelease) || !matches!(holder, Holder::Own(_)))
     }
 
     fn target(&self, slot: u32) -> Target {
@@ -212,15 +216,23 @@ impl Ring {
 
     /// Queues the next submission of an operation. False when it has nothing left to do.
     fn advance(&mut self, key: Key) -> bool {
-        let file = self.slots.get(key).expect("a slot in flight").file.slot;
-        let target = self.target(file);
-        let fixed_buffers = self.features.uses(Feature::RegisteredBuffers);
+        let file = self.slots.get(key).expect("a slot in flight").file;
+        let polled = self.goes_polled(key, file);
+        let (target, fixed_buffers) = match polled {
+            None => (self.target(file.slot), self.features.uses(Feature::RegisteredBuffers)),
+            Some(fixed_buffers) => (Target::Plain(self.files.at(file.slot).holder.raw()), fixed_buffers),
+        };
         let mut tools =
             Tools { pool: &self.pool, fixed_buffers, vectors: &mut self.vectors, zero_copy: self.zero_copy };
         let slot = self.slots.get_mut(key).expect("a slot in flight");
         match slot.entry(target, &mut tools) {
             Some(entry) => {
-                self.push(entry.user_data(user_data(Kind::Operation, key)));
+                let entry = entry.user_data(user_data(Kind::Operation, key));
+                if polled.is_some() {
+                    self.push_polled(entry)
+                } else {
+                    self.push(entry)
+                }
                 true
             }
             None => false,
@@ -418,29 +430,6 @@ impl Ring {
         out.push(completion);
     }
 
-    fn send_messages(&mut self) {
-        let (messages, mut entries) = (&mut self.messages, [const { None }; 8]);
-        let mut count = 0;
-        let mut more = Vec::new();
-        waker::outbox_take(|message| match messages.insert(message) {
-            Ok(key) => {
-                let entry = messages.get(key).map(|message| {
-                    let entry = message.entry(user_data(Kind::Message, NO_KEY));
-                    entry.user_data(user_data(Kind::MessageSent, key))
-                });
-                match entries.get_mut(count) {
-                    Some(place) => *place = entry,
-                    None => more.extend(entry),
-                }
-                count += 1;
-            }
-            Err(message) => message.fall_back(),
-        });
-        for entry in entries.into_iter().flatten().chain(more) {
-            self.push(entry);
-        }
-    }
-
     fn collect_jobs(&mut self, out: &mut Vec<Completion>) {
         while let Some((token, result)) = self.offload.take() {
             out.push(match result {
@@ -476,6 +465,12 @@ impl Reactor for Ring {
     fn register_shared(&mut self, file: &Arc<OwnedFd>) -> io::Result<Descriptor> {
         make_blocking(file.as_fd())?;
         self.register_holder(Holder::Shared(file.clone()))
+    }
+
+    fn register_polled(&mut self, file: &Arc<OwnedFd>) -> io::Result<Descriptor> {
+        make_blocking(file.as_fd())?;
+        let holder = self.polled_holder(file);
+        self.register_holder(holder)
     }
 
     fn close(&mut self, descriptor: Descriptor) {
@@ -556,7 +551,7 @@ impl Reactor for Ring {
         let sleep = match wait {
             _ if out.len() > before || !self.ring.completion().is_empty() => None,
             // What found no room in the queue is not with the kernel: nothing would end the sleep.
-            _ if !self.backlog.is_empty() => None,
+            _ if !self.backlog.is_empty() || self.polls() => None,
             Wait::Poll => None,
             Wait::Forever => Some(None),
             Wait::Until(time) => match time.saturating_sub(clock()) {
@@ -570,19 +565,15 @@ impl Reactor for Ring {
         };
         self.sleeper.clear();
         self.reap(out);
+        let looked = self.look_at_disks(out);
         self.collect_jobs(out);
         self.now = clock();
-        entered
+        entered.and(looked)
     }
 
     fn in_flight(&self) -> u32 {
         self.slots.len() + (self.ready.len() + self.offload.in_flight()) as u32
     }
-}
-
-fn supports_messages(ring: &IoUring) -> bool {
-    let mut probe = io_uring::Probe::new();
-    ring.submitter().register_probe(&mut probe).is_ok() && probe.is_supported(opcode::MsgRingData::CODE)
 }
 
 /// The monotonic clock: its epoch is the same for all threads.

@@ -23,12 +23,14 @@ impl Drop for Ring {
         loop {
             self.push_backlog();
             self.reap(&mut out);
+            let looked = self.look_at_disks(&mut out);
             out.clear();
             if self.slots.is_empty() && !self.bell_armed && self.backlog.is_empty() {
                 break;
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.enter(Some(Some(left.min(Duration::from_millis(100))))).is_err() {
+            let nap = left.min(Duration::from_millis(if self.polls() { 1 } else { 100 }));
+            if left.is_zero() || looked.is_err() || self.enter(Some(Some(nap))).is_err() {
                 self.leak();
                 return;
             }

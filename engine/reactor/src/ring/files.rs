@@ -14,20 +14,22 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) enum Holder {
     Own(OwnedFd),
     Shared(Arc<OwnedFd>),
+    /// Its reads and writes are looked for: see `polled.rs`.
+    Polled(Arc<OwnedFd>),
 }
 
 impl Holder {
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Holder::Own(fd) => fd.as_fd(),
-            Holder::Shared(fd) => fd.as_fd(),
+            Holder::Shared(fd) | Holder::Polled(fd) => fd.as_fd(),
         }
     }
 
     pub(crate) fn raw(&self) -> RawFd {
         match self {
             Holder::Own(fd) => fd.as_raw_fd(),
-            Holder::Shared(fd) => fd.as_raw_fd(),
+            Holder::Shared(fd) | Holder::Polled(fd) => fd.as_raw_fd(),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Sending {
         let longest = match (round, &self.vector) {
             (Round::One(_, length), _) => *length as usize,
             (Round::Many(_), Some(vector)) => {
-                let pieces = vector.pieces.iter().take(vector.header.msg_iovlen as usize);
+                let pieces = vector.pieces.iter().take(vector.header.msg_iovlen);
                 pieces.map(|piece| piece.iov_len).max().unwrap_or(0)
             }
             _ => 0,

@@ -36,6 +36,10 @@ pub(crate) fn set_up(settings: &RingSettings, arena: &Arena) -> io::Result<Parts
     let provided = provide_buffers(&ring, settings, &mut features);
     set_workers(&ring, settings, &mut features);
     poll_cards(&ring, settings, &mut features);
+    if features.wanted(Feature::PolledDisks) {
+        // Until a file is registered for it.
+        features.set(Feature::PolledDisks, Use::Unasked);
+    }
     try_zero_copy(&mut ring, settings, &mut features);
     Ok(Parts { ring, features, provided })
 }

@@ -235,6 +235,11 @@ impl Slot {
         )
     }
 
+    /// A read or a write of a file.
+    pub(crate) fn moves_blocks(&self) -> bool {
+        matches!(self.work, Work::Read(_) | Work::Write { .. })
+    }
+
     /// The kernel still holds memory of its message.
     pub(crate) fn is_held(&self) -> bool {
         matches!(&self.work, Work::Send(sending) if sending.notices > 0)

@@ -2,6 +2,7 @@
 
 mod files;
 mod on_request;
+mod polled;
 mod sockets;
 mod turns;
 
