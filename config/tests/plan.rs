@@ -173,7 +173,10 @@ fn limits_are_taken_from_the_file() {
     assert_eq!(plan.server.busy_poll, Duration::from_micros(9));
     assert_eq!(plan.server.zero_copy, 65536);
     assert_eq!(plan.targets[0].max_sessions, 1);
-    assert_eq!(plan.volumes[0].store, Store::Block { path: "/dev/sdx".into(), direct: true, poll: true, read_only: false });
+    assert_eq!(
+        plan.volumes[0].store,
+        Store::Block { path: "/dev/sdx".into(), direct: true, poll: true, read_only: false }
+    );
     assert!(plan.pools().buffer_bytes <= 64 << 20);
 }
 
