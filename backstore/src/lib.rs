@@ -31,16 +31,51 @@ pub use store::Store;
 #[cfg(feature = "broken-durability")]
 pub use file::Broken;
 
-use backstore_api::{Geometry, Request};
+use backstore_api::{Request, StoreError};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Bytes of a medium, known to all its queues: it may change while they are in use.
+#[derive(Clone, Debug)]
+pub(crate) struct Capacity(Arc<AtomicU64>);
+
+impl Capacity {
+    pub(crate) fn new(bytes: u64) -> Capacity {
+        Capacity(Arc::new(AtomicU64::new(bytes)))
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Release);
+    }
+
+    /// A range lies inside of it.
+    #[inline]
+    pub(crate) fn holds(&self, offset: u64, length: u64) -> Result<(), StoreError> {
+        let bytes = self.bytes();
+        match offset.checked_add(length) {
+            Some(end) if end <= bytes => Ok(()),
+            _ => Err(StoreError::OutOfRange { bytes }),
+        }
+    }
+}
 
 /// A medium without protection information can do the request.
-fn in_range(request: &Request, geometry: &Geometry) -> bool {
-    let plain = !matches!(request, Request::ReadTuples { .. } | Request::WriteTuples { .. });
-    plain && lies_within(request, geometry)
+fn in_range(request: &Request, capacity: &Capacity) -> Result<(), StoreError> {
+    match request {
+        Request::ReadTuples { .. } | Request::WriteTuples { .. } => Err(errno::EINVAL),
+        _ => lies_within(request, capacity.bytes()),
+    }
 }
 
 /// The request lies inside the medium, and its data inside its buffer.
-fn lies_within(request: &Request, geometry: &Geometry) -> bool {
+fn lies_within(request: &Request, bytes: u64) -> Result<(), StoreError> {
     let buffer = match request {
         Request::Read { buffer, range, .. }
         | Request::Write { buffer, range, .. }
@@ -49,6 +84,12 @@ fn lies_within(request: &Request, geometry: &Geometry) -> bool {
         Request::Fill { buffer, pattern, .. } => *pattern > 0 && *pattern as usize <= buffer.len(),
         _ => true,
     };
+    if !buffer {
+        return Err(errno::EINVAL);
+    }
     // A saturated end is beyond every medium, whose size fits in an i64.
-    buffer && request.span().is_none_or(|span| span.end <= geometry.bytes)
+    match request.span() {
+        Some(span) if span.end > bytes => Err(StoreError::OutOfRange { bytes }),
+        _ => Ok(()),
+    }
 }

@@ -1,7 +1,6 @@
 //! A disk that keeps nothing: reads give zeroes, writes vanish. For benches of everything else.
 
-use crate::errno::EINVAL;
-use crate::in_range;
+use crate::{Capacity, in_range};
 use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
 use memory::Region;
 use std::{io, sync::Arc};
@@ -13,6 +12,7 @@ const ZEROES: u64 = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Null {
     geometry: Geometry,
+    capacity: Capacity,
     zeroes: Arc<Region>,
 }
 
@@ -20,6 +20,7 @@ impl Null {
     pub(crate) fn new(bytes: u64) -> io::Result<Null> {
         Ok(Null {
             zeroes: Region::new(ZEROES)?,
+            capacity: Capacity::new(bytes),
             geometry: Geometry {
                 discard_granularity: 4096,
                 discard_zeroes: true,
@@ -34,6 +35,10 @@ impl Null {
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.geometry
     }
+
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
 }
 
 impl<R, C> BlockQueue<R, C> for Null {
@@ -42,8 +47,8 @@ impl<R, C> BlockQueue<R, C> for Null {
     }
 
     fn submit(&mut self, _reactor: &mut R, tag: u64, request: Request) -> Submitted {
-        if !in_range(&request, &self.geometry) {
-            return Submitted::Done(Completion { tag, result: Err(EINVAL), buffer: request.into_buffer() });
+        if let Err(error) = in_range(&request, &self.capacity) {
+            return Submitted::Done(Completion { tag, result: Err(error), buffer: request.into_buffer() });
         }
         let (answer, buffer) = match request {
             Request::Read { mut buffer, range, .. } => {
@@ -68,19 +73,15 @@ impl<R, C> BlockQueue<R, C> for Null {
     }
 
     fn read_now(&mut self, offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
-        if !self.geometry.holds(offset, into.len() as u64) {
-            return Some(Err(EINVAL));
-        }
-        into.fill(0);
-        Some(Ok(()))
+        Some(self.capacity.holds(offset, into.len() as u64).map(|()| into.fill(0)))
     }
 
     fn write_now(&mut self, offset: u64, from: &[u8]) -> Option<Result<(), StoreError>> {
-        Some(if self.geometry.holds(offset, from.len() as u64) { Ok(()) } else { Err(EINVAL) })
+        Some(self.capacity.holds(offset, from.len() as u64))
     }
 
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
-        let fits = u64::from(length) <= ZEROES && self.geometry.holds(offset, u64::from(length));
+        let fits = u64::from(length) <= ZEROES && self.capacity.holds(offset, u64::from(length)).is_ok();
         fits.then_some((&self.zeroes, 0))
     }
 }

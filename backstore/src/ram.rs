@@ -1,7 +1,8 @@
 //! A disk in memory: a region that all cores share. Every request completes at once.
 
 use crate::errno::EINVAL;
-use crate::in_range;
+use crate::settings::OpenError;
+use crate::{Capacity, in_range};
 use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
 use memory::{Buffer, Region};
 use rustix::thread::{MembarrierCommand, membarrier};
@@ -30,6 +31,7 @@ struct Shared {
     mapped: Box<[AtomicU64]>,
     /// Memory is never given back.
     keeps: bool,
+    capacity: Capacity,
 }
 
 /// Control half of a RAM disk.
@@ -51,7 +53,7 @@ impl Ram {
             region.populate()?;
         }
         let mapped = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let shared = Arc::new(Shared { region, mapped, keeps: preallocate });
+        let shared = Arc::new(Shared { region, mapped, keeps: preallocate, capacity: Capacity::new(bytes) });
         let geometry = Geometry {
             // Memory has no larger unit of writing; what is given back has.
             physical_block: 512,
@@ -69,8 +71,26 @@ impl Ram {
         &self.geometry
     }
 
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.shared.capacity
+    }
+
+    /// Whether it can have another size. What it had behind a smaller one is gone: it reads as zeroes if it comes back.
+    pub(crate) fn measure(&self, bytes: u64) -> Result<(), OpenError> {
+        let (now, most) = (self.shared.capacity.bytes(), self.shared.region.len());
+        if bytes > most {
+            let cause = format!("its memory can't grow beyond {most} bytes while it is in use");
+            return Err(OpenError::new("ram store", cause, "give the new `size` to the next start"));
+        }
+        if bytes > now {
+            self.shared.zero(now, bytes - now, true);
+        }
+        Ok(())
+    }
+
     pub(crate) fn queue(&self) -> RamQueue {
-        RamQueue { shared: Arc::clone(&self.shared), geometry: self.geometry.clone() }
+        let capacity = self.shared.capacity.clone();
+        RamQueue { shared: Arc::clone(&self.shared), capacity, geometry: self.geometry.clone() }
     }
 }
 
@@ -181,13 +201,14 @@ fn touched(offset: u64, length: u64) -> Range<u64> {
 /// Data half of a RAM disk.
 pub(crate) struct RamQueue {
     shared: Arc<Shared>,
+    capacity: Capacity,
     geometry: Geometry,
 }
 
 impl RamQueue {
     fn run(&self, request: Request) -> (Result<Answer, StoreError>, Option<Buffer>) {
-        if !in_range(&request, &self.geometry) {
-            return (Err(EINVAL), request.into_buffer());
+        if let Err(error) = in_range(&request, &self.capacity) {
+            return (Err(error), request.into_buffer());
         }
         let shared = &*self.shared;
         match request {
@@ -245,16 +266,16 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
     }
 
     fn read_now(&mut self, offset: u64, into: &mut [u8]) -> Option<Result<(), StoreError>> {
-        if !self.geometry.holds(offset, into.len() as u64) {
-            return Some(Err(EINVAL));
+        if let Err(error) = self.capacity.holds(offset, into.len() as u64) {
+            return Some(Err(error));
         }
         self.shared.region.read(offset, into);
         Some(Ok(()))
     }
 
     fn write_now(&mut self, offset: u64, from: &[u8]) -> Option<Result<(), StoreError>> {
-        if !self.geometry.holds(offset, from.len() as u64) {
-            return Some(Err(EINVAL));
+        if let Err(error) = self.capacity.holds(offset, from.len() as u64) {
+            return Some(Err(error));
         }
         self.shared.region.stream(offset, from);
         self.shared.mark(touched(offset, from.len() as u64), true);
@@ -262,6 +283,6 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
     }
 
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
-        self.geometry.holds(offset, u64::from(length)).then_some((&self.shared.region, offset))
+        self.capacity.holds(offset, u64::from(length)).ok().map(|()| (&self.shared.region, offset))
     }
 }

@@ -1,5 +1,6 @@
 //! The control half of every store.
 
+use crate::Capacity;
 use crate::file::File;
 use crate::filter::{self, Armed, Filter};
 use crate::null::Null;
@@ -89,6 +90,49 @@ impl Store {
             depth: depth.clamp(1, DEPTH_LIMIT),
             filters: filters.iter().map(filter::arm).collect(),
         }))
+    }
+
+    /// Bytes that it serves now.
+    pub fn bytes(&self) -> u64 {
+        self.protected.as_ref().map_or_else(|| self.capacity().bytes(), |layout| layout.geometry().bytes)
+    }
+
+    /// Looks what size it can have now, of file, device and `settings`, which are those that it was opened with but for
+    /// the size; what they ask for (length, space) is done. Nothing is served differently before
+    /// [`resize`](Store::resize). Blocks: not for a data core.
+    ///
+    /// Errors: what would refuse such an opening; memory that is to grow; protection information, whose place follows from
+    /// the size.
+    pub fn measure(&self, settings: &Settings) -> Result<u64, OpenError> {
+        if self.protected.is_some() {
+            let cause = "a medium with protection information keeps its size while it is in use";
+            return Err(OpenError::new("store", cause, "give the new size to the next start"));
+        }
+        match (&self.medium, &settings.kind) {
+            (Medium::File(file), kind) => file.measure(kind, settings.block_size),
+            (Medium::Ram(ram), Kind::Ram { bytes, .. }) => {
+                check_size("ram store", *bytes, settings.block_size)?;
+                ram.measure(*bytes).map(|()| *bytes)
+            }
+            (_, Kind::Ram { bytes, .. } | Kind::Null { bytes }) => {
+                check_size("null store", *bytes, settings.block_size).map(|()| *bytes)
+            }
+            _ => Ok(self.bytes()),
+        }
+    }
+
+    /// Serves so many bytes from now on, in all queues: as many as [`measure`](Store::measure) has found, or fewer.
+    /// Requests that were submitted go on; later ones beyond the end are refused as out of range.
+    pub fn resize(&self, bytes: u64) {
+        self.capacity().set(bytes);
+    }
+
+    fn capacity(&self) -> &Capacity {
+        match &self.medium {
+            Medium::Ram(ram) => ram.capacity(),
+            Medium::Null(null) => null.capacity(),
+            Medium::File(file) => file.capacity(),
+        }
     }
 
     /// What it can do.

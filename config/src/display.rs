@@ -61,6 +61,7 @@ impl Plan {
         )?;
         writeln!(f, "  commands per session         {}", limits.queue_depth)?;
         writeln!(f, "  requests per volume and core {}", limits.store_depth)?;
+        writeln!(f, "  volumes at a time            {}", limits.max_volumes)?;
         if limits.nop_interval.is_zero() {
             writeln!(f, "  silent connections           are not asked")?;
         } else {

@@ -89,6 +89,8 @@ pub struct Limits {
     pub buffer_memory: u64,
     /// Requests that one volume may have at its store from one core. Each of them may block a kernel worker.
     pub store_depth: u32,
+    /// Volumes that may be there at a time: a reload that adds some finds the room that was kept for them.
+    pub max_volumes: u32,
     /// How long a shutdown waits for commands before it closes connections.
     pub drain_timeout: Duration,
     /// A silent connection is asked with a NOP-In after this; zero: never.
@@ -355,6 +357,7 @@ impl Default for Limits {
             queue_depth: 128,
             buffer_memory: 128 << 20,
             store_depth: 128,
+            max_volumes: SPARE_VOLUMES,
             drain_timeout: Duration::from_secs(30),
             nop_interval: Duration::from_secs(15),
             nop_timeout: Duration::from_secs(30),
@@ -362,8 +365,14 @@ impl Default for Limits {
     }
 }
 
+/// Room that is kept for volumes to come, unless the file says something else.
+const SPARE_VOLUMES: u32 = 8;
+
 /// Less than what it costs to be woken twice on most virtual machines.
 pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+
+/// Most volumes of a process: a LUN map has as many.
+pub(crate) const MAX_VOLUMES: u32 = 16_384;
 
 /// The prefix of the demo, and of a file that names none.
 pub(crate) const DEFAULT_PREFIX: &str = "iqn.2026-01.io.ringlun";
@@ -373,7 +382,8 @@ impl Plan {
     /// 127.0.0.1:3260, for anyone on this machine, with its state in `./ringlun-state`. `allowed` are the cores that
     /// this process may use ([`crate::Host::allowed_cores`]).
     pub fn demo(allowed: &[usize]) -> Plan {
-        let limits = Limits { max_connections: 256, ..Limits::default() };
+        // It has no file that could add volumes.
+        let limits = Limits { max_connections: 256, max_volumes: 1, ..Limits::default() };
         let full_name = format!("{DEFAULT_PREFIX}:demo");
         Plan {
             server: Server {
@@ -434,6 +444,17 @@ impl Plan {
             Some(target) => target.access_for(initiator, address),
             None => Access::Denied(crate::Denial::NoSuchTarget),
         }
+    }
+
+    /// `max_volumes` of a file that doesn't name it.
+    pub fn default_max_volumes(&self) -> u32 {
+        u32::try_from(self.volumes.len()).unwrap_or(u32::MAX).saturating_add(SPARE_VOLUMES).min(MAX_VOLUMES)
+    }
+
+    /// `buffer_memory` of a file that doesn't name it, bytes: it grows with what is needed at least.
+    pub fn default_buffer_memory(&self) -> u64 {
+        let least = Pools::least_memory(self);
+        Limits::default().buffer_memory.max(least + least / 2)
     }
 
     /// How many of everything a core holds.

@@ -89,14 +89,16 @@ impl Counts {
         let cores = u32::try_from(plan.server.cores.len()).unwrap_or(u32::MAX).max(1);
         let connections = plan.limits.max_connections.div_ceil(cores).max(1);
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).min(1 << 16);
+        // Those that may come count as files.
+        let room = plan.limits.max_volumes.max(count(plan.volumes.len()));
         let on_file = |volume: &&Volume| matches!(volume.store, Store::File { .. } | Store::Block { .. });
         let receive_buffers = connections.clamp(16, 128).next_power_of_two();
         let masked = |name: &String| matches!(name.as_str(), "all" | "provided_buffers");
         let unprovided = plan.server.mask_features.iter().any(masked);
         Counts {
             connections,
-            volumes: count(plan.volumes.len()),
-            files: count(plan.volumes.iter().filter(on_file).count()),
+            volumes: room,
+            files: count(plan.volumes.iter().filter(on_file).count()) + (room - count(plan.volumes.len())),
             protected: [false, true].map(|file| {
                 let counts = |volume: &&Volume| volume.protection.is_some() && on_file(volume) == file;
                 count(plan.volumes.iter().filter(counts).count())

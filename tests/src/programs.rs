@@ -42,7 +42,7 @@ impl Ended {
 
 /// Runs `program` with `arguments`, for two minutes at most.
 #[track_caller]
-pub fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Ended {
+pub fn run<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = A>) -> Ended {
     let mut command = Command::new(program);
     command.args(arguments);
     finish(command, Duration::from_secs(120))

@@ -156,6 +156,26 @@ impl Target {
         assert_eq!(self.portals, portals);
     }
 
+    /// Gives it another configuration, with these sections instead of the first ones, and does not tell it.
+    pub fn rewrite(&mut self, rest: &str) -> PathBuf {
+        self.setup.rest = rest.to_owned();
+        let config = self.folder().join("ringlun.toml");
+        write_private(&config, &self.setup.text());
+        config
+    }
+
+    /// Has it reload its configuration, with these sections instead of the first ones: how `ringlun reload` has ended.
+    #[track_caller]
+    pub fn reload(&mut self, rest: &str) -> programs::Ended {
+        let config = self.rewrite(rest);
+        programs::run(programs::ringlun(), [Path::new("reload"), &config])
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        kill_process(pid(self.process.as_ref().expect("it runs")), Signal::HUP).expect("our own child");
+    }
+
     /// SIGTERM; gives how it has ended and how long that took.
     ///
     /// # Panics

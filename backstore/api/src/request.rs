@@ -4,10 +4,11 @@ use crate::{Checks, Tag};
 use memory::Buffer;
 use std::{fmt, ops::Range};
 
-/// What a store can do, fixed while it is open (a resize makes a new one).
+/// What a store can do, fixed while it is open, but for its size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Size in bytes, a multiple of the volume's block size.
+    /// Size in bytes when it was opened, a multiple of the volume's block size. A store whose size has changed since says
+    /// so by [`StoreError::OutOfRange`].
     pub bytes: u64,
     /// Offset and length of native I/O are multiples of this (1: anything). A write that isn't aligned is done as
     /// read-modify-write by the store, and needs the range of [`BlockQueue::exclusive`](crate::BlockQueue::exclusive)
@@ -281,11 +282,18 @@ pub enum StoreError {
         /// First byte of the block, tuples not counted.
         offset: u64,
     },
+    /// Outside of the medium, which has become smaller since the request was checked: ILLEGAL REQUEST, LOGICAL BLOCK
+    /// ADDRESS OUT OF RANGE.
+    #[error("outside of the {bytes} bytes of the store")]
+    OutOfRange {
+        /// What is left of it.
+        bytes: u64,
+    },
     /// Opened read-only: DATA PROTECT, WRITE PROTECTED.
     #[error("the store is read-only")]
     ReadOnly,
     /// Anything else, with its errno: HARDWARE ERROR, INTERNAL TARGET FAILURE. EINVAL: the request itself is wrong
-    /// (outside the medium or its own buffer).
+    /// (outside its own buffer).
     #[error("the store failed with errno {0}")]
     Other(i32),
 }

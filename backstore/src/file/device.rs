@@ -29,11 +29,7 @@ pub(crate) fn open_device(settings: &BlockSettings, block_size: u32) -> Result<F
     let descriptor = open(settings)?;
     let system = |doing, error: Errno| OpenError::system(place, doing, error, "");
     let stat = rustix::fs::fstat(&descriptor).map_err(|error| system("look at it", error))?;
-    let bytes = rustix::fs::seek(&descriptor, SeekFrom::End(0)).map_err(|error| system("find its size", error))?;
-    if bytes == 0 {
-        return Err(OpenError::new(place, "has no medium", "insert one, or name another device"));
-    }
-    check_size(&place.to_string(), bytes, block_size)?;
+    let bytes = measure(&settings.path, &descriptor, block_size)?;
 
     let root = Path::new(sysfs::ROOT);
     let attribute = |name| sysfs::queue(root, stat.st_rdev, name);
@@ -68,8 +64,20 @@ pub(crate) fn open_device(settings: &BlockSettings, block_size: u32) -> Result<F
     };
     let polled = settings.poll && settings.direct && can_poll(&settings.path, stat.st_rdev);
     let (path, buffered) = (settings.path.clone(), !settings.direct);
-    let shared = Shared::new(descriptor, path, buffered, false, Presence::Size, block_size);
+    let shared = Shared::new(descriptor, path, buffered, false, Presence::Size, block_size, bytes);
     Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate: logical }, polled })
+}
+
+/// The size of an open device.
+pub(super) fn measure(path: &Path, descriptor: &OwnedFd, block_size: u32) -> Result<u64, OpenError> {
+    let place = &path.display();
+    let bytes = rustix::fs::seek(descriptor, SeekFrom::End(0))
+        .map_err(|error| OpenError::system(place, "find its size", error, ""))?;
+    if bytes == 0 {
+        return Err(OpenError::new(place, "has no medium", "insert one, or name another device"));
+    }
+    check_size(&place.to_string(), bytes, block_size)?;
+    Ok(bytes)
 }
 
 fn open(settings: &BlockSettings) -> Result<OwnedFd, OpenError> {

@@ -10,6 +10,9 @@ mod walk;
 pub(crate) use device::open_device;
 pub(crate) use open::{adopt, open_file};
 
+use crate::Capacity;
+use crate::settings::{Kind, OpenError};
+
 use backstore_api::{Geometry, StoreError};
 use memory::Class;
 use queue::FileQueue;
@@ -30,6 +33,18 @@ pub(crate) struct File {
 impl File {
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.shared.capacity
+    }
+
+    /// The size that file or device can have now, and what `kind` asks for. Blocks.
+    pub(crate) fn measure(&self, kind: &Kind, block_size: u32) -> Result<u64, OpenError> {
+        match kind {
+            Kind::File(file) => open::measure(file, &self.shared.descriptor, block_size, self.limits.alignment),
+            _ => device::measure(&self.shared.path, &self.shared.descriptor, block_size),
+        }
     }
 
     pub(crate) fn queue<R: Reactor>(&self, reactor: &mut R, token_base: u64, depth: u32) -> io::Result<FileQueue> {

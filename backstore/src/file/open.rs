@@ -42,7 +42,7 @@ pub(crate) fn adopt(descriptor: Arc<OwnedFd>, geometry: Geometry) -> Result<File
     let alignment = u64::from(geometry.alignment);
     let (alignment, memory) = check_limits(&path, alignment, alignment.min(4096))?;
     let buffered = alignment == 1;
-    let shared = Shared::new(descriptor, path, buffered, false, Presence::Always, 512);
+    let shared = Shared::new(descriptor, path, buffered, false, Presence::Always, 512, geometry.bytes);
     let limits = Limits { alignment, memory, allocate: alignment };
     Ok(File { shared: Arc::new(shared), geometry, limits, polled: false })
 }
@@ -158,9 +158,21 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
     // Partial blocks are zeroed through the page cache, which direct I/O is to stay clear of.
     let allocate = if settings.direct { granule.max(alignment) } else { alignment };
     let path = settings.path.clone();
-    let shared = Shared::new(descriptor, path, buffered, true, presence, block_size);
+    let shared = Shared::new(descriptor, path, buffered, true, presence, block_size, bytes);
     let polled = settings.poll && settings.direct && can_poll(&settings.path, stat.st_dev);
     Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate }, polled })
+}
+
+/// What an open file can serve now, with the length and space that `settings` ask for.
+pub(super) fn measure(
+    settings: &FileSettings,
+    descriptor: &OwnedFd,
+    block_size: u32,
+    alignment: u64,
+) -> Result<u64, OpenError> {
+    let place = &settings.path.display();
+    let stat = rustix::fs::fstat(descriptor).map_err(|error| OpenError::system(place, "look at it", error, ""))?;
+    size(settings, descriptor, &stat, block_size, alignment)
 }
 
 /// Settles the size of the disk, and gives the file that length and the space that it is to have.

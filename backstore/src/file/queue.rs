@@ -88,7 +88,7 @@ impl FileQueue {
         if self.geometry.read_only && request.is_write() {
             return Some(StoreError::ReadOnly);
         }
-        (!in_range(request, &self.geometry)).then_some(EINVAL)
+        in_range(request, &self.shared.capacity).err()
     }
 
     /// The walk of a request that is in range, and its buffer.

@@ -1,6 +1,7 @@
 //! What all queues of one open file share: the descriptor, what became of it, and what it was found not to do.
 
 use super::walk::Missing;
+use crate::Capacity;
 use crate::errno::store_error;
 use backstore_api::{Extent, StoreError};
 use reactor::{Errno, JobResult};
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) holes: bool,
     /// How to see that it is gone.
     pub(crate) presence: Presence,
+    /// What of it is served.
+    pub(crate) capacity: Capacity,
     /// Extents are told in whole blocks of this many bytes.
     pub(crate) block_size: u64,
     latched: AtomicBool,
@@ -62,6 +65,7 @@ impl Shared {
         holes: bool,
         presence: Presence,
         block_size: u32,
+        bytes: u64,
     ) -> Shared {
         Shared {
             descriptor: descriptor.into(),
@@ -70,6 +74,7 @@ impl Shared {
             holes,
             presence,
             block_size: u64::from(block_size.max(1)),
+            capacity: Capacity::new(bytes),
             latched: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             no_punch: AtomicBool::new(false),

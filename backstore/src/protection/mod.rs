@@ -424,7 +424,7 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for Queue<R> {
                 span.start.is_multiple_of(size) && span.end.is_multiple_of(size)
             }),
         };
-        if !whole || !lies_within(&request, &self.layout.geometry) {
+        if !whole || lies_within(&request, self.layout.geometry.bytes).is_err() {
             return refused(EINVAL, request.into_buffer());
         }
         if self.layout.geometry.read_only && request.is_write() {

@@ -209,3 +209,41 @@ fn a_queue_without_bounce_buffers_is_refused() {
     assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
     assert!(store.queue(&mut plain, 5).is_err(), "a token base with a slot in it");
 }
+
+#[test]
+fn a_size_that_changes_is_served_in_queues_that_are_open() {
+    let folder = folder();
+    let path = folder.path().join("disk");
+    let settings = |bytes| Settings::new(Kind::File(FileSettings::new(&path, bytes)));
+    let store = Store::open(&settings(Some(1 << 20))).unwrap();
+    let mut core = Core::new(Plain::new(), &store);
+    let end = Err(StoreError::OutOfRange { bytes: 1 << 20 });
+    assert_eq!(core.write(1 << 20, &[1; 512], false), end);
+
+    let error = store.measure(&settings(Some(2 << 20))).expect_err("the file is shorter").to_string();
+    assert!(error.contains("is smaller"), "{error}");
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(2 << 20).unwrap();
+    assert_eq!(store.measure(&settings(None)).unwrap(), 2 << 20);
+    assert_eq!(core.write(1 << 20, &[1; 512], false), end, "nothing has changed yet");
+    store.resize(2 << 20);
+    assert_eq!(core.write(1 << 20, &[1; 512], false), Ok(()));
+
+    store.resize(store.measure(&settings(Some(512 << 10))).unwrap());
+    assert_eq!(core.read(512 << 10, 512), Err(StoreError::OutOfRange { bytes: 512 << 10 }));
+    assert_eq!(fs::metadata(&path).unwrap().len(), 2 << 20, "the file keeps what is not served");
+    assert_eq!((store.bytes(), store.geometry().bytes), (512 << 10, 1 << 20));
+}
+
+#[test]
+fn memory_that_shrinks_and_grows_again_is_zero_there() {
+    let settings = |bytes| Settings::new(Kind::Ram { bytes, preallocate: false });
+    let store = Store::open(&settings(1 << 20)).unwrap();
+    let mut core = Core::new(Plain::new(), &store);
+    core.write(0, &[7; 128 << 10], false).unwrap();
+    for bytes in [64 << 10, 1 << 20] {
+        store.resize(store.measure(&settings(bytes)).unwrap());
+    }
+    assert_eq!(core.read((64 << 10) - 512, 1024).unwrap(), [[7; 512], [0; 512]].concat());
+    let error = store.measure(&settings(2 << 20)).expect_err("there is no such memory").to_string();
+    assert!(error.contains("while it is in use"), "{error}");
+}

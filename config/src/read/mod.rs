@@ -166,16 +166,35 @@ impl Reader<'_> {
             targets,
             demo: false,
         };
+        self.room(&mut plan, general.volumes_span);
         self.memory(&mut plan, memory_span);
         self.warnings(&plan, &spans);
         plan
+    }
+
+    /// `max_volumes` is the number that there are at least.
+    fn room(&mut self, plan: &mut Plan, given: Option<Range<usize>>) {
+        let there = u32::try_from(plan.volumes.len()).unwrap_or(u32::MAX);
+        match given {
+            None => plan.limits.max_volumes = plan.default_max_volumes(),
+            Some(span) if plan.limits.max_volumes < there => {
+                let cause = format!("there are {there} volumes");
+                self.out.error(
+                    span,
+                    "server.max_volumes",
+                    cause,
+                    format!("write {there} or more, or leave the key out"),
+                );
+            }
+            Some(_) => {}
+        }
     }
 
     /// `buffer_memory` has to hold the least that the pools need; its default grows with that.
     fn memory(&mut self, plan: &mut Plan, given: Option<Range<usize>>) {
         let least = crate::Pools::least_memory(plan);
         match given {
-            None => plan.limits.buffer_memory = plan.limits.buffer_memory.max(least + least / 2),
+            None => plan.limits.buffer_memory = plan.default_buffer_memory(),
             Some(span) if plan.limits.buffer_memory < least => {
                 let cause = format!(
                     "{} connections and {} volumes on {} cores need at least {} for each core",

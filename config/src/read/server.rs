@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     DEFAULT_PORT, FEATURES, Limits, LogFormat, LogSettings, PathState, Portal, Server, names,
-    plan::{DEFAULT_PREFIX, DEFAULT_SPIN, default_cores},
+    plan::{DEFAULT_PREFIX, DEFAULT_SPIN, MAX_VOLUMES, default_cores},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -31,6 +31,7 @@ pub(super) const KEYS: &[&str] = &[
     "queue_depth",
     "buffer_memory",
     "store_depth",
+    "max_volumes",
     "drain_timeout_s",
     "nop_interval_s",
     "nop_timeout_s",
@@ -48,6 +49,8 @@ pub(super) struct General {
     pub log: LogSettings,
     /// Where `buffer_memory` is, if the file gives it.
     pub memory_span: Option<Range<usize>>,
+    /// Where `max_volumes` is, if the file gives it.
+    pub volumes_span: Option<Range<usize>>,
 }
 
 impl Reader<'_> {
@@ -64,10 +67,11 @@ impl Reader<'_> {
             busy_poll: self.microseconds(&mut section, "busy_poll_us", Duration::ZERO),
             zero_copy: self.zero_copy(&mut section),
         };
+        let volumes_span = section.has("max_volumes").then(|| section.span_of("max_volumes"));
         let (limits, memory_span) = self.limits(&mut section);
         let log = self.log(&mut section);
         section.finish(&mut self.out);
-        General { server, limits, log, memory_span }
+        General { server, limits, log, memory_span, volumes_span }
     }
 
     fn cores(&mut self, section: &mut Section<'_>) -> Vec<usize> {
@@ -209,6 +213,8 @@ impl Reader<'_> {
             queue_depth: section.limit("queue_depth", 1, 4096, default.queue_depth, out),
             buffer_memory: memory.as_ref().map_or(default.buffer_memory, |at| at.value),
             store_depth: section.limit("store_depth", 1, 4096, default.store_depth, out),
+            // 0: what follows from the number of volumes.
+            max_volumes: section.limit("max_volumes", 1, MAX_VOLUMES, 0, out),
             drain_timeout,
             nop_interval,
             nop_timeout,

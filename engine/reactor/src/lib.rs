@@ -50,7 +50,7 @@ pub trait Wake: Clone + Send + Sync + 'static {
 }
 
 /// What the engine needs of a ring.
-pub trait Reactor {
+pub trait Reactor: 'static {
     /// Its waker.
     type Waker: Wake;
     /// The core's buffers.

@@ -216,6 +216,9 @@ impl Sense {
             StoreError::Gone => Sense::new(SenseKey::NotReady, asc::NOT_READY_CAUSE_NOT_REPORTABLE),
             StoreError::Latched => Sense::new(SenseKey::MediumError, asc::WRITE_ERROR),
             StoreError::ReadOnly => Sense::new(SenseKey::DataProtect, asc::WRITE_PROTECTED),
+            StoreError::OutOfRange { bytes } => {
+                Sense::illegal(asc::LBA_OUT_OF_RANGE).with_information(bytes / u64::from(block_size.max(1)))
+            }
             StoreError::Other(_) => Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE),
         }
     }

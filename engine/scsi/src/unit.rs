@@ -75,7 +75,7 @@ pub struct LogicalUnit {
     profile: Profile,
     geometry: Geometry,
     block_shift: u32,
-    blocks: u64,
+    blocks: AtomicU64,
     generation: AtomicU64,
     flags: AtomicU16,
     groups: Box<[Group]>,
@@ -126,7 +126,7 @@ impl LogicalUnit {
         Arc::new(LogicalUnit {
             groups,
             profile,
-            blocks: geometry.bytes >> block_shift,
+            blocks: AtomicU64::new(geometry.bytes >> block_shift),
             geometry,
             block_shift,
             generation: AtomicU64::new(1),
@@ -188,18 +188,31 @@ impl LogicalUnit {
         self.block_shift
     }
 
-    /// Number of logical blocks.
+    /// Number of logical blocks. It may change between two calls: what is checked against it is calculated from the same
+    /// answer.
     #[inline]
     pub fn blocks(&self) -> u64 {
-        self.blocks
+        self.blocks.load(Ordering::Acquire)
     }
 
-    /// What its store can do.
+    /// Its store has another size: CAPACITY DATA HAS CHANGED for every nexus (SBC-4 4.10). Visible at once on all cores.
+    /// A store that grows has the room before this is called; of one that shrinks it is taken away afterwards, and
+    /// commands that were checked before then end by [`backstore_api::StoreError::OutOfRange`].
+    pub fn resize(&self, bytes: u64) {
+        let mut state = self.lock();
+        let blocks = bytes >> self.block_shift;
+        if self.blocks.swap(blocks, Ordering::AcqRel) != blocks {
+            state.log.push(Attention::CapacityChanged, None);
+            self.changed();
+        }
+    }
+
+    /// What its store can do; its size is as of now.
     pub fn geometry(&self) -> Geometry {
-        self.geometry.clone()
+        Geometry { bytes: self.blocks() << self.block_shift, ..self.geometry.clone() }
     }
 
-    /// The same, borrowed.
+    /// The same, borrowed; but its size is as of the beginning.
     pub(crate) fn store(&self) -> &Geometry {
         &self.geometry
     }
@@ -464,7 +477,7 @@ impl std::fmt::Debug for LogicalUnit {
         f.debug_struct("LogicalUnit")
             .field("name", &self.profile.identity.name)
             .field("block_size", &self.block_size())
-            .field("blocks", &self.blocks)
+            .field("blocks", &self.blocks())
             .finish_non_exhaustive()
     }
 }

@@ -81,94 +81,132 @@ pub enum ServeError {
 
 /// What all cores and the control thread have of the volumes and targets.
 pub(crate) struct House {
-    pub stores: Vec<Arc<Store>>,
-    pub units: Vec<Arc<LogicalUnit>>,
-    /// By target (position in the plan) and portal group.
-    pub ports: BTreeMap<(usize, u16), Arc<TargetPort>>,
-    /// Keeps the units' lasting state.
-    pub keeper: Arc<dyn Keeper>,
+    /// By position in every core's list of units. None: free.
+    pub seats: Vec<Option<Seat>>,
+    /// Positions of the plan's volumes.
+    pub slots: Vec<u16>,
+    /// Portal groups.
+    pub groups: BTreeSet<u16>,
+    /// By target name and portal group.
+    pub ports: BTreeMap<(String, u16), Arc<TargetPort>>,
     /// Keeps the state directory locked.
-    pub _state: State,
+    pub state: State,
+}
+
+/// A volume that is served.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    pub store: Arc<Store>,
+    pub unit: Arc<LogicalUnit>,
+    /// Keeps its lasting state.
+    pub keeper: Arc<dyn Keeper>,
 }
 
 impl House {
     /// Opens every store, and looks up what was recorded. Blocks.
     pub fn open(plan: &Plan) -> Result<House, ServeError> {
         let mut state = State::open(&plan.server.state_dir)?;
-        let mut files = UnitFiles::new(&plan.server.state_dir);
-        let clock_zero = clock_zero();
-        let access: Vec<GroupAccess> = plan.portal_groups.iter().map(group_access).collect();
-        let mut stores = Vec::new();
-        let mut units = Vec::new();
+        let mut seats = Vec::new();
         for volume in &plan.volumes {
-            let mut settings = Settings::new(kind(&volume.store));
-            settings.block_size = volume.block_size;
-            settings.depth = plan.limits.store_depth;
-            settings.protection = volume.protection.and_then(protection);
-            let store =
-                Store::open(&settings).map_err(|source| ServeError::Store { volume: volume.name.clone(), source })?;
-            if volume.provisioning == Some(config::Provisioning::Thin) && store.geometry().discard_granularity == 0 {
-                return Err(ServeError::NotThin { volume: volume.name.clone() });
-            }
-            let mut identity = state.identity(&place(&volume.store, &volume.full_name), &volume.full_name);
-            let wanted = &volume.identity;
-            let set = |field: &mut String, value: &Option<String>| {
-                if let Some(value) = value {
-                    field.clone_from(value);
-                }
-            };
-            set(&mut identity.vendor, &wanted.vendor);
-            set(&mut identity.product, &wanted.product);
-            set(&mut identity.revision, &wanted.revision);
-            set(&mut identity.serial, &wanted.serial);
-            if let Some(naa) = wanted.naa {
-                (identity.naa, identity.naa_extension) = (naa.value, naa.extension);
-            }
-            if let Some(other) = units.iter().position(|unit: &Arc<LogicalUnit>| {
-                (unit.identity().naa, unit.identity().naa_extension) == (identity.naa, identity.naa_extension)
-            }) {
-                let (volume, other) = (volume.name.clone(), plan.volumes[other].name.clone());
-                return Err(ServeError::SameNaa { volume, other });
-            }
-            let profile = Profile {
-                clock_zero,
-                access: access.clone(),
-                explicit_access: plan.server.explicit_alua,
-                physical_block_size: volume.physical_block_size.unwrap_or(0),
-                rotation_rate: volume.rotation_rate.unwrap_or(0),
-                provisioning: volume.provisioning.map(provisioning),
-                removable: volume.removable,
-                write_protected: volume.write_protected,
-                protection: volume.protection.and_then(protection),
-                ..Profile::new(identity, volume.block_size)
-            };
-            let unit = LogicalUnit::new(profile, store.geometry().clone());
-            files.load(&unit)?;
-            units.push(unit);
-            info!(volume = volume.name, bytes = store.geometry().bytes, "volume is ready");
-            stores.push(store);
+            let store = open_store(volume, plan.limits.store_depth)?;
+            info!(volume = volume.name, bytes = store.bytes(), "volume is ready");
+            seats.push(Some(make_seat(plan, volume, store, &mut state, &seats)?));
         }
-        let groups: BTreeSet<u16> = plan.portals.iter().map(|p| p.group).collect();
-        let mut ports = BTreeMap::new();
-        for (index, target) in plan.targets.iter().enumerate() {
-            let mut ids = Vec::new();
-            for &portal_group in &groups {
-                ids.push(PortId { relative_port: state.relative_port(&target.name, portal_group)?, portal_group });
-            }
-            for &PortId { relative_port, portal_group } in &ids {
-                let port = TargetPort {
-                    target_name: target.name.clone(),
-                    portal_group,
-                    relative_port,
-                    ports: ids.clone(),
-                    luns: target.luns.iter().map(|(&lun, &volume)| (lun, units[volume].clone())).collect(),
-                };
-                ports.insert((index, portal_group), Arc::new(port));
-            }
+        let groups = plan.portals.iter().map(|p| p.group).collect();
+        let slots = (0..seats.len() as u16).collect();
+        let mut house = House { seats, slots, groups, ports: BTreeMap::new(), state };
+        for target in &plan.targets {
+            let ports = house.ports_of(target, &house.slots.clone())?;
+            house.ports.extend(ports);
         }
-        state.save()?;
-        Ok(House { stores, units, ports, keeper: Arc::new(files), _state: state })
+        house.state.save()?;
+        Ok(house)
     }
+
+    /// The ports of a target, one for each portal group; `slots`: the positions of its plan's volumes.
+    pub fn ports_of(
+        &mut self,
+        target: &config::Target,
+        slots: &[u16],
+    ) -> Result<Vec<((String, u16), Arc<TargetPort>)>, StateError> {
+        let mut ids = Vec::new();
+        for &portal_group in &self.groups {
+            ids.push(PortId { relative_port: self.state.relative_port(&target.name, portal_group)?, portal_group });
+        }
+        let unit = |volume: usize| self.seats.get(slots[volume] as usize)?.as_ref().map(|seat| seat.unit.clone());
+        let port = |&PortId { relative_port, portal_group }: &PortId| {
+            let port = TargetPort {
+                target_name: target.name.clone(),
+                portal_group,
+                relative_port,
+                ports: ids.clone(),
+                luns: target.luns.iter().filter_map(|(&lun, &volume)| Some((lun, unit(volume)?))).collect(),
+            };
+            ((target.name.clone(), portal_group), Arc::new(port))
+        };
+        Ok(ids.iter().map(port).collect())
+    }
+}
+
+/// What a volume's store is opened and measured with; `depth`: requests in flight per core.
+pub(crate) fn store_settings(volume: &config::Volume, depth: u32) -> Settings {
+    let protection = volume.protection.and_then(protection);
+    Settings { block_size: volume.block_size, depth, protection, ..Settings::new(kind(&volume.store)) }
+}
+
+/// Opens the store of a volume. Blocks.
+pub(crate) fn open_store(volume: &config::Volume, depth: u32) -> Result<Arc<Store>, ServeError> {
+    let store = Store::open(&store_settings(volume, depth))
+        .map_err(|source| ServeError::Store { volume: volume.name.clone(), source })?;
+    if volume.provisioning == Some(config::Provisioning::Thin) && store.geometry().discard_granularity == 0 {
+        return Err(ServeError::NotThin { volume: volume.name.clone() });
+    }
+    Ok(store)
+}
+
+/// The logical unit of a volume, with the identity and the state that are recorded for it; `others`: those that are there.
+/// Blocks.
+pub(crate) fn make_seat(
+    plan: &Plan,
+    volume: &config::Volume,
+    store: Arc<Store>,
+    state: &mut State,
+    others: &[Option<Seat>],
+) -> Result<Seat, ServeError> {
+    let mut identity = state.identity(&place(&volume.store, &volume.full_name), &volume.full_name);
+    let wanted = &volume.identity;
+    let set = |field: &mut String, value: &Option<String>| {
+        if let Some(value) = value {
+            field.clone_from(value);
+        }
+    };
+    set(&mut identity.vendor, &wanted.vendor);
+    set(&mut identity.product, &wanted.product);
+    set(&mut identity.revision, &wanted.revision);
+    set(&mut identity.serial, &wanted.serial);
+    if let Some(naa) = wanted.naa {
+        (identity.naa, identity.naa_extension) = (naa.value, naa.extension);
+    }
+    let mut identities = others.iter().flatten().map(|seat| seat.unit.identity());
+    if let Some(other) = identities.find(|of| (of.naa, of.naa_extension) == (identity.naa, identity.naa_extension)) {
+        return Err(ServeError::SameNaa { volume: volume.name.clone(), other: other.name.clone() });
+    }
+    let profile = Profile {
+        clock_zero: clock_zero(),
+        access: plan.portal_groups.iter().map(group_access).collect(),
+        explicit_access: plan.server.explicit_alua,
+        physical_block_size: volume.physical_block_size.unwrap_or(0),
+        rotation_rate: volume.rotation_rate.unwrap_or(0),
+        provisioning: volume.provisioning.map(provisioning),
+        removable: volume.removable,
+        write_protected: volume.write_protected,
+        protection: volume.protection.and_then(protection),
+        ..Profile::new(identity, volume.block_size)
+    };
+    let unit = LogicalUnit::new(profile, store.geometry().clone());
+    let mut files = UnitFiles::new(state.folder());
+    files.load(&unit)?;
+    Ok(Seat { store, unit, keeper: Arc::new(files) })
 }
 
 fn group_access(group: &config::PortalGroup) -> GroupAccess {
@@ -252,9 +290,7 @@ pub(crate) fn start_cores(
             settings: ring_settings(plan, mask),
             arena: arena_config(plan),
             limits: core_limits(plan),
-            stores: house.stores.clone(),
-            units: house.units.clone(),
-            keeper: house.keeper.clone(),
+            seats: house.seats.iter().flatten().cloned().collect(),
         };
         let thread = thread::Builder::new()
             .name(format!("core-{cpu}"))
@@ -288,9 +324,7 @@ struct Blueprint {
     settings: RingSettings,
     arena: ArenaConfig,
     limits: CoreLimits,
-    stores: Vec<Arc<Store>>,
-    units: Vec<Arc<LogicalUnit>>,
-    keeper: Arc<dyn Keeper>,
+    seats: Vec<Seat>,
 }
 
 impl Blueprint {
@@ -323,10 +357,10 @@ impl Blueprint {
         let mut ring = Ring::new(&self.settings, &arena).map_err(|e| ("make its ring", e))?;
         let mut units = Vec::new();
         let total = self.arena.small + self.arena.medium + self.arena.large;
-        for (index, (store, unit)) in self.stores.iter().zip(&self.units).enumerate() {
+        for (index, Seat { store, unit, keeper }) in self.seats.iter().enumerate() {
             let queue =
                 store.queue(&mut ring, store_token_base(index as u16)).map_err(|e| ("open a store's queue", e))?;
-            units.push(Unit::new(unit.clone(), queue, total / 2).kept_by(self.keeper.clone()));
+            units.push(Unit::new(unit.clone(), queue, total / 2).kept_by(keeper.clone()));
         }
         Ok((ring, units))
     }

@@ -14,7 +14,7 @@ pub mod state;
 
 pub use boot::ServeError;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 /// What is there once all portals are open.
 #[derive(Clone, Debug)]
@@ -25,12 +25,13 @@ pub struct Ready {
     pub targets: Vec<String>,
 }
 
-/// Serves a plan until SIGTERM or SIGINT, and drains. Blocks. `ready` is called when every volume is open and every
+/// Serves a plan until SIGTERM or SIGINT, and drains. SIGHUP reads `source`, the file that the plan came from, again, and
+/// applies what has changed in it; without one it drains, too. Blocks. `ready` is called when every volume is open and every
 /// portal listens.
 ///
 /// # Errors
 /// What could not be opened, with the way out; or what could not be flushed at the end.
-pub fn run(plan: config::Plan, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
+pub fn run(plan: config::Plan, source: Option<PathBuf>, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
     raise_file_limit(plan.pools().descriptors);
     let house = boot::House::open(&plan)?;
     let bell = Arc::new(tokio::sync::Notify::new());
@@ -41,7 +42,7 @@ pub fn run(plan: config::Plan, ready: impl FnOnce(&Ready)) -> Result<(), ServeEr
     let addresses = portals.iter().map(|p| (p.address, p.group)).collect();
     let targets = control::directory::Targets::new(plan, addresses)
         .map_err(|error| ServeError::Control(std::io::Error::other(error.to_string())))?;
-    control::run(targets, house, post, bell, portals, cores, ready)
+    control::run(targets, source, house, post, bell, portals, cores, ready)
 }
 
 /// Every connection is a descriptor: the soft limit is raised to the hard one.

@@ -1,10 +1,11 @@
 //! Messages between the control thread and the data cores, and between the cores.
 
+use crate::lasting::Keeper;
 use crossbeam::queue::SegQueue;
 use negotiation::Parameters;
 use protocol::CloseReason;
 use reactor::Wake;
-use scsi::{InitiatorPort, TargetPort};
+use scsi::{InitiatorPort, LogicalUnit, TargetPort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -77,6 +78,26 @@ pub enum ToCore {
     },
     /// Abandon what is left of a drain.
     Stop,
+    /// A unit comes: its queue is to be made. Answered by [`ToControl::Added`]; no LUN map shows it before all cores
+    /// have.
+    Add {
+        /// Its position in every core's list, free or behind the last.
+        slot: u16,
+        /// Open.
+        store: Arc<backstore::Store>,
+        /// The unit.
+        unit: Arc<LogicalUnit>,
+        /// Keeps its lasting state.
+        keeper: Option<Arc<dyn Keeper>>,
+    },
+    /// Sessions of this target and portal group see these LUNs from now on.
+    Remap(Arc<TargetPort>),
+    /// A unit goes that no LUN map shows any more: when its commands have ended it is flushed, and its queue closed.
+    /// Answered by [`ToControl::Removed`].
+    Remove {
+        /// Its position.
+        slot: u16,
+    },
     /// From another core.
     Core(FromCore),
 }
@@ -122,6 +143,24 @@ pub enum ToControl {
         core: u16,
         /// Which and why.
         ended: Ended,
+    },
+    /// The core has a queue for a new unit, or why not.
+    Added {
+        /// The core.
+        core: u16,
+        /// Position of the unit.
+        slot: u16,
+        /// What stands in the way.
+        result: Result<(), String>,
+    },
+    /// The core has nothing of a unit any more.
+    Removed {
+        /// The core.
+        core: u16,
+        /// Position of the unit.
+        slot: u16,
+        /// What could not be made durable.
+        failure: Option<String>,
     },
     /// The core is empty and flushed, and its thread ends with the last core's. An error: a store could not be
     /// flushed, or the core itself has failed.

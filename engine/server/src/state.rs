@@ -62,6 +62,38 @@ struct Stored {
     ports: BTreeMap<String, u16>,
 }
 
+/// What became of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Which one of its process, from 1.
+    pub number: u64,
+    /// False: nothing has changed.
+    pub done: bool,
+    /// In words.
+    pub lines: Vec<String>,
+}
+
+/// The last reload that the process of a state directory has told of. Blocks.
+pub fn last_reload(folder: &Path) -> Option<Told> {
+    serde_json::from_slice(&fs::read(folder.join(RELOAD)).ok()?).ok()
+}
+
+/// The process that uses a state directory; None: none is ready. Blocks.
+pub fn process(folder: &Path) -> io::Result<Option<u32>> {
+    let lock = match File::open(folder.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        lock => lock?,
+    };
+    if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_ok() {
+        return Ok(None);
+    }
+    let text = match fs::read_to_string(folder.join(PID)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    Ok(text.trim().parse().ok())
+}
+
 /// The recorded identities, open and locked for this process.
 #[derive(Debug)]
 pub struct State {
@@ -83,10 +115,18 @@ impl State {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail(folder)(error)),
             _ => {}
         }
-        let lock_path = folder.join("lock");
+        let lock_path = folder.join(LOCK);
         let lock = File::create(&lock_path).map_err(fail(&lock_path))?;
         if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(StateError::Busy { path: lock_path });
+        }
+        // What a process that is gone has left of itself.
+        for name in [PID, RELOAD] {
+            let path = folder.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(&path)(error)),
+                _ => {}
+            }
         }
         let path = folder.join(FILE);
         let stored = match fs::read(&path) {
@@ -137,6 +177,29 @@ impl State {
         Ok(port)
     }
 
+    /// The directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Says which process serves: from now on it may be sent signals. Blocks.
+    pub fn announce(&self) -> Result<(), StateError> {
+        self.write(PID, std::process::id().to_string().as_bytes())
+    }
+
+    /// Says what became of a reload, the `number`th of this process. Blocks.
+    pub fn tell_reload(&self, number: u64, done: bool, lines: &[String]) -> Result<(), StateError> {
+        let told = Told { number, done, lines: lines.to_vec() };
+        let text = serde_json::to_vec_pretty(&told)
+            .map_err(|source| StateError::Damaged { path: self.folder.join(RELOAD), source })?;
+        self.write(RELOAD, &text)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        write_synced(&self.folder, name, bytes)
+            .map_err(|source| StateError::Io { path: self.folder.join(name), source })
+    }
+
     /// Writes what has changed. Blocks.
     pub fn save(&mut self) -> Result<(), StateError> {
         if !self.changed {
@@ -152,6 +215,11 @@ impl State {
 }
 
 const FILE: &str = "identities.json";
+const LOCK: &str = "lock";
+/// Process number of the target that uses the directory.
+const PID: &str = "pid";
+/// What became of its last reload.
+const RELOAD: &str = "reload.json";
 
 fn naa_text(naa: u64) -> String {
     format!("{naa:016x}")

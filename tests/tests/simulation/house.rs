@@ -136,7 +136,12 @@ pub struct House {
     pub ended: Vec<u64>,
     /// Cores that are drained.
     pub drained: u16,
-    port: Arc<TargetPort>,
+    /// What cores have said of units that come: core, position, and what stands in the way.
+    pub added: Vec<(u16, u16, Result<(), String>)>,
+    /// Cores that have let go of a unit: core, and its position.
+    pub removed: Vec<(u16, u16)>,
+    /// What sessions see.
+    pub port: Arc<TargetPort>,
     /// Buffers that each twin keeps for receives.
     provided: u32,
     alive: Vec<bool>,
@@ -212,6 +217,8 @@ impl House {
             sessions: Vec::new(),
             ended: Vec::new(),
             drained: 0,
+            added: Vec::new(),
+            removed: Vec::new(),
             port,
             clock,
             provided: u32::from(blueprint.twin.receive_buffers),
@@ -268,6 +275,11 @@ impl House {
         while let Some(report) = self.post.reported() {
             match report {
                 ToControl::Ended { ended, .. } => self.ended.push(ended.id),
+                ToControl::Added { core, slot, result } => self.added.push((core, slot, result)),
+                ToControl::Removed { core, slot, failure } => {
+                    assert_eq!(failure, None, "unit {slot} on core {core}");
+                    self.removed.push((core, slot));
+                }
                 ToControl::Drained { failures, .. } => {
                     assert!(failures.is_empty(), "{failures:?}");
                     self.drained += 1;
@@ -380,6 +392,12 @@ pub struct Patience {
 impl Patience {
     pub fn new(house: &House) -> Patience {
         Patience { time: house.world.now() + Duration::from_secs(60), steps: 300_000 }
+    }
+
+    /// So many times longer: for who waits for data in bursts of one sector.
+    pub fn times(house: &House, factor: u32) -> Patience {
+        let Patience { time, steps } = Patience::new(house);
+        Patience { time: time + factor * Duration::from_secs(60), steps: steps * factor }
     }
 
     pub fn lasts(&mut self, house: &House) -> bool {

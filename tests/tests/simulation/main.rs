@@ -11,4 +11,5 @@ mod multicore;
 mod power_cut;
 mod random;
 mod reservations;
+mod roster;
 mod sequences;

@@ -7,6 +7,7 @@ Examples:
   ringlun serve                            a RAM disk of 1 GiB on 127.0.0.1:3260, to try it
   ringlun check /etc/ringlun.toml          what a file means, or what is wrong with it
   ringlun serve --config /etc/ringlun.toml
+  ringlun reload /etc/ringlun.toml         apply what has changed in it, while it serves
 
 A small configuration:
   [[portal]]
@@ -23,6 +24,7 @@ A small configuration:
 const SERVE_EXAMPLES: &str = "\
 Standard output gets one line when everything is ready, for people and programs:
   ringlun ready portals=127.0.0.1:3260
+SIGHUP: the file is read again, see ringlun reload --help.
 SIGTERM or SIGINT: no new connections, initiators are asked to log out, everything is flushed, exit code 0.
 
 Examples:
@@ -33,6 +35,11 @@ Examples:
 const CHECK_EXAMPLES: &str = "\
 Nothing is created or changed. Exit code 0: the plan is on standard output. 2: every mistake is on standard error with
 line, column, cause and cure.";
+
+const RELOAD_EXAMPLES: &str = "\
+The file is checked first; then the target that uses its `state_dir` is sent SIGHUP. It reads the file that it was started
+with. Volumes, targets, LUNs, sizes and access rules change while sessions go on; what can't change is named. Exit code 0:
+done. 1: nothing has changed, and why. 2: the file has mistakes.";
 
 /// An iSCSI target on io_uring, one thread per core.
 #[derive(Parser, Debug)]
@@ -49,7 +56,11 @@ pub enum Command {
     /// Serve disks; without a file, a RAM disk to try it with
     Serve(Serve),
     /// Read a configuration, say what it means or what is wrong with it
+    #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Have the running target read its configuration again
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload(Check),
 }
 
 /// `ringlun serve`
@@ -67,9 +78,8 @@ pub struct Serve {
     pub log_format: Option<Format>,
 }
 
-/// `ringlun check`
+/// `ringlun check`, `ringlun reload`
 #[derive(Args, Debug)]
-#[command(after_help = CHECK_EXAMPLES)]
 pub struct Check {
     /// Configuration in TOML
     #[arg(value_name = "FILE")]

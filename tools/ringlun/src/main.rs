@@ -1,4 +1,4 @@
-//! The one program that people run: `ringlun serve`, `ringlun check`.
+//! The one program that people run: `ringlun serve`, `ringlun check`, `ringlun reload`.
 //!
 //! Standard output carries what was asked for (the plan, the readiness line); standard error carries messages and logs.
 //! Exit codes: 0 done, 1 failed while running, 2 a wrong command line or configuration.
@@ -8,6 +8,7 @@ mod arguments;
 mod check;
 mod logging;
 mod ready;
+mod reload;
 mod serve;
 
 use arguments::{Arguments, Command};
@@ -24,5 +25,6 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(serve) => serve::run(&serve),
         Command::Check(check) => check::run(&check),
+        Command::Reload(check) => reload::run(&check),
     }
 }

@@ -33,7 +33,7 @@ pub fn run(arguments: &Serve) -> ExitCode {
         // Whoever started this may have closed its end; serving goes on.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     };
-    match server::run(plan, announce) {
+    match server::run(plan, arguments.config.clone(), announce) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

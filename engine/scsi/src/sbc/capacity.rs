@@ -73,8 +73,8 @@ pub(crate) fn physical_exponent(unit: &LogicalUnit) -> u8 {
 }
 
 fn get_lba_status(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
-    let (lba, allocation_length) = (command.cdb.u64(2), command.cdb.u32(10));
-    if lba >= unit.blocks() {
+    let (lba, allocation_length, blocks) = (command.cdb.u64(2), command.cdb.u32(10), unit.blocks());
+    if lba >= blocks {
         return fail(out_of_range(lba));
     }
     if allocation_length < 24 || !unit.unmaps() {
@@ -83,7 +83,7 @@ fn get_lba_status(command: &mut Command, unit: &LogicalUnit, context: &mut Conte
     }
     command.state = State::Extents;
     let offset = lba << unit.block_shift();
-    let length = (unit.blocks() << unit.block_shift()) - offset;
+    let length = (blocks << unit.block_shift()) - offset;
     Step::Status { offset, length, limit: ((allocation_length - 8) / 16).min(MOST_EXTENTS) }
 }
 

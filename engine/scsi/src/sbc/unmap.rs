@@ -91,14 +91,15 @@ fn ranges(list: &[u8], unit: &LogicalUnit) -> Result<Vec<(u64, u64)>, Sense> {
     if descriptors.len() > MOST_DESCRIPTORS as usize {
         return Err(Sense::field_in_parameters(2, None));
     }
+    let blocks = unit.blocks();
     let mut ranges = Vec::with_capacity(descriptors.len() + 1);
     let mut total = 0u64;
     for (place, descriptor) in descriptors.iter().enumerate() {
         let at = (HEADER + place * DESCRIPTOR) as u16;
         let (lba, count) = fields(descriptor);
         // Zero blocks right behind the end are fine: nothing is unmapped.
-        if lba > unit.blocks() || count > unit.blocks() - lba {
-            return Err(out_of_range(lba.max(unit.blocks())));
+        if lba > blocks || count > blocks - lba {
+            return Err(out_of_range(lba.max(blocks)));
         }
         total += count;
         if total > u64::from(MOST_BLOCKS) {

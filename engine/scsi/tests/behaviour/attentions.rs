@@ -139,3 +139,22 @@ fn a_change_on_one_core_is_seen_by_the_next_command_of_another() {
         }
     });
 }
+
+#[test]
+fn another_size_is_told_to_every_nexus_and_holds_at_once() {
+    let mut rig = Rig::new();
+    let mut other = Nexus::new(&rig.unit, 2, path(2));
+    test_unit_ready(&mut rig, &mut other);
+    let blocks = rig.unit.blocks();
+    rig.unit.resize((blocks / 2) << 9);
+    assert_eq!(rig.unit.geometry().bytes, (blocks / 2) << 9);
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x2A09));
+    assert_eq!(test_unit_ready(&mut rig, &mut other).sense.unwrap().asc, 0x2A09);
+    let answer = rig.run(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]).good();
+    assert_eq!(answer[..4], (blocks as u32 / 2 - 1).to_be_bytes());
+    assert_eq!(rig.run(&cdb_10(0x28, 0, blocks as u32 / 2, 1), &[]).refused(), (SenseKey::IllegalRequest, 0x2100));
+    rig.run(&cdb_10(0x28, 0, blocks as u32 / 2 - 1, 1), &[]).good();
+    // The same size again is no change.
+    rig.unit.resize((blocks / 2) << 9);
+    rig.run(&[0; 6], &[]).good();
+}

@@ -127,11 +127,12 @@ fn store_errors_become_sense() {
         (StoreError::Gone, SenseKey::NotReady, 0x0400, 0x0400),
         (StoreError::Latched, SenseKey::MediumError, 0x0C00, 0x0C00),
         (StoreError::ReadOnly, SenseKey::DataProtect, 0x2700, 0x2700),
+        (StoreError::OutOfRange { bytes: 1536 }, SenseKey::IllegalRequest, 0x2100, 0x2100),
         (StoreError::Other(22), SenseKey::HardwareError, 0x4400, 0x4400),
     ];
     let mut rig = Rig::new();
     for (error, key, reading, writing) in cases {
-        let information = matches!(error, StoreError::Medium { .. }).then_some(3);
+        let information = matches!(error, StoreError::Medium { .. } | StoreError::OutOfRange { .. }).then_some(3);
         for (opcode, asc) in [(0x28, reading), (0x2A, writing)] {
             rig.fault = Some(error);
             let sense = rig.run(&cdb(opcode, 0, 3, 1), &[0; BLOCK]).sense();

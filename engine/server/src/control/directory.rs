@@ -37,9 +37,9 @@ impl Targets {
         &self.plan
     }
 
-    /// Position of a target in the plan.
-    pub fn position(&self, name: &str) -> Option<usize> {
-        self.plan.targets.iter().position(|t| t.name.eq_ignore_ascii_case(name))
+    /// Addresses that are listened on, with their groups.
+    pub fn portals(&self) -> &[(SocketAddr, u16)] {
+        &self.portals
     }
 
     /// A target's entry for SendTargets, for a connection that came to `local`.

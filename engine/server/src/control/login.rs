@@ -74,7 +74,8 @@ impl Visitor<'_> {
             let mut input = &chunk[..n];
             let mut out = Vec::new();
             let step = {
-                let view = View { targets: &self.control.targets, local: self.local };
+                let targets = self.control.targets();
+                let view = View { targets: &targets, local: self.local };
                 login.receive(&mut input, &view, &mut rand::rng(), &mut out)
             };
             if !self.send(out).await {
@@ -120,7 +121,8 @@ impl Visitor<'_> {
         loop {
             let mut input = &bytes[..n];
             let step = {
-                let view = View { targets: &self.control.targets, local: self.local };
+                let targets = self.control.targets();
+                let view = View { targets: &targets, local: self.local };
                 session.receive(&mut input, &view, &mut out)
             };
             if !self.send(std::mem::take(&mut out)).await {
@@ -144,14 +146,13 @@ impl Visitor<'_> {
 
     /// Asks the registry; waits for the end of an old session if there is one.
     async fn admit(&self, admission: &Admission, target: &str) -> Result<(u64, u16, u16), LoginFailure> {
-        let position = self.control.targets.position(target).ok_or(LoginFailure::NotFound)?;
+        let max_sessions = self.control.targets().plan().target(target).ok_or(LoginFailure::NotFound)?.max_sessions;
         let nexus = Nexus {
             initiator: admission.initiator_name.as_str().into(),
             isid: admission.isid.0,
             target: target.into(),
             group: self.group,
         };
-        let max_sessions = self.control.targets.plan().targets[position].max_sessions;
         let applicant = Applicant { nexus, tsih: admission.tsih, cid: admission.cid, max_sessions };
         self.control.registry.borrow_mut().note_rates(self.control.post.rates());
         let mut decision = self.control.registry.borrow_mut().apply(&applicant);
@@ -188,7 +189,15 @@ impl Visitor<'_> {
             true => Err(LoginFailure::Unavailable),
             false => self.admit(&admission, &target).await,
         };
-        let (id, tsih, core) = match admitted {
+        let admitted = admitted.and_then(|admitted| match self.control.port(&target, self.group) {
+            Some(port) => Ok((admitted, port)),
+            None => {
+                self.control.registry.borrow_mut().withdraw(admitted.0);
+                Err(LoginFailure::Removed)
+            }
+        });
+        // From here to the core nothing is waited for: a LUN map that changes finds this session there.
+        let ((id, tsih, core), port) = match admitted {
             Ok(admitted) => admitted,
             Err(failure) => {
                 let initiator = &admission.initiator_name;
@@ -208,7 +217,8 @@ impl Visitor<'_> {
                 return;
             }
         };
-        let window = self.control.targets.plan().limits.queue_depth;
+        let targets = self.control.targets();
+        let window = targets.plan().limits.queue_depth;
         let mut response = Vec::new();
         admission.accept(tsih, admission.cmd_sn, admission.cmd_sn.wrapping_add(window - 1), &mut response);
         let chap = match &admission.authentication {
@@ -217,8 +227,7 @@ impl Visitor<'_> {
             Authentication::Chap { .. } => "CHAP",
         };
         info!(session = id, initiator = admission.initiator_name, target, peer = %self.peer, core, authentication = chap, "logged in");
-        let entry = self.control.targets.entry(&target, self.local);
-        let position = self.control.targets.position(&target).expect("admitted targets exist");
+        let entry = targets.entry(&target, self.local);
         let handover = Handover {
             identity: Installed {
                 id,
@@ -233,7 +242,7 @@ impl Visitor<'_> {
             parameters: admission.parameters,
             exp_cmd_sn: admission.cmd_sn,
             stat_sn: admission.stat_sn,
-            port: self.control.house.ports[&(position, self.group)].clone(),
+            port,
             response,
             addresses: send_targets_text(&[entry]).into(),
             leftover,

@@ -3,10 +3,12 @@
 //! It runs on tokio-uring. What is decided here is decided by state machines without I/O ([`half_open`], [`registry`],
 //! [`protocol::login`]); this module carries their decisions out.
 
+mod apply;
 pub mod directory;
 pub mod half_open;
 mod login;
 pub mod registry;
+pub mod reload;
 
 use crate::{
     Ready,
@@ -17,12 +19,14 @@ use directory::Targets;
 use half_open::{HalfOpen, LoginId};
 use reactor::RingWaker;
 use registry::Registry;
+use scsi::TargetPort;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
     net::{Shutdown, SocketAddr, TcpListener as StdListener},
     os::fd::OwnedFd,
+    path::PathBuf,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -33,8 +37,12 @@ use tracing::{debug, info, warn};
 
 /// What the tasks of the control thread share.
 pub(crate) struct Control {
-    pub targets: Targets,
-    pub house: House,
+    targets: RefCell<Rc<Targets>>,
+    house: RefCell<House>,
+    /// Where the plan came from.
+    source: Option<PathBuf>,
+    /// What the cores have yet to say of units that come and go.
+    roll: apply::Roll,
     pub post: Arc<Post<RingWaker>>,
     pub registry: RefCell<Registry>,
     half_open: RefCell<HalfOpen>,
@@ -101,6 +109,7 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
 /// Runs the control thread until everything is drained.
 pub(crate) fn run(
     targets: Targets,
+    source: Option<PathBuf>,
     house: House,
     post: Arc<Post<RingWaker>>,
     bell: Arc<Notify>,
@@ -108,9 +117,8 @@ pub(crate) fn run(
     cores: Vec<Running>,
     ready: impl FnOnce(&Ready),
 ) -> Result<(), ServeError> {
-    let plan = targets.plan().clone();
-    let limits = plan.limits.clone();
-    let pools = plan.pools();
+    let limits = targets.plan().limits.clone();
+    let pools = targets.plan().pools();
     let control = Rc::new(Control {
         registry: RefCell::new(Registry::new(post.cores(), limits.max_connections, pools.connections)),
         half_open: RefCell::new(HalfOpen::new(limits.max_half_open_logins, limits.half_open_per_address)),
@@ -120,11 +128,13 @@ pub(crate) fn run(
         draining: Cell::new(false),
         drained: RefCell::default(),
         drained_bell: Notify::new(),
-        targets,
-        house,
+        roll: apply::Roll::new(post.cores()),
+        targets: RefCell::new(Rc::new(targets)),
+        house: RefCell::new(house),
+        source,
         post,
     });
-    let outcome = tokio_uring::start(serve(control, bell, portals, limits, &plan, ready));
+    let outcome = tokio_uring::start(serve(control, bell, portals, ready));
     let mut problems: Vec<String> = Vec::new();
     let hung = match &outcome {
         Ok(hung) => *hung,
@@ -150,13 +160,12 @@ async fn serve(
     control: Rc<Control>,
     bell: Arc<Notify>,
     portals: Vec<Open>,
-    limits: config::Limits,
-    plan: &config::Plan,
     ready: impl FnOnce(&Ready),
 ) -> Result<bool, ServeError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Control)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Control)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(ServeError::Control)?;
     let mut doors: Vec<OwnedFd> = Vec::new();
     let mut addresses = Vec::new();
     for portal in portals {
@@ -167,15 +176,33 @@ async fn serve(
     }
     tokio_uring::spawn(hear_cores(control.clone(), bell));
     tokio_uring::spawn(sweep(control.clone()));
-    ready(&Ready { portals: addresses, targets: plan.targets.iter().map(|t| t.name.clone()).collect() });
+    let reload_bell = Rc::new(Notify::new());
+    if control.source.is_some() {
+        tokio_uring::spawn(apply::reload_when_told(control.clone(), reload_bell.clone()));
+    }
+    // From here on a signal means what it is to mean.
+    control.house.borrow().state.announce()?;
+    let names = control.targets().plan().targets.iter().map(|t| t.name.clone()).collect();
+    ready(&Ready { portals: addresses, targets: names });
 
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: draining"),
-        _ = interrupt.recv() => info!("SIGINT: draining"),
-        // Before any drain only a core that has failed says so.
-        () = control.drained_bell.notified() => warn!("a data core has failed: draining"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: draining"),
+            _ = interrupt.recv() => info!("SIGINT: draining"),
+            _ = hangup.recv() => {
+                if control.source.is_some() {
+                    reload_bell.notify_one();
+                    continue;
+                }
+                info!("SIGHUP, and no configuration file to read again: draining");
+            }
+            // Before any drain only a core that has failed says so.
+            () = control.drained_bell.notified() => warn!("a data core has failed: draining"),
+        }
+        break;
     }
     control.draining.set(true);
+    let limits = control.targets().plan().limits.clone();
     for door in &doors {
         // Ends the accept that waits on it: nobody comes in any more.
         let _ = rustix::net::shutdown(door, rustix::net::Shutdown::Both);
@@ -262,6 +289,8 @@ async fn hear_cores(control: Rc<Control>, bell: Arc<Notify>) {
                         notify.notify_waiters();
                     }
                 }
+                ToControl::Added { slot, result, .. } => control.roll.added(slot, result),
+                ToControl::Removed { slot, failure, .. } => control.removed(slot, failure),
                 ToControl::Drained { core, cut, failures } => {
                     control.drained.borrow_mut().push((core, cut, failures));
                     control.drained_bell.notify_one();
@@ -285,6 +314,17 @@ async fn sweep(control: Rc<Control>) {
 }
 
 impl Control {
+    /// Targets and access rules as they are now.
+    pub fn targets(&self) -> Rc<Targets> {
+        self.targets.borrow().clone()
+    }
+
+    /// A target's port in a portal group.
+    pub fn port(&self, target: &str, group: u16) -> Option<Arc<TargetPort>> {
+        let name = self.targets().plan().target(target)?.name.clone();
+        self.house.borrow().ports.get(&(name, group)).cloned()
+    }
+
     /// Time since the start.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
@@ -292,7 +332,7 @@ impl Control {
 
     /// Counts a half-open connection, and cuts the one that has to go for it.
     pub fn enter(&self, stream: &Rc<TcpStream>, cancelled: &Rc<Notify>, peer: SocketAddr) -> LoginId {
-        let deadline = self.now() + self.targets.plan().limits.login_timeout;
+        let deadline = self.now() + self.targets().plan().limits.login_timeout;
         let (id, evicted) = self.half_open.borrow_mut().enter(peer.ip().to_canonical(), deadline);
         if let Some(evicted) = evicted {
             self.cut_login(evicted);

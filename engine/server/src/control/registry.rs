@@ -225,6 +225,16 @@ impl Registry {
         }
     }
 
+    /// Sessions of a target and their cores: they are to be closed, and who logs in for one of them waits for that.
+    pub fn close_target(&mut self, name: &str) -> Vec<(SessionId, u16)> {
+        let of_target = self.sessions.iter_mut().filter(|(_, entry)| entry.nexus.target.eq_ignore_ascii_case(name));
+        let close = |(id, entry): (&SessionId, &mut Entry)| {
+            entry.closing = true;
+            (*id, entry.core)
+        };
+        of_target.map(close).collect()
+    }
+
     /// Sessions.
     pub fn len(&self) -> usize {
         self.sessions.len()

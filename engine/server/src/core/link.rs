@@ -8,6 +8,10 @@ use reactor::{Descriptor, Message};
 use scsi::{Nexus, TargetPort, TaskSet};
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
+/// Stands for the LUN of a place that no map shows any more: its last tasks still use it. No number that a LUN field
+/// gives is as high, so that it is never found, and stays behind all others.
+pub(crate) const NO_LUN: u16 = u16::MAX;
+
 /// A LUN as this session knows it.
 pub(crate) struct Place {
     pub lun: u16,
@@ -75,7 +79,17 @@ pub(crate) struct Link {
     pub identity: Installed,
 }
 
+/// The I_T nexus of a session.
+pub(crate) fn path(identity: &Installed, port: &TargetPort) -> scsi::Path {
+    scsi::Path { initiator: identity.initiator.clone(), relative_port: port.relative_port }
+}
+
 impl Link {
+    /// Its I_T nexus.
+    pub fn path(&self) -> scsi::Path {
+        path(&self.identity, &self.port)
+    }
+
     /// The entry of a LUN.
     pub fn place(&self, lun: u16) -> Option<u16> {
         match self.places.as_slice() {

@@ -47,6 +47,17 @@ pub(super) enum Scope {
     Nexuses(u16, Arc<[scsi::Path]>),
 }
 
+impl Management {
+    /// It waits for I/O of a unit.
+    pub(crate) fn concerns(&self, unit: u16) -> bool {
+        match &self.scope {
+            Scope::Task(_) => false,
+            Scope::LinkUnit(_, of) | Scope::Nexuses(of, _) => *of == unit,
+            Scope::Units(units) => units.contains(&unit),
+        }
+    }
+}
+
 impl<R: Reactor> Core<R> {
     /// RFC 7143 11.5.
     pub(crate) fn task_management(&mut self, key: Key, request: TaskManagement) {
@@ -393,7 +404,7 @@ impl<R: Reactor> Core<R> {
         match self.drain {
             Drain::No | Drain::Done => {}
             Drain::Asked(at) => {
-                if self.links.is_empty() && self.tasks.is_empty() {
+                if self.links.is_empty() && self.tasks.is_empty() && self.roster.is_settled() {
                     self.drain = Drain::Flushing;
                     for unit in &mut self.units {
                         unit.draining = true;

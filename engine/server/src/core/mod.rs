@@ -12,6 +12,7 @@ mod management;
 mod output;
 mod preempting;
 mod prompting;
+mod roster;
 mod saving;
 mod steps;
 mod storing;
@@ -25,7 +26,6 @@ pub(crate) use link::{Link, Receiving};
 pub use unit::Unit;
 
 use crate::mail::{Ended, FromCore, Handover, Post, SessionId, ToControl, ToCore};
-use link::Place;
 use management::Management;
 use memory::{Ahead, Key, Slab};
 use protocol::{CloseReason, TaskKey, Tasks};
@@ -95,6 +95,7 @@ pub struct Core<R: Reactor> {
     pub(crate) links: Slab<Link>,
     pub(crate) tasks: Tasks<Slot>,
     pub(crate) units: Vec<Unit<R>>,
+    roster: roster::Roster,
     /// Memory of tasks that are gone: as many as there were at a time.
     #[allow(clippy::vec_box)] // the boxes are what is kept: they move into slots by pointer
     spare_work: Vec<Box<Work>>,
@@ -136,12 +137,9 @@ impl<R: Reactor> Core<R> {
         post: Arc<Post<R::Waker>>,
         mut units: Vec<Unit<R>>,
     ) -> Self {
-        let mut joined = Vec::new();
+        let roster = roster::Roster::new(reactor.pool());
         for unit in &mut units {
-            unit.set_share_of(reactor.pool());
-            for core in 0..post.cores() {
-                unit.home.join(core, &mut joined);
-            }
+            roster.admit(unit, post.cores());
         }
         Self {
             number,
@@ -151,6 +149,7 @@ impl<R: Reactor> Core<R> {
             links: Slab::with_capacity(limits.sessions),
             tasks: Slab::with_capacity(limits.tasks),
             units,
+            roster,
             spare_work: Vec::with_capacity(limits.window as usize),
             completions: Vec::with_capacity(1024),
             dirty: Vec::with_capacity(limits.sessions.min(1024) as usize),
@@ -194,7 +193,11 @@ impl<R: Reactor> Core<R> {
     pub fn turn(&mut self) -> io::Result<bool> {
         let wait = if !self.dirty.is_empty() || !self.yielded.is_empty() {
             Wait::Poll
-        } else if self.links.is_empty() && self.tasks.is_empty() && matches!(self.drain, Drain::No) {
+        } else if self.links.is_empty()
+            && self.tasks.is_empty()
+            && matches!(self.drain, Drain::No)
+            && self.roster.is_settled()
+        {
             Wait::Forever
         } else {
             Wait::Until(self.store_deadline().map_or(self.next_tick, |at| at.min(self.next_tick)))
@@ -221,6 +224,7 @@ impl<R: Reactor> Core<R> {
         self.feed_starving();
         self.resume_yielded();
         self.flush_links();
+        self.continue_roster();
         self.continue_drain();
         Ok(!(matches!(self.drain, Drain::Done) && self.post.all_drained()))
     }
@@ -261,6 +265,9 @@ impl<R: Reactor> Core<R> {
                     *at = Duration::ZERO;
                 }
             }
+            ToCore::Add { slot, store, unit, keeper } => self.add_unit(slot, store, unit, keeper),
+            ToCore::Remap(port) => self.remap(&port),
+            ToCore::Remove { slot } => self.remove_unit(slot),
             ToCore::Core(FromCore::Reset { core, management, units, close }) => {
                 self.remote_reset(core, management, units, close);
             }
@@ -277,8 +284,7 @@ impl<R: Reactor> Core<R> {
         let Handover { identity, cid, parameters, exp_cmd_sn, stat_sn, port, response, leftover, addresses } = handover;
         let now = self.reactor.now();
         let id = identity.id;
-        let path = scsi::Path { initiator: identity.initiator.clone(), relative_port: port.relative_port };
-        let places = self.places(&port, id, &path);
+        let places = self.places(&port, id, &link::path(&identity, &port));
         // The slab gives the index only when the value is there: the session learns it right after.
         let link = Link {
             descriptor,
@@ -332,22 +338,6 @@ impl<R: Reactor> Core<R> {
         if matches!(self.drain, Drain::Asked(_)) {
             self.ask_to_log_out(key);
         }
-    }
-
-    fn places(&mut self, port: &scsi::TargetPort, id: u64, path: &scsi::Path) -> Vec<Place> {
-        port.luns
-            .iter()
-            .filter_map(|(&lun, logical)| {
-                let unit = self.units.iter().position(|u| Arc::ptr_eq(u.logical(), logical))?;
-                Some(Place {
-                    lun,
-                    unit: unit as u16,
-                    nexus: scsi::Nexus::new(logical, id, path.clone()),
-                    tasks: scsi::TaskSet::new(),
-                    reading: Default::default(),
-                })
-            })
-            .collect()
     }
 
     /// Puts a link on the list of those to flush.
@@ -472,6 +462,7 @@ impl<R: Reactor> Core<R> {
                 }
                 continue;
             }
+            let leaves_places = link.places.last().is_some_and(|place| place.lun == link::NO_LUN);
             // An idle session keeps little memory.
             if std::mem::replace(&mut link.rests, true) && !link.sending && link.outgoing.is_empty() {
                 link.spare = Default::default();
@@ -486,6 +477,9 @@ impl<R: Reactor> Core<R> {
             if let Err(reason) = verdict {
                 info!(session = link_identity(&self.links, key), ?reason, "session is silent");
                 self.cut(key, reason);
+            }
+            if leaves_places {
+                self.forget_places(key);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Core,
+    link::NO_LUN,
     work::{Failure, Motion, Stage},
 };
 use backstore_api::Extent;
@@ -62,7 +63,7 @@ impl<R: Reactor> Core<R> {
             return self.finish(task_key, failed(Sense::illegal(INVALID_MESSAGE_ERROR)));
         }
         let well_known = task.work.place.is_none() && scsi::lun_number(task.lun) == Some(scsi::WELL_KNOWN_REPORT_LUNS);
-        let Some((command, step)) = self.with_context(task_key, |context| match well_known {
+        let Some((command, step)) = self.with_context(task_key, true, |context| match well_known {
             false => Command::start(&cdb[..length], context),
             true => Command::start_well_known(&cdb[..length], context),
         }) else {
@@ -77,14 +78,18 @@ impl<R: Reactor> Core<R> {
     }
 
     /// Calls into `scsi` with what the task's command may see.
-    fn with_context<T>(&mut self, task_key: TaskKey, call: impl FnOnce(&mut Context<'_>) -> T) -> Option<T> {
+    fn with_context<T>(
+        &mut self,
+        task_key: TaskKey,
+        starts: bool,
+        call: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> Option<T> {
         let task = self.tasks.get(task_key)?;
         let link = self.links.get_mut(task.work.link)?;
-        let (unit, nexus) = match task.work.place {
-            Some(place) => {
-                let place = &mut link.places[place as usize];
-                (Some(self.units[place.unit as usize].logical()), Some(&mut place.nexus))
-            }
+        let (unit, nexus) = match task.work.place.map(|place| &mut link.places[place as usize]) {
+            // The LUN was taken away before the command could start: it is one to no LUN.
+            Some(place) if starts && place.lun == NO_LUN => (None, None),
+            Some(place) => (Some(self.units[place.unit as usize].logical()), Some(&mut place.nexus)),
             None => (None, None),
         };
         let mut context =
@@ -95,7 +100,7 @@ impl<R: Reactor> Core<R> {
     /// Tells the command what happened; gives its next step.
     pub(crate) fn step(&mut self, task_key: TaskKey, event: Event<'_>) -> Option<Step> {
         let mut command = self.tasks.get_mut(task_key)?.work.command.take()?;
-        let step = self.with_context(task_key, |context| command.step(event, context));
+        let step = self.with_context(task_key, false, |context| command.step(event, context));
         self.tasks.get_mut(task_key)?.work.command = Some(command);
         step
     }

@@ -223,6 +223,8 @@ impl<R: Reactor> Core<R> {
         let (index, window) = ((done.tag >> 8) as u32, (done.tag & 0xff) as usize);
         if done.tag == super::management::DRAIN_TAG {
             self.drain_flushed(unit, done.result.map(drop));
+        } else if done.tag == super::roster::LEAVE_TAG {
+            self.left_flushed(unit, done.result.map(drop));
         } else if let Some(key) = self.tasks.key_at(index) {
             self.window_completed(key, window, done);
         }

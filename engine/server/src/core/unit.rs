@@ -1,7 +1,8 @@
 //! A logical unit on one core: its store's queue, who waits for it, what may not be touched.
 
 use crate::lasting::Keeper;
-use memory::{Class, Pool};
+use backstore_api::{Answer, BlockQueue, Geometry, Request, StoreError, Submitted};
+use memory::Class;
 use protocol::TaskKey;
 use reactor::{Completion, Reactor};
 use scsi::{
@@ -16,7 +17,7 @@ pub struct Unit<R: Reactor> {
     block_size: u32,
     /// Keeps its lasting state.
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
-    pub(crate) queue: Box<dyn backstore_api::BlockQueue<R, Completion>>,
+    pub(crate) queue: Box<dyn BlockQueue<R, Completion>>,
     pub(crate) gate: FenceGate,
     /// Used on the unit's home core only.
     pub(crate) home: FenceHome,
@@ -36,15 +37,13 @@ pub struct Unit<R: Reactor> {
     pub(crate) draining: bool,
     /// That flush is in flight.
     pub(crate) flushing: bool,
+    /// False: it is gone, and its place is free.
+    pub(crate) present: bool,
 }
 
 impl<R: Reactor> Unit<R> {
     /// A unit with its queue on this core. `share`: buffers of all classes that its tasks may hold together.
-    pub fn new(
-        logical: Arc<LogicalUnit>,
-        queue: Box<dyn backstore_api::BlockQueue<R, Completion>>,
-        share: u32,
-    ) -> Self {
+    pub fn new(logical: Arc<LogicalUnit>, queue: Box<dyn BlockQueue<R, Completion>>, share: u32) -> Self {
         Self {
             block_size: logical.block_size(),
             logical,
@@ -60,6 +59,7 @@ impl<R: Reactor> Unit<R> {
             still: false,
             draining: false,
             flushing: false,
+            present: true,
         }
     }
 
@@ -68,6 +68,37 @@ impl<R: Reactor> Unit<R> {
     pub fn kept_by(mut self, keeper: Arc<dyn Keeper>) -> Self {
         self.keeper = Some(keeper);
         self
+    }
+
+    /// A free place. `logical` stands for what was never there.
+    pub(crate) fn vacant(logical: Arc<LogicalUnit>) -> Self {
+        let queue = Box::new(Nothing(logical.geometry()));
+        Self { present: false, ..Self::new(logical, queue, 0) }
+    }
+
+    /// Fills a free place. Gate and home stay: what is left of the last unit's fences ends by itself.
+    pub(crate) fn fill(
+        &mut self,
+        logical: Arc<LogicalUnit>,
+        keeper: Option<Arc<dyn Keeper>>,
+        queue: Box<dyn BlockQueue<R, Completion>>,
+        share: u32,
+        class_share: [u32; 3],
+    ) {
+        debug_assert!(!self.present && self.waiting.is_empty() && self.dying.is_empty());
+        self.block_size = logical.block_size();
+        (self.logical, self.keeper, self.queue) = (logical, keeper, queue);
+        (self.share, self.class_share) = (share, class_share);
+        (self.still, self.present) = (false, true);
+    }
+
+    /// Frees its place: the store is let go of. Nothing may be in flight.
+    pub(crate) fn leave(&mut self, reactor: &mut R) {
+        debug_assert_eq!(self.queue.in_flight(), 0);
+        self.queue.close(reactor);
+        self.queue = Box::new(Nothing(self.logical.geometry()));
+        self.waiting.clear();
+        self.present = false;
     }
 
     /// The unit that all cores share.
@@ -93,9 +124,9 @@ impl<R: Reactor> Unit<R> {
         (2 * alignment).min(Class::Large.bytes() as u32 / 2)
     }
 
-    /// Shares each class of a pool as it is before any task: half of it.
-    pub(crate) fn set_share_of(&mut self, pool: &Pool) {
-        self.class_share = Class::ALL.map(|class| (pool.available(class) / 2).max(1));
+    /// Most buffers of each class.
+    pub(crate) fn set_class_share(&mut self, share: [u32; 3]) {
+        self.class_share = share;
     }
 
     /// Counts a buffer against its share; the count ends when the charge is dropped.
@@ -109,6 +140,32 @@ impl<R: Reactor> Unit<R> {
     pub(crate) fn is_at_share(&self, class: Class) -> bool {
         let all: u32 = self.charged.iter().map(Cell::get).sum();
         all >= self.share || self.charged[class as usize].get() >= self.class_share[class as usize]
+    }
+}
+
+/// The queue of a place without a unit.
+struct Nothing(Geometry);
+
+impl<R, C> BlockQueue<R, C> for Nothing {
+    fn geometry(&self) -> &Geometry {
+        &self.0
+    }
+
+    fn submit(&mut self, _reactor: &mut R, tag: u64, request: Request) -> Submitted {
+        let result = match request {
+            // There is nothing that could be lost.
+            Request::Flush => Ok(Answer::Done),
+            _ => Err(StoreError::Gone),
+        };
+        Submitted::Done(backstore_api::Completion { tag, result, buffer: request.into_buffer() })
+    }
+
+    fn complete(&mut self, _reactor: &mut R, _completion: C) -> Option<backstore_api::Completion> {
+        None
+    }
+
+    fn in_flight(&self) -> u32 {
+        0
     }
 }
 
