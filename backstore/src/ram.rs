@@ -240,6 +240,8 @@ impl RamQueue {
                 }
                 (Ok(Answer::Done), Some(buffer))
             }
+            // Nothing is offered to copy from.
+            Request::Copy { .. } => (Err(EINVAL), None),
             Request::Status { offset, length, limit } => {
                 (Ok(Answer::Extents(shared.status(offset..offset + length, limit))), None)
             }

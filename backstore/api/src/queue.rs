@@ -1,6 +1,6 @@
 //! The data handle that a store gives to each core.
 
-use crate::{Completion, Geometry, Request, StoreError};
+use crate::{Completion, CopySource, Geometry, Request, StoreError};
 use memory::Region;
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -63,6 +63,16 @@ pub trait BlockQueue<R, C> {
     /// thread has called [`memory::settle`]: once for many, before anybody is told.
     fn write_now(&mut self, _offset: u64, _from: &[u8]) -> Option<Result<(), StoreError>> {
         None
+    }
+
+    /// What other queues may copy from by [`Request::Copy`]. None: nothing.
+    fn copy_source(&self) -> Option<CopySource> {
+        None
+    }
+
+    /// Whether [`Request::Copy`] from there is worth a try.
+    fn can_copy(&self, _source: &CopySource, _from: u64, _to: u64, _length: u64) -> bool {
+        false
     }
 
     /// Memory that holds a range, for a send without a copy: the region, and where the range begins in it (RAM, null).

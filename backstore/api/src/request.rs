@@ -2,7 +2,7 @@
 
 use crate::{Checks, Tag};
 use memory::Buffer;
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, os::fd::OwnedFd, sync::Arc};
 
 /// What a store can do, fixed while it is open, but for its size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +147,21 @@ pub enum Request {
         /// Bytes.
         length: u64,
     },
+    /// Copies a range of another store of the same kind, without a buffer. Only what
+    /// [`BlockQueue::can_copy`](crate::BlockQueue::can_copy) allows. When it fails, any part of the range may have been
+    /// written.
+    Copy {
+        /// First byte of the medium.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+        /// What the other store's [`BlockQueue::copy_source`](crate::BlockQueue::copy_source) gave.
+        source: CopySource,
+        /// First byte there.
+        from: u64,
+        /// On stable storage before it completes.
+        durable: bool,
+    },
     /// Where in the range data is: answers with extents from `offset` on, at most `limit`, and perhaps not as far as
     /// the end of the range.
     Status {
@@ -174,6 +189,7 @@ impl Request {
             | Request::Zero { offset, length, .. }
             | Request::Fill { offset, length, .. }
             | Request::Prefetch { offset, length }
+            | Request::Copy { offset, length, .. }
             | Request::Status { offset, length, .. } => (*offset, *length),
             Request::Flush => return None,
         };
@@ -187,7 +203,8 @@ impl Request {
             | Request::WriteTuples { .. }
             | Request::Discard { .. }
             | Request::Zero { .. }
-            | Request::Fill { .. } => true,
+            | Request::Fill { .. }
+            | Request::Copy { .. } => true,
             Request::Read { .. }
             | Request::ReadTuples { .. }
             | Request::Prefetch { .. }
@@ -208,6 +225,7 @@ impl Request {
             | Request::Discard { .. }
             | Request::Zero { .. }
             | Request::Prefetch { .. }
+            | Request::Copy { .. }
             | Request::Status { .. } => None,
         }
     }
@@ -227,10 +245,20 @@ impl fmt::Debug for Request {
             Request::Zero { unmap: true, durable, .. } => ("Zero+unmap", *durable),
             Request::Fill { durable, .. } => ("Fill", *durable),
             Request::Prefetch { .. } => ("Prefetch", false),
+            Request::Copy { durable, .. } => ("Copy", *durable),
             Request::Status { .. } => ("Status", false),
         };
         write!(f, "{name}{} {:#x}..{:#x}", if durable { "+durable" } else { "" }, span.start, span.end)
     }
+}
+
+/// A store that another one may copy from.
+#[derive(Clone, Debug)]
+pub struct CopySource {
+    /// Its open file.
+    pub descriptor: Arc<OwnedFd>,
+    /// The file system that it is in.
+    pub device: u64,
 }
 
 /// Provisioning status of an extent (SBC-4 5.8, GET LBA STATUS).

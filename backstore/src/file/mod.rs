@@ -13,11 +13,11 @@ pub(crate) use open::{adopt, open_file};
 use crate::Capacity;
 use crate::settings::{Kind, OpenError};
 
-use backstore_api::{Geometry, StoreError};
+use backstore_api::{CopySource, Geometry, StoreError};
 use memory::Class;
 use queue::FileQueue;
 use reactor::Reactor;
-use shared::Shared;
+use shared::{Presence, Shared};
 use std::{io, sync::Arc};
 use walk::Limits;
 
@@ -63,6 +63,14 @@ impl File {
             true => reactor.register_polled(&self.shared.descriptor)?,
             false => reactor.register_shared(&self.shared.descriptor)?,
         };
+        // Regular files alone, and real ones.
+        let source = match self.shared.presence {
+            Presence::Name => Some(CopySource {
+                descriptor: Arc::clone(&self.shared.descriptor),
+                device: rustix::fs::fstat(&*self.shared.descriptor)?.st_dev,
+            }),
+            Presence::Size | Presence::Always => None,
+        };
         Ok(FileQueue::new(
             Arc::clone(&self.shared),
             self.geometry.clone(),
@@ -71,7 +79,8 @@ impl File {
             token_base,
             depth,
             bounce,
-        ))
+        )
+        .offer(source))
     }
 
     /// One for WRITE SAME and zeroes; more where writes may have to be merged.

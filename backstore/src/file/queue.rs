@@ -6,7 +6,7 @@ use super::shared::{Shared, unpack};
 use super::walk::{Limits, Next, Task, Walk};
 use crate::errno::{EINVAL, is_medium, is_transient, is_unsupported, store_error};
 use crate::in_range;
-use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
+use backstore_api::{Answer, BlockQueue, Completion, CopySource, Extent, Geometry, Request, StoreError, Submitted};
 use memory::{Buffer, Key, Slab};
 use reactor::{Descriptor, Errno, Operation, Reactor, Returned};
 use rustix::fs::FallocateFlags;
@@ -16,12 +16,16 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 const LOOK_TOKEN: u64 = 0xff_ffff;
 /// Between two looks whether the file is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What is smaller, or begins amid a page, is copied through a buffer as well.
+const COPY_GRANULE: u64 = 4096;
 /// Times that an operation is tried again after EINTR or EAGAIN.
 const RETRIES: u8 = 16;
 
 struct Op {
     tag: u64,
     walk: Walk,
+    /// What a copy copies.
+    source: Option<CopySource>,
     /// The operation in flight.
     running: Option<Next>,
     /// The caller's buffer, when no operation has it.
@@ -35,6 +39,8 @@ pub(crate) struct FileQueue {
     shared: Arc<Shared>,
     geometry: Geometry,
     limits: Limits,
+    /// As others copy from it; None: they can't.
+    source: Option<CopySource>,
     descriptor: Descriptor,
     token_base: u64,
     ops: Slab<Op>,
@@ -67,6 +73,7 @@ impl FileQueue {
             shared,
             geometry,
             limits,
+            source: None,
             descriptor,
             token_base,
             ops: Slab::with_capacity(depth),
@@ -81,6 +88,12 @@ impl FileQueue {
         }
     }
 
+    /// Others may copy from it.
+    pub(crate) fn offer(mut self, source: Option<CopySource>) -> FileQueue {
+        self.source = source;
+        self
+    }
+
     fn refusal(&self, request: &Request) -> Option<StoreError> {
         if let Err(error) = self.shared.state() {
             return Some(error);
@@ -92,9 +105,13 @@ impl FileQueue {
     }
 
     /// The walk of a request that is in range, and its buffer.
-    fn plan(&self, request: Request) -> (Walk, Option<Buffer>) {
+    fn plan(&self, request: Request) -> (Walk, Option<Buffer>, Option<CopySource>) {
         let span = request.span().unwrap_or(0..0);
-        match request {
+        let (walk, buffer) = match request {
+            Request::Copy { source, from, durable, .. } => {
+                let durable = self.honest(durable);
+                return (Walk::new(Task::Copy(from), span, 0, durable), None, Some(source));
+            }
             Request::Read { buffer, range, .. } => {
                 let walk = Walk::read(span, range, buffer.len() as u32, &self.limits);
                 (walk, Some(buffer))
@@ -133,7 +150,8 @@ impl FileQueue {
                 (walk, None)
             }
             Request::Status { limit, .. } => (Walk::new(Task::Status(limit), span, 0, false), None),
-        }
+        };
+        (walk, buffer, None)
     }
 
     #[cfg(feature = "broken-durability")]
@@ -208,6 +226,13 @@ impl FileQueue {
                 let limit = if let Task::Status(limit) = op.walk.task { limit } else { 0 };
                 reactor.offload(Box::new(move || shared.list(at, end, limit)), token).is_ok()
             }
+            Next::Clone { offset, from, length } => match op.source.clone() {
+                Some(source) => {
+                    let shared = Arc::clone(&self.shared);
+                    reactor.offload(Box::new(move || shared.copy(&source, from, offset, length)), token).is_ok()
+                }
+                None => false,
+            },
             _ => match operation(op, next, self.descriptor) {
                 None => false,
                 Some(operation) => match reactor.submit(operation, token) {
@@ -348,6 +373,13 @@ impl FileQueue {
             }
             // A hint.
             Next::Advise { .. } => return Some(Ok(Answer::Done)),
+            // The caller has other ways.
+            Next::Clone { .. } => {
+                if is_unsupported(errno) || errno.0 == rustix::io::Errno::XDEV.raw_os_error() {
+                    self.shared.lacks_copy();
+                }
+                return Some(Err(store_error(errno, op.walk.at)));
+            }
             Next::Sync if errno.0 != rustix::io::Errno::CANCELED.raw_os_error() => {
                 self.shared.latch(errno);
                 let error = store_error(errno, 0);
@@ -405,7 +437,7 @@ fn operation(op: &mut Op, next: Next, file: Descriptor) -> Option<Operation> {
         }
         Next::Advise { offset, length } => Operation::ReadAhead { file, offset, length },
         Next::Sync => Operation::Sync { file, data_only: true },
-        Next::Look | Next::List | Next::Done => return None,
+        Next::Clone { .. } | Next::Look | Next::List | Next::Done => return None,
     })
 }
 
@@ -439,11 +471,11 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         if self.ops.len() >= self.ops.capacity() {
             return Submitted::Full(request);
         }
-        let (walk, user) = self.plan(request);
+        let (walk, user, source) = self.plan(request);
         if let Some(answer) = self.answer_now(&walk) {
             return done(Ok(answer), user);
         }
-        let op = Op { tag, walk, running: None, user, bounce: None, retries: 0 };
+        let op = Op { tag, walk, source, running: None, user, bounce: None, retries: 0 };
         match self.ops.insert(op) {
             Ok(key) => {
                 self.drive(reactor, key);
@@ -518,5 +550,15 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
 
     fn close(&mut self, reactor: &mut R) {
         reactor.close(self.descriptor);
+    }
+
+    fn copy_source(&self) -> Option<CopySource> {
+        self.source.clone()
+    }
+
+    fn can_copy(&self, source: &CopySource, from: u64, to: u64, length: u64) -> bool {
+        let here = self.source.as_ref().is_some_and(|own| own.device == source.device);
+        let aligned = (from | to | length).is_multiple_of(self.limits.alignment.max(COPY_GRANULE));
+        here && aligned && self.shared.may_copy()
     }
 }

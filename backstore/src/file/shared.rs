@@ -3,7 +3,7 @@
 use super::walk::Missing;
 use crate::Capacity;
 use crate::errno::store_error;
-use backstore_api::{Extent, StoreError};
+use backstore_api::{CopySource, Extent, StoreError};
 use reactor::{Errno, JobResult};
 use rustix::fs::SeekFrom;
 use std::{
@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     gone: AtomicBool,
     no_punch: AtomicBool,
     no_zero: AtomicBool,
+    no_copy: AtomicBool,
     #[cfg(feature = "broken-durability")]
     pub(crate) broken: super::Broken,
 }
@@ -79,6 +80,7 @@ impl Shared {
             gone: AtomicBool::new(false),
             no_punch: AtomicBool::new(false),
             no_zero: AtomicBool::new(false),
+            no_copy: AtomicBool::new(false),
             #[cfg(feature = "broken-durability")]
             broken: super::Broken::default(),
         }
@@ -121,6 +123,37 @@ impl Shared {
 
     pub(crate) fn lacks_zero(&self) {
         self.no_zero.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lacks_copy(&self) {
+        self.no_copy.store(true, Ordering::Relaxed);
+    }
+
+    /// Its file system was not found unable to copy between files.
+    pub(crate) fn may_copy(&self) -> bool {
+        !self.no_copy.load(Ordering::Relaxed)
+    }
+
+    /// Copies from another file; gives the bytes that were copied. Blocks.
+    pub(crate) fn copy(&self, source: &CopySource, mut from: u64, mut offset: u64, length: u64) -> JobResult {
+        let mut left = length;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let copied = rustix::fs::copy_file_range(
+                &*source.descriptor,
+                Some(&mut from),
+                &*self.descriptor,
+                Some(&mut offset),
+                most,
+            );
+            match copied {
+                Ok(0) => break,
+                Ok(copied) => left -= (copied as u64).min(left),
+                Err(_) if left < length => break,
+                Err(error) => return Err(Errno(error.raw_os_error())),
+            }
+        }
+        Ok((length - left, Vec::new()))
     }
 
     pub(crate) fn set_gone(&self) {

@@ -31,6 +31,8 @@ pub(crate) enum Task {
     Fill(u32),
     /// Zeroes; may be unmapped.
     Zero { unmap: bool },
+    /// The same range of another file, from this byte of it on.
+    Copy(u64),
     /// Nothing needs to be kept. The range is whole granules.
     Discard,
     /// Sync, then perhaps look whether the file still has a name.
@@ -63,6 +65,8 @@ pub(crate) enum Next {
     ZeroRange { offset: u64, length: u64 },
     /// Read a range ahead.
     Advise { offset: u64, length: u64 },
+    /// Copy a range of another file, by a helper thread.
+    Clone { offset: u64, from: u64, length: u64 },
     /// Make the data durable.
     Sync,
     /// Look whether the file is still there.
@@ -182,6 +186,9 @@ impl Walk {
         match self.task {
             Task::Status(_) => return Next::List,
             Task::Prefetch => return Next::Advise { offset, length: self.end - offset },
+            Task::Copy(from) => {
+                return Next::Clone { offset, from: from + (offset - self.start), length: self.end - offset };
+            }
             Task::Discard if missing.punch => return Next::Done,
             Task::Discard => {
                 return Next::Punch { offset, length: self.end - offset };
@@ -247,6 +254,14 @@ impl Walk {
                     return Err(StoreError::Medium { offset: offset + u64::from(moved) });
                 }
                 self.at = self.end.min(offset + u64::from(length));
+                self.phase = self.after_piece();
+            }
+            Next::Clone { offset, length, .. } => {
+                if moved == 0 {
+                    return Err(StoreError::Medium { offset });
+                }
+                self.at += u64::from(moved).min(length);
+                self.allocated = true;
                 self.phase = self.after_piece();
             }
             Next::Punch { length, .. } | Next::ZeroRange { length, .. } => {

@@ -236,6 +236,8 @@ impl<R: Reactor> Queue<R> {
                 job.first = Some(request);
             }
             Request::Flush | Request::Prefetch { .. } | Request::Status { .. } => job.first = Some(request),
+            // Nothing is offered to copy from: the tuples would stay behind.
+            Request::Copy { .. } => return Err((EINVAL, None)),
         }
         job.tuples = tuples.take();
         Ok(job)

@@ -3,6 +3,7 @@
 use crate::{
     access,
     cdb::{Cdb, VARIABLE_LENGTH},
+    copy::running::Running,
     port::{Path, TargetPort},
     readiness,
     reservations::{Rule, Verdict},
@@ -11,7 +12,7 @@ use crate::{
     spc,
     status::Status,
     table::{self, Entry, Found, Traits},
-    unit::{Flags, LogicalUnit, Nexus},
+    unit::{Flags, LogicalUnit, Nexus, UnitId},
 };
 use backstore_api::{Checks, Extent, StoreError};
 use std::{sync::Arc, time::Duration};
@@ -39,7 +40,8 @@ pub struct Span {
     pub length: u32,
 }
 
-/// What the command wants next. Every span and range lies within the medium, and is a multiple of the block size.
+/// What the command wants next. Every span and range lies within the medium of its unit, and is a multiple of the block
+/// size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// Medium to initiator. [`Event::Moved`] at the end.
@@ -162,6 +164,46 @@ pub enum Step {
         /// Most extents that are useful.
         limit: u32,
     },
+    /// Third-party copy: from one unit to another, or to another place of the same one; in pieces, in any order.
+    /// [`Event::Moved`], or [`Event::CopyFailed`].
+    Copy {
+        /// Where the data is.
+        source: UnitId,
+        /// Byte of the source.
+        from: u64,
+        /// Where it goes.
+        target: UnitId,
+        /// Byte of the target.
+        to: u64,
+        /// Not 0; at most 16 MiB. If source and target overlap, at most 64 KiB: all of it is read before any is written.
+        length: u32,
+        /// As for a write.
+        durable: bool,
+    },
+    /// As [`Step::Status`], of any unit.
+    Survey {
+        /// Whose.
+        unit: UnitId,
+        /// Bytes.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+        /// Most extents that are useful.
+        limit: u32,
+    },
+    /// As [`Step::Zero`], of any unit.
+    Blank {
+        /// Whose.
+        unit: UnitId,
+        /// Bytes.
+        offset: u64,
+        /// Bytes; bounded.
+        length: u64,
+        /// Space may be given back.
+        unmap: bool,
+        /// As for a write.
+        durable: bool,
+    },
     /// Finished.
     Done(Outcome),
 }
@@ -204,6 +246,15 @@ pub enum Event<'a> {
     Extents(&'a [Extent]),
     /// The store could not do it, or the lasting state could not be saved.
     Failed(StoreError),
+    /// A [`Step::Copy`] ended early.
+    CopyFailed {
+        /// What the store says.
+        error: StoreError,
+        /// The source could not be read; else the target could not be written.
+        reading: bool,
+        /// Bytes that were written, from the beginning on without a gap.
+        moved: u32,
+    },
     /// The initiator offers fewer bytes than [`Step::Receive`] asks for (Expected Data Transfer Length); or the data-out
     /// of a write or comparison ended too early.
     Short,
@@ -253,6 +304,7 @@ pub(crate) enum State {
     Checking(sbc::verify::Checking),
     Filling(sbc::write_same::Filling),
     Unmapping(Box<sbc::unmap::Unmapping>),
+    Copying(Box<Running>),
     /// Extents of GET LBA STATUS.
     Extents,
     /// The end of a save; `number` is that of the lasting state after the command's change.
@@ -415,6 +467,7 @@ impl Command {
                 let result = if let Event::Failed(error) = event { Err(error) } else { Ok(()) };
                 then(self, result, number, unit, context)
             }
+            (State::Copying(running), event) => running.step(event, unit, context),
             (State::Checking(_), Event::Failed(_)) if self.cdb.opcode() == spc::diagnostic::SEND => {
                 fail(Sense::new(SenseKey::HardwareError, asc::LOGICAL_UNIT_FAILED_SELF_TEST))
             }
@@ -454,6 +507,16 @@ impl Command {
     pub(crate) fn receive(&mut self, length: u32, then: Received) -> Step {
         self.state = State::Receiving { length, then };
         Step::Receive { length }
+    }
+
+    /// Carries a copy operation out.
+    pub(crate) fn run(&mut self, mut running: Running, context: &mut Context<'_>) -> Step {
+        let Some(unit) = context.unit.cloned() else {
+            return fail(Sense::illegal(asc::LOGICAL_UNIT_NOT_SUPPORTED));
+        };
+        let step = running.next(&unit, context);
+        self.state = State::Copying(Box::new(running));
+        step
     }
 
     /// Waits until the unit's lasting state is on stable storage.

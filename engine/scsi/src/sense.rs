@@ -21,23 +21,33 @@ pub enum SenseKey {
     UnitAttention = 0x6,
     /// Writing is not allowed.
     DataProtect = 0x7,
+    /// A third-party copy ended early.
+    CopyAborted = 0xA,
     /// The device server gave up the command.
     AbortedCommand = 0xB,
     /// Data differs from the medium.
     Miscompare = 0xE,
+    /// The command is completed, and there is more to know.
+    Completed = 0xF,
 }
 
 /// ADDITIONAL SENSE CODE and QUALIFIER in one number, `0xAAQQ` (SPC-4 annex F).
 pub mod asc {
     #![allow(missing_docs)] // the names are the standard's texts
     pub const NONE: u16 = 0x0000;
+    pub const OPERATION_IN_PROGRESS: u16 = 0x0016;
+    pub const EXTENDED_COPY_INFORMATION_AVAILABLE: u16 = 0x0020;
     pub const NOT_READY_CAUSE_NOT_REPORTABLE: u16 = 0x0400;
     pub const INITIALIZING_COMMAND_REQUIRED: u16 = 0x0402;
     pub const PORT_IN_STANDBY: u16 = 0x040B;
     pub const PORT_UNAVAILABLE: u16 = 0x040C;
+    pub const UNREACHABLE_COPY_TARGET: u16 = 0x0804;
     pub const WRITE_ERROR: u16 = 0x0C00;
     pub const UNEXPECTED_UNSOLICITED_DATA: u16 = 0x0C0C;
     pub const NOT_ENOUGH_UNSOLICITED_DATA: u16 = 0x0C0D;
+    pub const THIRD_PARTY_DEVICE_FAILURE: u16 = 0x0D01;
+    pub const COPY_TARGET_DEVICE_NOT_REACHABLE: u16 = 0x0D02;
+    pub const INCORRECT_COPY_TARGET_DEVICE_TYPE: u16 = 0x0D03;
     pub const INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT: u16 = 0x0E03;
     pub const GUARD_CHECK_FAILED: u16 = 0x1001;
     pub const APPLICATION_TAG_CHECK_FAILED: u16 = 0x1002;
@@ -50,6 +60,12 @@ pub mod asc {
     pub const INVALID_FIELD_IN_CDB: u16 = 0x2400;
     pub const LOGICAL_UNIT_NOT_SUPPORTED: u16 = 0x2500;
     pub const INVALID_FIELD_IN_PARAMETER_LIST: u16 = 0x2600;
+    pub const TOO_MANY_TARGET_DESCRIPTORS: u16 = 0x2606;
+    pub const UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE: u16 = 0x2607;
+    pub const TOO_MANY_SEGMENT_DESCRIPTORS: u16 = 0x2608;
+    pub const UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE: u16 = 0x2609;
+    pub const UNEXPECTED_INEXACT_SEGMENT: u16 = 0x260A;
+    pub const COPY_SEGMENT_GRANULARITY_VIOLATION: u16 = 0x260D;
     pub const WRITE_PROTECTED: u16 = 0x2700;
     pub const SOFTWARE_WRITE_PROTECTED: u16 = 0x2702;
     pub const SPACE_ALLOCATION_FAILED: u16 = 0x2707;
@@ -69,6 +85,7 @@ pub mod asc {
     pub const REGISTRATIONS_PREEMPTED: u16 = 0x2A05;
     pub const INVALID_RELEASE_OF_PERSISTENT_RESERVATION: u16 = 0x2604;
     pub const INSUFFICIENT_REGISTRATION_RESOURCES: u16 = 0x5504;
+    pub const COMMANDS_CLEARED_BY_DEVICE_SERVER: u16 = 0x2F02;
     pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
     pub const MEDIUM_NOT_PRESENT: u16 = 0x3A00;
     pub const LOGICAL_UNIT_FAILED_SELF_TEST: u16 = 0x3E03;
@@ -97,6 +114,13 @@ pub enum Specific {
     },
     /// Progress of NOT READY and NO SENSE, in 65,536ths.
     Progress(u16),
+    /// Segment pointer of COPY ABORTED.
+    Segment {
+        /// Counted from the beginning of the segment descriptor; else from that of the parameter list.
+        descriptor: bool,
+        /// Byte where what is wrong begins.
+        byte: u16,
+    },
 }
 
 /// Sense data without a format. The format is chosen when it is written: see [`Sense::emit`].
@@ -108,6 +132,8 @@ pub struct Sense {
     pub asc: u16,
     /// INFORMATION; VALID is set when there is any.
     pub information: Option<u64>,
+    /// COMMAND-SPECIFIC INFORMATION.
+    pub command: Option<u32>,
     /// SENSE KEY SPECIFIC.
     pub specific: Specific,
 }
@@ -115,7 +141,7 @@ pub struct Sense {
 impl Sense {
     /// Sense of a key and code, without details.
     pub const fn new(key: SenseKey, asc: u16) -> Sense {
-        Sense { key, asc, information: None, specific: Specific::None }
+        Sense { key, asc, information: None, command: None, specific: Specific::None }
     }
 
     /// ILLEGAL REQUEST with a code of [`asc`].
@@ -144,7 +170,7 @@ impl Sense {
     }
 
     /// Writes it in the format that the unit's D_SENSE bit asks for (`descriptor`: response code 72h, else 70h, both
-    /// "current"); gives its length: 18 for fixed format, 8 to 28 for descriptor format.
+    /// "current"); gives its length: 18 for fixed format, 8 to 40 for descriptor format.
     ///
     /// Fixed format has 4 bytes for INFORMATION: a larger value is left out and VALID stays zero (SPC-4 4.5.3).
     pub fn emit(&self, descriptor: bool, out: &mut [u8; 252]) -> usize {
@@ -159,6 +185,7 @@ impl Sense {
             }
             out[2] = self.key as u8;
             out[7] = 10;
+            out[8..12].copy_from_slice(&self.command.unwrap_or(0).to_be_bytes());
             out[12] = code;
             out[13] = qualifier;
             if let Some(bytes) = specific {
@@ -171,6 +198,11 @@ impl Sense {
         if let Some(information) = self.information {
             out[end..end + 4].copy_from_slice(&[0x00, 0x0A, 0x80, 0]);
             out[end + 4..end + 12].copy_from_slice(&information.to_be_bytes());
+            end += 12;
+        }
+        if let Some(command) = self.command {
+            out[end..end + 8].copy_from_slice(&[0x01, 0x0A, 0, 0, 0, 0, 0, 0]);
+            out[end + 8..end + 12].copy_from_slice(&command.to_be_bytes());
             end += 12;
         }
         if let Some(bytes) = specific {
@@ -190,6 +222,7 @@ impl Sense {
                 (place | bit.map_or(0, |bit| 0x08 | (bit & 7)), byte)
             }
             Specific::Progress(progress) => (0, progress),
+            Specific::Segment { descriptor, byte } => (if descriptor { 0x20 } else { 0 }, byte),
         };
         let [high, low] = value.to_be_bytes();
         Some([0x80 | first, high, low])
@@ -237,6 +270,9 @@ impl fmt::Display for Sense {
                 bit.map_or(Ok(()), |bit| write!(f, " bit {bit}"))
             }
             Specific::Progress(progress) => write!(f, " progress {progress}/65536"),
+            Specific::Segment { descriptor, byte } => {
+                write!(f, " at {} byte {byte}", if descriptor { "segment descriptor" } else { "parameter list" })
+            }
         }
     }
 }

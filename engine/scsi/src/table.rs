@@ -4,7 +4,7 @@
 use crate::{
     cdb::Cdb,
     command::{Command, Context, Step},
-    sbc, spc,
+    copy, sbc, spc,
     unit::LogicalUnit,
 };
 use backstore_api::Protection;
@@ -147,7 +147,7 @@ impl Entry {
 }
 
 /// The families. Order is that of REPORT SUPPORTED OPERATION CODES.
-static FAMILIES: [&[Entry]; 28] = [
+static FAMILIES: [&[Entry]; 29] = [
     spc::inquiry::TABLE,
     spc::sense::TABLE,
     spc::luns::TABLE,
@@ -176,6 +176,7 @@ static FAMILIES: [&[Entry]; 28] = [
     sbc::defects::TABLE,
     sbc::write_same::TABLE,
     sbc::unmap::TABLE,
+    copy::TABLE,
 ];
 
 /// All entries.

@@ -6,6 +6,7 @@
 use crate::{
     access::{self, Group},
     attention::{Attention, Log, Pending},
+    copy::operation::Operations,
     counters::{Count, Counters, Ledger, Totals},
     identity::Identity,
     lasting::Lasting,
@@ -27,6 +28,9 @@ use std::{
     },
     time::Duration,
 };
+
+/// The next unit's.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// MAXIMUM TRANSFER LENGTH, in bytes. Linux never asks for more at once, and windows of Buffers carry it.
 const MAX_TRANSFER: u32 = 8 << 20;
@@ -70,8 +74,13 @@ impl Flags {
     }
 }
 
+/// Names a logical unit in the process: no two have the same, ever.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct UnitId(u64);
+
 /// A logical unit of block device type, shared by all cores.
 pub struct LogicalUnit {
+    id: UnitId,
     profile: Profile,
     geometry: Geometry,
     block_shift: u32,
@@ -80,6 +89,7 @@ pub struct LogicalUnit {
     flags: AtomicU16,
     groups: Box<[Group]>,
     state: Mutex<State>,
+    copies: Operations,
 }
 
 pub(crate) struct State {
@@ -125,6 +135,7 @@ impl LogicalUnit {
         let groups = profile.access.iter().map(|group| Group::new(*group)).collect();
         Arc::new(LogicalUnit {
             groups,
+            id: UnitId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             profile,
             blocks: AtomicU64::new(geometry.bytes >> block_shift),
             geometry,
@@ -146,6 +157,7 @@ impl LogicalUnit {
                 before: None,
                 nexuses: Known::new(),
             }),
+            copies: Operations::default(),
         })
     }
 
@@ -153,6 +165,17 @@ impl LogicalUnit {
     #[inline]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Which one it is.
+    #[inline]
+    pub fn id(&self) -> UnitId {
+        self.id
+    }
+
+    /// Copy operations that it was asked for.
+    pub(crate) fn copies(&self) -> &Operations {
+        &self.copies
     }
 
     /// Its names.
@@ -284,6 +307,7 @@ impl LogicalUnit {
     /// LOGICAL UNIT RESET (SAM-5 6.3.3): mode pages as at start, started, removal allowed (an ejected medium stays out),
     /// and a BUS DEVICE RESET attention for all, also for who asked.
     pub fn reset(&self) {
+        self.copies.reset();
         let mut state = self.lock();
         state.prevent.clear();
         // SPC-2 5.5.1; persistent ones stay (SPC-4 5.12.1).
@@ -512,6 +536,7 @@ impl Nexus {
 
     /// The session ended: it no longer prevents medium removal, nor has the unit by RESERVE. Its registration stays.
     pub fn end(self, unit: &LogicalUnit) {
+        unit.copies.forget(self.id);
         unit.prevent(self.id, false);
         let mut state = unit.lock();
         state.ledger.close(&self.counters);

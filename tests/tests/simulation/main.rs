@@ -2,6 +2,7 @@
 //! run is decided by its seed, which a failure names; `RINGLUN_SEED=n` runs it alone.
 
 mod client;
+mod copying;
 mod dice;
 mod exhaustion;
 mod house;

@@ -85,9 +85,9 @@ fn standard(
         0x06,                     // VERSION: SPC-4
         0x12,                     // HISUP, RESPONSE DATA FORMAT 2
         (STANDARD_LENGTH - 5) as u8,
-        byte_5, // TPGS, PROTECT; no SCCS, no 3PC
-        0x10,   // MULTIP
-        0x02,   // CMDQUE
+        byte_5 | 0x08, // TPGS, 3PC, PROTECT; no SCCS
+        0x10,          // MULTIP
+        0x02,          // CMDQUE
     ]);
     ascii(out, vendor, 8);
     ascii(out, product, 16);

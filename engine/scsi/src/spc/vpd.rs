@@ -1,6 +1,7 @@
-//! Vital product data pages: 00h, 80h, 83h, 86h to 88h (SPC-4 7.8), B0h, B1h, B2h (SBC-3 6.6).
+//! Vital product data pages: 00h, 80h, 83h, 86h to 88h, 8Fh (SPC-4 7.8), B0h, B1h, B2h (SBC-3 6.6).
 
 use crate::{
+    copy,
     identity::{Identity, ascii},
     port::TargetPort,
     profile::Provisioning,
@@ -14,13 +15,14 @@ use backstore_api::Protection;
 type Emit = fn(&LogicalUnit, &TargetPort, &mut Vec<u8>);
 
 /// In ascending order, as page 00h lists them.
-const PAGES: [(u8, Emit); 9] = [
+const PAGES: [(u8, Emit); 10] = [
     (0x00, supported_pages),
     (0x80, unit_serial_number),
     (0x83, device_identification),
     (0x86, extended_inquiry),
     (0x87, mode_page_policy),
     (0x88, scsi_ports),
+    (0x8F, copy::page::third_party_copy),
     (0xB0, block_limits),
     (0xB1, block_characteristics),
     (0xB2, logical_block_provisioning),
@@ -94,15 +96,21 @@ fn scsi_name(out: &mut Vec<u8>, association: Association, name: &str) {
     designator(out, association, 8, UTF8, &value);
 }
 
-fn device_identification(unit: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8>) {
+/// Designators of the unit that are short enough for who names it elsewhere: type, code set and value.
+pub(crate) fn unit_designators(unit: &LogicalUnit) -> impl Iterator<Item = (u8, u8, Vec<u8>)> {
     let identity = unit.identity();
-    designator(out, Association::LogicalUnit, 3, BINARY, &identity.naa_bytes());
     let mut t10 = Vec::new();
     ascii(&mut t10, &identity.vendor, 8);
     ascii(&mut t10, &identity.product, 16);
     ascii(&mut t10, &identity.serial, identity.serial.len().min(200));
-    designator(out, Association::LogicalUnit, 1, ASCII, &t10);
-    scsi_name(out, Association::LogicalUnit, &unit_name(identity));
+    [(3, BINARY, identity.naa_bytes()), (1, ASCII, t10)].into_iter()
+}
+
+fn device_identification(unit: &LogicalUnit, port: &TargetPort, out: &mut Vec<u8>) {
+    for (kind, code_set, value) in unit_designators(unit) {
+        designator(out, Association::LogicalUnit, kind, code_set, &value);
+    }
+    scsi_name(out, Association::LogicalUnit, &unit_name(unit.identity()));
     port_identification(port, out);
 }
 

@@ -7,7 +7,7 @@ use scsi::{Command, Context, Event, LogicalUnit, Profile, Sense, SenseKey, Speci
 
 /// A CDB that often is of an existing command.
 fn cdb() -> impl Strategy<Value = Vec<u8>> {
-    const KNOWN: [(u8, u8); 45] = [
+    const KNOWN: [(u8, u8); 49] = [
         (0x00, 0),
         (0x03, 0),
         (0x08, 0),
@@ -37,6 +37,10 @@ fn cdb() -> impl Strategy<Value = Vec<u8>> {
         (0x55, 0x10),
         (0x5A, 0),
         (0x5A, 0x10),
+        (0x83, 0),
+        (0x83, 1),
+        (0x84, 0),
+        (0x84, 5),
         (0x88, 0),
         (0x8A, 0),
         (0x8E, 0),
@@ -77,6 +81,7 @@ enum Happening {
     Stored,
     Extents(Vec<Extent>),
     Failed(StoreError),
+    CopyFailed(u64, bool, u32),
     Short,
     Long,
 }
@@ -90,6 +95,9 @@ impl Happening {
             Happening::Stored => Event::Stored,
             Happening::Extents(extents) => Event::Extents(extents),
             Happening::Failed(error) => Event::Failed(*error),
+            Happening::CopyFailed(offset, reading, moved) => {
+                Event::CopyFailed { error: StoreError::Medium { offset: *offset }, reading: *reading, moved: *moved }
+            }
             Happening::Short => Event::Short,
             Happening::Long => Event::Long,
         }
@@ -109,6 +117,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         Just(Happening::Stored),
         prop::collection::vec(extent, 0..4).prop_map(Happening::Extents),
         any::<u64>().prop_map(|offset| Happening::Failed(StoreError::Medium { offset })),
+        any::<(u64, bool, u32)>().prop_map(|(offset, reading, moved)| Happening::CopyFailed(offset, reading, moved)),
         Just(Happening::Short),
         Just(Happening::Long),
     ]
@@ -153,10 +162,20 @@ fn check(step: &Step, unit: &LogicalUnit, scratch: &[u8]) {
             inside(*offset, *length);
             assert!(*limit > 0);
         }
+        Step::Copy { source, from, target, to, length, .. } => {
+            assert!(*source == unit.id() && *target == unit.id(), "nothing else is there");
+            inside(*from, (*length).into());
+            inside(*to, (*length).into());
+            assert!(*length <= 16 << 20 && (from.abs_diff(*to) >= (*length).into() || *length <= 64 << 10));
+        }
+        Step::Survey { offset, length, .. } | Step::Blank { offset, length, .. } => inside(*offset, *length),
         Step::Flush | Step::Save | Step::Abort => (),
         Step::Done(outcome) => {
             assert!(outcome.data as usize <= scratch.len());
-            assert_eq!(outcome.sense.is_some(), outcome.status == Status::CheckCondition);
+            // EXTENDED COPY may be asked to have something to say with GOOD.
+            assert!(outcome.sense.is_some() || outcome.status != Status::CheckCondition);
+            let good = outcome.sense.is_none_or(|sense| sense.key == SenseKey::Completed);
+            assert!(good || outcome.status == Status::CheckCondition);
             assert!(outcome.sense.is_none() || outcome.data == 0);
         }
     }
@@ -227,7 +246,8 @@ proptest! {
         with_field: bool,
     ) {
         let specific = if with_field { Specific::Field { cdb: in_cdb, byte, bit } } else { Specific::None };
-        let sense = Sense { key, asc, information, specific };
+        let command = with_field.then_some(u32::from(byte));
+        let sense = Sense { key, asc, information, command, specific };
         let mut fixed = [0xEE; 252];
         prop_assert_eq!(sense.emit(false, &mut fixed), 18);
         prop_assert_eq!(fixed[0] & 0x7F, 0x70);
@@ -244,6 +264,7 @@ proptest! {
         let mut found = (None, None);
         while at < length {
             match out[at] {
+                1 => prop_assert_eq!(&out[at + 8..at + 12], &u32::from(byte).to_be_bytes()),
                 0 => found.0 = Some(u64::from_be_bytes(out[at + 4..at + 12].try_into().unwrap())),
                 2 => found.1 = Some(out[at + 4..at + 7].to_vec()),
                 other => prop_assert!(false, "descriptor {}", other),
@@ -251,6 +272,7 @@ proptest! {
             at += 2 + usize::from(out[at + 1]);
         }
         prop_assert_eq!(at, length);
+        prop_assert_eq!(u32::from_be_bytes(fixed[8..12].try_into().unwrap()), command.unwrap_or(0));
         prop_assert_eq!(found.0, information);
         let expected = with_field.then(|| fixed[15..18].to_vec());
         prop_assert_eq!(&found.1, &expected);

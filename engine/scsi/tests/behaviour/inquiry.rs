@@ -56,6 +56,7 @@ fn every_allocation_length_cuts_the_same_answer() {
         Some(0x86),
         Some(0x87),
         Some(0x88),
+        Some(0x8F),
         Some(0xB0),
         Some(0xB1),
         Some(0xB2),
@@ -84,7 +85,7 @@ fn a_page_code_without_evpd_and_an_unknown_page_are_refused() {
 fn page_00h_lists_the_pages_that_there_are() {
     let mut rig = Rig::new();
     let listed = vpd(&mut rig, 0)[4..].to_vec();
-    assert_eq!(listed, [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0xB0, 0xB1, 0xB2]);
+    assert_eq!(listed, [0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8F, 0xB0, 0xB1, 0xB2]);
     for page in 0..=255u8 {
         let answer = rig.run(&[0x12, 1, page, 1, 0, 0], &[]);
         assert_eq!(answer.sense.is_none(), listed.contains(&page), "{page:02x}h");

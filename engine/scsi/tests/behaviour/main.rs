@@ -4,6 +4,7 @@ mod access;
 mod attentions;
 mod capacity;
 mod compare_and_write;
+mod copy;
 mod fences;
 mod hostile;
 mod inquiry;

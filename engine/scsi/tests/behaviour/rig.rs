@@ -3,7 +3,7 @@
 use backstore_api::{Extent, Geometry, StoreError};
 use scsi::{
     Command, Context, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome, Path, PortId, Profile, Sense,
-    SenseKey, Status, Step, TargetPort,
+    SenseKey, Status, Step, TargetPort, UnitId,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -45,6 +45,8 @@ pub struct Rig {
     pub scratch: Vec<u8>,
     pub medium: Vec<u8>,
     pub mapped: Vec<bool>,
+    /// Other units of this host, with their media.
+    pub others: Vec<(Arc<LogicalUnit>, Vec<u8>)>,
     pub flushes: u32,
     /// Steps of the last command but its end.
     pub steps: Vec<Step>,
@@ -134,6 +136,7 @@ impl Rig {
             scratch: Vec::new(),
             medium: vec![0x5A; bytes],
             mapped: vec![true; bytes / BLOCK],
+            others: Vec::new(),
             flushes: 0,
             steps: Vec::new(),
             now: Duration::ZERO,
@@ -179,6 +182,8 @@ impl Rig {
         let mut store = Store {
             medium: &mut self.medium,
             mapped: &mut self.mapped,
+            own: self.unit.id(),
+            others: &mut self.others,
             flushes: &mut self.flushes,
             fault: &mut self.fault,
             data_out,
@@ -212,6 +217,8 @@ impl Rig {
 struct Store<'a> {
     medium: &'a mut Vec<u8>,
     mapped: &'a mut Vec<bool>,
+    own: UnitId,
+    others: &'a mut Vec<(Arc<LogicalUnit>, Vec<u8>)>,
     flushes: &'a mut u32,
     fault: &'a mut Option<StoreError>,
     data_out: &'a [u8],
@@ -227,7 +234,10 @@ impl Store<'_> {
         if !matches!(step, Step::Receive { .. })
             && let Some(error) = self.fault.take()
         {
-            return Event::Failed(error);
+            return match step {
+                Step::Copy { .. } => Event::CopyFailed { error, reading: false, moved: BLOCK as u32 },
+                _ => Event::Failed(error),
+            };
         }
         match step {
             Step::Read { span } => {
@@ -324,12 +334,35 @@ impl Store<'_> {
                 }
                 Event::Stored
             }
+            Step::Copy { source, from, target, to, length, .. } => {
+                let data = self.medium_of(source)[from as usize..][..length as usize].to_vec();
+                self.medium_of(target)[to as usize..][..length as usize].copy_from_slice(&data);
+                Event::Moved
+            }
+            Step::Survey { unit, offset, length, limit } => {
+                match unit == self.own {
+                    true => self.status(offset, length, limit),
+                    false => self.extents = vec![Extent { offset, length, mapped: true }],
+                }
+                Event::Extents(&self.extents)
+            }
+            Step::Blank { unit, offset, length, .. } => {
+                self.medium_of(unit)[offset as usize..][..length as usize].fill(0);
+                Event::Stored
+            }
             Step::Status { offset, length, limit } => {
                 self.status(offset, length, limit);
                 Event::Extents(&self.extents)
             }
             Step::Done(_) => unreachable!(),
         }
+    }
+
+    fn medium_of(&mut self, unit: UnitId) -> &mut Vec<u8> {
+        if unit == self.own {
+            return self.medium;
+        }
+        &mut self.others.iter_mut().find(|(other, _)| other.id() == unit).expect("a unit of this host").1
     }
 
     fn zero(&mut self, offset: u64, length: u64, unmap: bool) {

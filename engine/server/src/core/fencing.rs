@@ -5,7 +5,7 @@
 use super::{
     Core,
     unit::overlap,
-    work::{FenceState, Motion, Phase, Work},
+    work::{FenceState, Phase, Work},
 };
 use crate::mail::{FromCore, ToCore};
 use protocol::TaskKey;
@@ -49,7 +49,7 @@ impl<R: Reactor> Core<R> {
         self.next_fence = self.next_fence.wrapping_add(1);
         let serial = self.next_fence;
         *task.work.transfer.fence(window) = FenceState::Asked(serial);
-        let unit = task.work.unit;
+        let unit = task.work.store_unit(window);
         self.fences.push(FenceRecord { serial, task: task_key, window });
         let id = FenceId { core: self.number, serial };
         self.tell_home(unit, FenceBody::Request(FenceRequest { id, range: Some(range) }));
@@ -144,7 +144,7 @@ impl<R: Reactor> Core<R> {
 /// Ranges of a task's windows that the store has, but for those under a fence of their own.
 fn ranges_in_flight(work: &Work, unit: u16, ranges: &mut Vec<Range<u64>>) {
     // A window that waits to be read back counts, whether anything is in flight or not: its end will be told.
-    if work.unit != unit || work.place.is_none() || work.transfer.used == 0 {
+    if !work.sides.contains(&unit) || work.place.is_none() || work.transfer.used == 0 {
         return;
     }
     for i in work.transfer.order() {
@@ -152,17 +152,16 @@ fn ranges_in_flight(work: &Work, unit: u16, ranges: &mut Vec<Range<u64>>) {
         if matches!(w.phase, Phase::Storing | Phase::Verifying | Phase::Reading)
             && !matches!((w.fence, work.transfer.fence), (FenceState::Held(_), _) | (_, FenceState::Held(_)))
         {
-            let range = window_range(work, i);
+            let range = work.store_range(i);
             debug_assert!(!overlap(&range, &(0..0)));
+            if work.store_unit(i) == unit {
+                ranges.push(range);
+            }
+        }
+        if w.phase == Phase::Storing
+            && let Some((_, range)) = work.second_range(i).filter(|(source, _)| *source == unit)
+        {
             ranges.push(range);
         }
-    }
-}
-
-/// The medium range that a window's I/O touches.
-pub(crate) fn window_range(work: &Work, window: usize) -> Range<u64> {
-    match work.transfer.motion {
-        Motion::Plain => work.plain.range(),
-        _ => work.transfer.range(window),
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Core, Drain, Link, Receiving,
     input::attribute,
-    work::{Motion, Phase, Slot, Stage, Work},
+    work::{Leg, Motion, Phase, Slot, Stage, Work},
 };
 use crate::mail::{FromCore, ToControl, ToCore};
 use backstore_api::{Request, StoreError, Submitted};
@@ -187,7 +187,9 @@ impl<R: Reactor> Core<R> {
                 || match &record.scope {
                     Scope::Task(key) => self.tasks.get(*key).is_some(),
                     Scope::LinkUnit(link, unit) => dying(&|w| w.link == *link && w.unit == *unit),
-                    Scope::Units(units) => dying(&|w| w.place.is_some() && units.contains(&w.unit)),
+                    Scope::Units(units) => {
+                        dying(&|w| w.place.is_some() && (units.contains(&w.unit) || units.contains(&w.sides[1])))
+                    }
                     Scope::Nexuses(unit, nexuses) => dying(&|w| {
                         let link = self.links.get(w.link);
                         w.place.is_some() && w.unit == *unit && link.is_none_or(|link| link.is_of(nexuses))
@@ -255,7 +257,7 @@ impl<R: Reactor> Core<R> {
         }
         if work.in_flight > 0 && work.place.is_some() {
             let motion = work.transfer.motion;
-            let unit = &mut self.units[work.unit as usize];
+            let unit = &mut self.units[work.sides[1] as usize];
             for i in work.transfer.order() {
                 let w = &work.transfer.windows[i];
                 if !matches!(w.phase, Phase::Storing | Phase::Verifying) {
@@ -265,6 +267,7 @@ impl<R: Reactor> Core<R> {
                     Motion::Write | Motion::Swap | Motion::Put | Motion::Merge => {
                         unit.dying.push((task_key.index, work.transfer.range(i)))
                     }
+                    Motion::Copy if w.leg != Leg::Read => unit.dying.push((task_key.index, work.store_range(i))),
                     Motion::Plain if work.plain.writes() => unit.dying.push((task_key.index, work.plain.range())),
                     _ => {}
                 }

@@ -4,6 +4,7 @@
 //! what connections have to say. Generic over the reactor, so that the same code runs under the simulated one.
 
 mod at_once;
+mod copying;
 pub mod fencing;
 mod finish;
 mod input;

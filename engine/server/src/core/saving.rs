@@ -20,7 +20,10 @@ impl<R: Reactor> Core<R> {
                 task.work.transfer.windows[window].phase = Phase::Storing;
                 task.work.in_flight += 1;
             }
-            Err(_) => self.list_waiting(task_key),
+            Err(_) => {
+                let unit = task.work.unit;
+                self.list_waiting(task_key, unit);
+            }
         }
     }
 

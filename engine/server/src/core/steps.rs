@@ -2,13 +2,14 @@
 
 use super::{
     Core,
+    copying::Copy,
     link::NO_LUN,
     work::{Failure, Motion, Stage},
 };
-use backstore_api::Extent;
+use backstore_api::{Extent, StoreError};
 use protocol::TaskKey;
 use reactor::Reactor;
-use scsi::{Command, Context, Event, Moving, Outcome, Sense, Span, Status, Step};
+use scsi::{Command, Context, Event, Moving, Outcome, Sense, Span, Status, Step, UnitId};
 
 /// A store operation without data between initiator and store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,6 +120,10 @@ impl<R: Reactor> Core<R> {
                 Pumped::Stepped(step) => Some(step),
                 Pumped::Failed(failure) => match failure {
                     Failure::Store(error) => self.step(task_key, Event::Failed(error)),
+                    Failure::Copy { error, reading } => {
+                        let moved = self.tasks.get(task_key).map_or(0, |task| task.work.transfer.finished);
+                        self.step(task_key, Event::CopyFailed { error, reading, moved })
+                    }
                     Failure::Miscompare(offset) => self.step(task_key, Event::Miscompare { offset }),
                     Failure::Data(asc, ascq) => {
                         return self.finish(task_key, failed(aborted(asc, ascq)));
@@ -262,6 +267,18 @@ impl<R: Reactor> Core<R> {
                 let work = &mut *task.work;
                 work.begin(Motion::Receive, Span { offset: 0, length }, length);
             }
+            Step::Copy { source, from, target, to, length, durable } => {
+                let copy = Copy { source, from, target, to, length, durable };
+                if let Some(step) = self.begin_copy(task_key, &copy) {
+                    return self.begin(task_key, step);
+                }
+            }
+            Step::Survey { unit, offset, length, limit } => {
+                return self.begin_elsewhere(task_key, unit, Plain::Status { offset, length, limit });
+            }
+            Step::Blank { unit, offset, length, unmap, durable } => {
+                return self.begin_elsewhere(task_key, unit, Plain::Zero { offset, length, unmap, durable });
+            }
             Step::Flush => self.begin_plain(task_key, Plain::Flush),
             Step::Save => self.begin_plain(task_key, Plain::Save),
             Step::Abort => {
@@ -289,6 +306,19 @@ impl<R: Reactor> Core<R> {
             task.work.begin(Motion::Plain, Span { offset: 0, length: 1 }, 1);
             task.work.plain = plain;
         }
+    }
+
+    /// The same at any unit. False: as [`Core::begin`].
+    fn begin_elsewhere(&mut self, task_key: TaskKey, unit: UnitId, plain: Plain) -> bool {
+        let Some(place) = self.position(unit) else {
+            let step = self.step(task_key, Event::Failed(StoreError::Gone));
+            return step.is_some_and(|step| self.begin(task_key, step));
+        };
+        self.begin_plain(task_key, plain);
+        if let Some(task) = self.tasks.get_mut(task_key) {
+            task.work.sides = [place; 2];
+        }
+        true
     }
 }
 

@@ -2,9 +2,8 @@
 
 use super::{
     Core,
-    fencing::window_range,
     steps::{Plain, Pumped},
-    work::{Failure, FenceState, Motion, Parameter, Phase, Stage, WHOLE},
+    work::{Failure, FenceState, Leg, Motion, Parameter, Phase, Stage, WHOLE},
 };
 use backstore_api::{Answer, Checks, Request, StoreError, Submitted};
 use memory::{Buffer, Class};
@@ -21,24 +20,28 @@ impl<R: Reactor> Core<R> {
     pub(crate) fn store_window(&mut self, task_key: TaskKey, window: usize) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         let work = &mut *task.work;
-        let unit_index = work.unit;
+        let unit_index = work.store_unit(window);
         let unit = &mut self.units[unit_index as usize];
-        let range = window_range(work, window);
+        let range = work.store_range(window);
         let checks = work.transfer.checks(window);
         let motion = work.transfer.motion;
-        let writes = matches!(motion, Motion::Write | Motion::Swap | Motion::Put | Motion::Merge)
-            || (motion == Motion::Plain && work.plain.writes());
         let whole = work.transfer.whole();
         let w = &mut work.transfer.windows[window];
+        let writes = match motion {
+            Motion::Write | Motion::Swap | Motion::Put | Motion::Merge => true,
+            Motion::Plain => work.plain.writes(),
+            Motion::Copy => w.leg != Leg::Read,
+            _ => false,
+        };
         // A window that holds its fence passes its own hold.
         let of_all = work.transfer.fence;
         let fenced = matches!((w.fence, of_all), (FenceState::Held(_), _) | (_, FenceState::Held(_)));
         if !fenced && !range.is_empty() && unit.blocked(range.clone()) {
-            return self.list_waiting(task_key);
+            return self.list_waiting(task_key, unit_index);
         }
         if writes && !fenced && !range.is_empty() {
             if let (FenceState::Asked(_), _) | (_, FenceState::Asked(_)) = (w.fence, of_all) {
-                return self.list_waiting(task_key);
+                return self.list_waiting(task_key, unit_index);
             }
             let (window, range) = if motion == Motion::Merge { (WHOLE, whole) } else { (window, range.clone()) };
             let exclusive = match unit.queue.exclusive(range.clone()) {
@@ -47,7 +50,7 @@ impl<R: Reactor> Core<R> {
             };
             if let Some(exclusive) = exclusive {
                 self.ask_fence(task_key, window, exclusive);
-                return self.list_waiting(task_key);
+                return self.list_waiting(task_key, unit_index);
             }
         }
         let request = match motion {
@@ -92,6 +95,10 @@ impl<R: Reactor> Core<R> {
                 Plain::Prefetch { offset, length } => Request::Prefetch { offset, length },
                 Plain::Status { offset, length, limit } => Request::Status { offset, length, limit },
             },
+            Motion::Copy => match self.copy_request(task_key, window) {
+                Some(request) => request,
+                None => return,
+            },
             Motion::None | Motion::Receive => return,
         };
         self.offer(task_key, window, Phase::Storing, request);
@@ -100,7 +107,7 @@ impl<R: Reactor> Core<R> {
     /// Submits a request for a window; the window is `phase` from then on.
     fn offer(&mut self, task_key: TaskKey, window: usize, phase: Phase, request: Request) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let unit_index = task.work.unit;
+        let unit_index = task.work.store_unit(window);
         let unit = &mut self.units[unit_index as usize];
         match unit.queue.submit(&mut self.reactor, tag(task_key, window), request) {
             Submitted::Pending => {
@@ -117,7 +124,9 @@ impl<R: Reactor> Core<R> {
                 match request {
                     Request::Read { buffer, .. } | Request::ReadTuples { buffer, .. } => {
                         match task.work.transfer.motion {
-                            Motion::Read | Motion::Check => task.work.transfer.windows[window].buffer = Some(buffer),
+                            Motion::Read | Motion::Check | Motion::Copy => {
+                                task.work.transfer.windows[window].buffer = Some(buffer)
+                            }
                             _ => {
                                 // The second buffer of a compare is asked for again.
                                 drop(buffer);
@@ -149,19 +158,23 @@ impl<R: Reactor> Core<R> {
                     | Request::Discard { .. }
                     | Request::Zero { .. }
                     | Request::Prefetch { .. }
+                    | Request::Copy { .. }
                     | Request::Status { .. } => {}
                 }
-                self.list_waiting(task_key);
+                self.list_waiting(task_key, unit_index);
             }
         }
     }
 
-    pub(crate) fn list_waiting(&mut self, task_key: TaskKey) {
-        if let Some(task) = self.tasks.get_mut(task_key)
-            && !task.work.listed
-        {
+    /// Lists a task with those that wait for something at a unit.
+    pub(crate) fn list_waiting(&mut self, task_key: TaskKey, unit: u16) {
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let waiting = &mut self.units[unit as usize].waiting;
+        // A copy may wait at two.
+        let listed = task.work.listed && (task.work.transfer.motion != Motion::Copy || waiting.contains(&task_key));
+        if !listed {
             task.work.listed = true;
-            self.units[task.work.unit as usize].waiting.push_back(task_key);
+            waiting.push_back(task_key);
         }
     }
 
@@ -242,18 +255,27 @@ impl<R: Reactor> Core<R> {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         let work = &mut *task.work;
         work.in_flight -= 1;
-        let unit = work.unit;
+        let sides = work.sides;
         if work.stage == Stage::Dying {
             drop(done);
             work.transfer.windows[window].phase = Phase::Done;
             self.window_at_rest(task_key, window);
             let buried = self.tasks.get(task_key).is_some_and(|t| t.work.in_flight == 0);
             if buried {
-                self.units[unit as usize].dying.retain(|(index, _)| *index != task_key.index);
+                self.units[sides[1] as usize].dying.retain(|(index, _)| *index != task_key.index);
             }
             self.bury(task_key);
-            self.retry_unit(unit);
+            self.retry_unit(sides[1]);
+            if sides[0] != sides[1] {
+                self.retry_unit(sides[0]);
+            }
             return;
+        }
+        if work.transfer.motion == Motion::Copy {
+            return match done.result {
+                Ok(answer) => self.copy_answered(task_key, window, answer, done.buffer),
+                Err(error) => self.copy_failed(task_key, window, error),
+            };
         }
         match done.result {
             Err(error) => {
@@ -341,10 +363,11 @@ impl<R: Reactor> Core<R> {
     }
 
     /// The store is through with a window: its exclusion ends.
-    fn window_at_rest(&mut self, task_key: TaskKey, window: usize) {
+    pub(crate) fn window_at_rest(&mut self, task_key: TaskKey, window: usize) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let unit = task.work.unit;
-        let range = window_range(&task.work, window);
+        let unit = task.work.store_unit(window);
+        let range = task.work.store_range(window);
+        let second = task.work.second_range(window);
         // Its fence goes on to the end of the transfer.
         if matches!(task.work.transfer.fence, FenceState::Held(_)) {
             return;
@@ -355,6 +378,9 @@ impl<R: Reactor> Core<R> {
                 self.drop_fence(unit, other);
                 self.io_ended(unit, range);
             }
+        }
+        if let Some((source, range)) = second {
+            self.io_ended(source, range);
         }
     }
 

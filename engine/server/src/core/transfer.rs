@@ -28,6 +28,7 @@ impl<R: Reactor> Core<R> {
         match task.work.transfer.motion {
             Motion::None => Pumped::Waiting,
             Motion::Plain => self.pump_plain(task_key),
+            Motion::Copy => self.pump_copy(task_key),
             Motion::Swap | Motion::Put => self.pump_swap(task_key),
             Motion::Read | Motion::Check => self.pump_out(task_key),
             Motion::Write | Motion::Merge | Motion::Compare | Motion::Receive => self.pump_in(task_key),
@@ -418,8 +419,8 @@ impl<R: Reactor> Core<R> {
         let unit = work.unit;
         work.parameter = None;
         work.early = None;
-        let mut fences = [super::work::FenceState::None; WINDOWS + 1];
-        fences[WINDOWS] = std::mem::take(&mut work.transfer.fence);
+        let mut fences = [(0, super::work::FenceState::None); WINDOWS + 1];
+        fences[WINDOWS] = (unit, std::mem::take(&mut work.transfer.fence));
         // A fence may wait for what was to be read back.
         let mut promised: [Option<std::ops::Range<u64>>; WINDOWS] = Default::default();
         for i in 0..WINDOWS {
@@ -427,10 +428,11 @@ impl<R: Reactor> Core<R> {
             if window.phase == Phase::Reading && !matches!(window.fence, super::work::FenceState::Held(_)) {
                 promised[i] = Some(work.transfer.range(i));
             }
-            fences[i] = std::mem::take(&mut work.transfer.windows[i]).fence;
+            fences[i] = (work.store_unit(i), std::mem::take(&mut work.transfer.windows[i].fence));
+            work.transfer.windows[i] = super::work::Window::default();
         }
         work.transfer.used = 0;
-        for fence in fences {
+        for (unit, fence) in fences {
             self.drop_fence(unit, fence);
         }
         for range in promised.into_iter().flatten() {

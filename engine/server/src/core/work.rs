@@ -52,6 +52,8 @@ pub(crate) enum Motion {
     Check,
     /// Initiator to the command: parameter data.
     Receive,
+    /// Store to store.
+    Copy,
     /// COMPARE AND WRITE: `Work::parameter` against the store, then into it.
     Swap,
     /// WRITE ATOMIC: `Work::parameter` into the store.
@@ -60,6 +62,18 @@ pub(crate) enum Motion {
     Merge,
     /// No data between initiator and store (flush, discard, ...): window 0 stands for it.
     Plain,
+}
+
+/// What a window of a copy does at the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Leg {
+    /// Reads from the source.
+    #[default]
+    Read,
+    /// Writes to the target.
+    Write,
+    /// The target's store copies by itself.
+    Both,
 }
 
 /// Where a window is.
@@ -107,6 +121,8 @@ pub(crate) struct Window {
     pub asked: u32,
     /// VERIFY BYTCHK=11b: bytes of the one block that comes for all; else 0.
     pub block: u32,
+    /// Of a copy.
+    pub leg: Leg,
     /// The exclusive range that this window holds through a fence.
     pub fence: FenceState,
 }
@@ -151,6 +167,8 @@ pub(crate) enum FenceState {
 pub(crate) struct Transfer {
     pub motion: Motion,
     pub base: u64,
+    /// Where the data of a copy goes.
+    pub to: u64,
     pub length: u32,
     pub durable: bool,
     pub verify: bool,
@@ -176,6 +194,11 @@ pub(crate) struct Transfer {
 pub(crate) enum Failure {
     Store(backstore_api::StoreError),
     Miscompare(u64),
+    /// A copy; `reading`: its source could not be read.
+    Copy {
+        error: backstore_api::StoreError,
+        reading: bool,
+    },
     /// The protocol gave up on the data: ASC, ASCQ of ABORTED COMMAND.
     Data(u8, u8),
 }
@@ -292,6 +315,10 @@ pub(crate) struct Work {
     pub place: Option<u16>,
     /// The core's unit; meaningful with a `place`.
     pub unit: u16,
+    /// The units whose stores the transfer is between, for a copy: source and target. Else both are the one.
+    pub sides: [u16; 2],
+    /// The stores were found not to copy by themselves.
+    pub by_hand: bool,
     pub command: Option<Command>,
     pub cdb: [u8; 32],
     /// Bytes of it.
@@ -343,6 +370,7 @@ impl Work {
         self.begin(Motion::None, Span { offset: 0, length: 0 }, 0);
         self.stage = Stage::New;
         (self.place, self.unit, self.link) = (None, 0, Key::default());
+        (self.sides, self.by_hand) = ([0; 2], false);
         (self.command, self.outcome, self.parameter, self.extents) = (None, None, None, None);
         (self.early, self.early_error, self.immediate, self.wanted) = (None, None, 0, 0);
         (self.unsolicited, self.starved, self.entered, self.at_once) = (false, false, false, false);
@@ -350,13 +378,52 @@ impl Work {
         self.asked_at = Duration::ZERO;
     }
 
-    /// Begins a transfer.
+    /// Begins a transfer with the task's own unit.
     pub fn begin(&mut self, motion: Motion, span: Span, length: u32) -> &mut Transfer {
         debug_assert_eq!((self.transfer.used, self.transfer.fence), (0, FenceState::None));
+        self.sides = [self.unit; 2];
         let transfer = &mut self.transfer;
         (transfer.motion, transfer.base, transfer.length) = (motion, span.offset, length);
         (transfer.durable, transfer.verify, transfer.repeat, transfer.tuples) = (false, false, false, None);
         (transfer.planned, transfer.finished, transfer.failure) = (0, 0, None);
         transfer
+    }
+
+    /// The unit whose store a window's I/O goes to.
+    #[inline]
+    pub fn store_unit(&self, window: usize) -> u16 {
+        let source = self.transfer.motion == Motion::Copy && self.transfer.windows[window].leg == Leg::Read;
+        self.sides[usize::from(!source)]
+    }
+
+    /// Bytes of source and target where a copy is so far from its beginning.
+    pub fn copy_place(&self, start: u32) -> (u64, u64) {
+        (self.transfer.base + u64::from(start), self.transfer.to + u64::from(start))
+    }
+
+    /// The medium range that a window's I/O touches at its [`store_unit`](Work::store_unit).
+    #[inline]
+    pub fn store_range(&self, window: usize) -> Range<u64> {
+        match self.transfer.motion {
+            Motion::Plain => self.plain.range(),
+            Motion::Copy => {
+                let w = &self.transfer.windows[window];
+                let (from, to) = self.copy_place(w.start);
+                let start = if w.leg == Leg::Read { from } else { to };
+                start..start + u64::from(w.length)
+            }
+            _ => self.transfer.range(window),
+        }
+    }
+
+    /// The same of the source, where the target's store copies by itself.
+    #[inline]
+    pub fn second_range(&self, window: usize) -> Option<(u16, Range<u64>)> {
+        let w = &self.transfer.windows[window];
+        if self.transfer.motion != Motion::Copy || w.leg != Leg::Both {
+            return None;
+        }
+        let (from, _) = self.copy_place(w.start);
+        Some((self.sides[0], from..from + u64::from(w.length)))
     }
 }
