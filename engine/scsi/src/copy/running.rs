@@ -6,10 +6,13 @@ use super::{
     operation::{Ending, Operation},
 };
 use crate::{
+    access::AccessState,
     command::{Context, Event, Outcome, Step, fail},
+    port::TargetPort,
+    reservations::Verdict,
     sense::{Sense, SenseKey, asc},
     status::Status,
-    unit::{Flags, LogicalUnit},
+    unit::{Flags, LogicalUnit, Nexus},
 };
 use backstore_api::{Extent, StoreError};
 use std::{collections::VecDeque, sync::Arc};
@@ -208,7 +211,7 @@ impl Running {
                     self.current = None;
                 }
                 Some(current) => {
-                    if let Some(culprit) = refuses(&current.motion) {
+                    if let Some(culprit) = refuses(&current.motion, context.port, context.nexus.as_deref()) {
                         return self.blame(culprit, None);
                     }
                     return current.step();
@@ -279,14 +282,23 @@ impl Drop for Running {
     }
 }
 
-/// A unit that can't take part as it is.
-fn refuses(motion: &Move) -> Option<Culprit> {
+/// A unit that can't take part as it is, by the port that the command came to, or for a reservation of others.
+fn refuses(motion: &Move, port: &TargetPort, nexus: Option<&Nexus>) -> Option<Culprit> {
     let Source::Unit(source, _) = &motion.source;
     let flags = motion.target.flags();
     let absent = [Flags::STOPPED, Flags::EJECTED];
     let refused = [Flags::READ_ONLY, Flags::SOFTWARE_PROTECTED];
-    if absent.into_iter().chain(refused).any(|flag| flags.has(flag)) {
+    let verdict = |unit: &LogicalUnit| {
+        let restricted = matches!(unit.access(port.portal_group), AccessState::Standby | AccessState::Unavailable);
+        match nexus {
+            _ if restricted => Verdict::Little,
+            Some(nexus) => unit.with_reservations(|state| state.verdict(nexus.id(), nexus.path())),
+            None => Verdict::All,
+        }
+    };
+    if absent.into_iter().chain(refused).any(|flag| flags.has(flag)) || verdict(&motion.target) > Verdict::All {
         return Some(Culprit::Target);
     }
-    absent.into_iter().any(|flag| source.flags().has(flag)).then_some(Culprit::Source)
+    let missing = absent.into_iter().any(|flag| source.flags().has(flag));
+    (missing || verdict(source) > Verdict::Reads).then_some(Culprit::Source)
 }

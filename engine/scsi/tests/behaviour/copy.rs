@@ -266,6 +266,47 @@ fn a_unit_that_is_stopped_or_protected_takes_no_part() {
     assert_eq!(extended_copy(&mut rig, 0, &verify(1)).refused(), (ABORTED, 0x0D01));
 }
 
+/// A command of session 5, another host's, to a unit.
+fn by_another(rig: &mut Rig, unit: &Arc<LogicalUnit>, nexus: &mut Nexus, cdb: &[u8], data: &[u8]) -> Answer {
+    let own = std::mem::replace(&mut rig.unit, unit.clone());
+    std::mem::swap(&mut rig.nexus, nexus);
+    let answer = rig.run(cdb, data);
+    std::mem::swap(&mut rig.nexus, nexus);
+    rig.unit = own;
+    answer
+}
+
+#[test]
+fn a_unit_that_others_have_reserved_takes_no_part() {
+    // RESERVE, Write Exclusive, Exclusive Access; whether it may still be read.
+    for (kind, reads) in [(0, false), (1, true), (3, false)] {
+        let (mut rig, other) = pair(512);
+        let cscds = [cscd(&rig.unit), cscd(&other)];
+        let to = list(1, 0, &cscds, &[blocks(0, 1, 1, 0, 0)]);
+        let from = list(1, 0, &cscds, &[blocks(1, 0, 1, 0, 0)]);
+        let mut nexus = Nexus::new(&other, 5, path(5));
+        by_another(&mut rig, &other, &mut nexus, &[0; 6], &[]).refused();
+        if kind == 0 {
+            by_another(&mut rig, &other, &mut nexus, &[0x16, 0, 0, 0, 0, 0], &[]).good();
+        } else {
+            let mut keys = [0; 24];
+            keys[15] = 9;
+            let register = [0x5F, 0, 0, 0, 0, 0, 0, 0, 24, 0];
+            by_another(&mut rig, &other, &mut nexus, &register, &keys).good();
+            (keys[7], keys[15]) = (9, 0);
+            let reserve = [0x5F, 1, kind, 0, 0, 0, 0, 0, 24, 0];
+            by_another(&mut rig, &other, &mut nexus, &reserve, &keys).good();
+        }
+        let sense = extended_copy(&mut rig, 0, &to).sense();
+        assert_eq!((sense.key, sense.asc, sense.specific), (ABORTED, 0x0D01, in_list(48)), "{kind}");
+        assert!(rig.others[0].1.iter().all(|byte| *byte == 0xEE));
+        match extended_copy(&mut rig, 0, &from) {
+            answer if reads => drop(answer.good()),
+            answer => assert_eq!(answer.refused(), (ABORTED, 0x0D01), "{kind}"),
+        }
+    }
+}
+
 #[test]
 fn results_are_told_to_the_session_that_asked_and_are_gone_with_it() {
     let (mut rig, _) = pair(512);
