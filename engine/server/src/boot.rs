@@ -88,10 +88,13 @@ pub(crate) struct House {
     /// Portal groups.
     pub groups: BTreeSet<u16>,
     /// By target name and portal group.
-    pub ports: BTreeMap<(String, u16), Arc<TargetPort>>,
+    pub ports: Ports,
     /// Keeps the state directory locked.
     pub state: State,
 }
+
+/// Ports by target name and portal group.
+pub(crate) type Ports = BTreeMap<(String, u16), Arc<TargetPort>>;
 
 /// A volume that is served.
 #[derive(Clone)]
@@ -124,11 +127,7 @@ impl House {
     }
 
     /// The ports of a target, one for each portal group; `slots`: the positions of its plan's volumes.
-    pub fn ports_of(
-        &mut self,
-        target: &config::Target,
-        slots: &[u16],
-    ) -> Result<Vec<((String, u16), Arc<TargetPort>)>, StateError> {
+    pub fn ports_of(&mut self, target: &config::Target, slots: &[u16]) -> Result<Ports, StateError> {
         let mut ids = Vec::new();
         for &portal_group in &self.groups {
             ids.push(PortId { relative_port: self.state.relative_port(&target.name, portal_group)?, portal_group });

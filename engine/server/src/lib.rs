@@ -40,9 +40,9 @@ pub fn run(plan: config::Plan, source: Option<PathBuf>, ready: impl FnOnce(&Read
     // Only now, with every volume ready, is anybody let in.
     let portals = control::open_portals(&plan)?;
     let addresses = portals.iter().map(|p| (p.address, p.group)).collect();
-    let targets = control::directory::Targets::new(plan, addresses)
+    let targets = control::directory::Targets::new(plan, source, addresses)
         .map_err(|error| ServeError::Control(std::io::Error::other(error.to_string())))?;
-    control::run(targets, source, house, post, bell, portals, cores, ready)
+    control::run(targets, house, post, bell, portals, cores, ready)
 }
 
 /// Every connection is a descriptor: the soft limit is raised to the hard one.

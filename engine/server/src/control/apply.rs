@@ -10,7 +10,7 @@ use super::{
     reload::{self, Changes},
 };
 use crate::{
-    boot::{Seat, make_seat, open_store, store_settings},
+    boot::{Ports, Seat, make_seat, open_store, store_settings},
     mail::ToCore,
 };
 use backstore::Store;
@@ -157,7 +157,7 @@ impl Control {
 
     /// Reads and checks the file, and compares it with what runs.
     async fn read(&self) -> Result<Changes, Vec<String>> {
-        let file = self.source.clone().unwrap_or_default();
+        let file = self.targets().source().cloned().unwrap_or_default();
         let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
         let loaded = loaded.map_err(|error| vec![error.to_string()])?;
         let loaded = loaded.map_err(|report| {
@@ -187,16 +187,12 @@ impl Control {
         let depth = changes.plan.limits.store_depth;
         let volume = |at: &usize| changes.plan.volumes[*at].clone();
         let added: Vec<config::Volume> = changes.added.iter().map(volume).collect();
-        let house = self.house.borrow();
-        let measured: Vec<(config::Volume, Arc<Store>)> = changes
-            .measured
-            .iter()
-            .filter_map(|at| {
-                let seat = house.seats[house.slots[changes.kept[at]] as usize].as_ref()?;
-                Some((volume(at), seat.store.clone()))
-            })
-            .collect();
-        drop(house);
+        let store = |at: &usize| {
+            let house = self.house.borrow();
+            house.seats[house.slots[changes.kept[at]] as usize].as_ref().map(|seat| seat.store.clone())
+        };
+        let measured: Vec<(config::Volume, Arc<Store>)> =
+            changes.measured.iter().filter_map(|at| Some((volume(at), store(at)?))).collect();
         let work = move || {
             let sizes = measured.into_iter().map(|(volume, store)| {
                 let size = store.measure(&store_settings(&volume, depth));
@@ -307,15 +303,15 @@ impl Control {
             changes.kept.iter().map(|(at, old)| (*at, house.slots[*old])).collect();
         new_slots.extend(changes.added.iter().copied().zip(came.iter().copied()));
         let slots: Vec<u16> = new_slots.into_values().collect();
-        let mut ports = Vec::new();
+        let mut ports = Ports::new();
         let changed = changes.new_targets.iter().chain(&changes.remapped);
         for &at in changed {
             let target = &changes.plan.targets[at];
             ports.extend(house.ports_of(target, &slots).map_err(|error| error.to_string())?);
         }
         house.state.save().map_err(|error| error.to_string())?;
-        let targets =
-            Targets::new(changes.plan.clone(), before.portals().to_vec()).map_err(|error| error.to_string())?;
+        let targets = Targets::new(changes.plan.clone(), before.source().cloned(), before.portals().to_vec())
+            .map_err(|error| error.to_string())?;
 
         describe(&changes, before.plan(), lines);
         for (at, bytes) in changes.measured.iter().zip(sizes) {

@@ -6,6 +6,7 @@ use protocol::login::{Access, Directory, TargetEntry};
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 use tracing::info;
@@ -14,6 +15,8 @@ use wire::names::TargetAddress;
 /// Targets, portals and credentials.
 pub struct Targets {
     plan: Plan,
+    /// The file that the plan came from.
+    source: Option<PathBuf>,
     /// Real addresses and groups.
     portals: Vec<(SocketAddr, u16)>,
     /// By the address of the rule in the plan: credentials are made once.
@@ -22,8 +25,8 @@ pub struct Targets {
 
 impl Targets {
     /// `portals`: the addresses that are really listened on.
-    pub fn new(plan: Plan, portals: Vec<(SocketAddr, u16)>) -> Result<Targets, ChapError> {
-        let mut targets = Targets { plan, portals, credentials: HashMap::new() };
+    pub fn new(plan: Plan, source: Option<PathBuf>, portals: Vec<(SocketAddr, u16)>) -> Result<Targets, ChapError> {
+        let mut targets = Targets { plan, source, portals, credentials: HashMap::new() };
         for rule in targets.plan.targets.iter().flat_map(|t| &t.access) {
             if let Some(chap) = &rule.chap {
                 targets.credentials.insert(std::ptr::from_ref(chap), Arc::new(credentials(chap)?));
@@ -35,6 +38,11 @@ impl Targets {
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The file that the plan came from.
+    pub fn source(&self) -> Option<&PathBuf> {
+        self.source.as_ref()
     }
 
     /// Addresses that are listened on, with their groups.

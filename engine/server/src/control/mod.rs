@@ -26,7 +26,6 @@ use std::{
     io,
     net::{Shutdown, SocketAddr, TcpListener as StdListener},
     os::fd::OwnedFd,
-    path::PathBuf,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -39,8 +38,6 @@ use tracing::{debug, info, warn};
 pub(crate) struct Control {
     targets: RefCell<Rc<Targets>>,
     house: RefCell<House>,
-    /// Where the plan came from.
-    source: Option<PathBuf>,
     /// What the cores have yet to say of units that come and go.
     roll: apply::Roll,
     pub post: Arc<Post<RingWaker>>,
@@ -109,7 +106,6 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
 /// Runs the control thread until everything is drained.
 pub(crate) fn run(
     targets: Targets,
-    source: Option<PathBuf>,
     house: House,
     post: Arc<Post<RingWaker>>,
     bell: Arc<Notify>,
@@ -131,7 +127,6 @@ pub(crate) fn run(
         roll: apply::Roll::new(post.cores()),
         targets: RefCell::new(Rc::new(targets)),
         house: RefCell::new(house),
-        source,
         post,
     });
     let outcome = tokio_uring::start(serve(control, bell, portals, ready));
@@ -177,7 +172,7 @@ async fn serve(
     tokio_uring::spawn(hear_cores(control.clone(), bell));
     tokio_uring::spawn(sweep(control.clone()));
     let reload_bell = Rc::new(Notify::new());
-    if control.source.is_some() {
+    if control.targets().source().is_some() {
         tokio_uring::spawn(apply::reload_when_told(control.clone(), reload_bell.clone()));
     }
     // From here on a signal means what it is to mean.
@@ -190,7 +185,7 @@ async fn serve(
             _ = terminate.recv() => info!("SIGTERM: draining"),
             _ = interrupt.recv() => info!("SIGINT: draining"),
             _ = hangup.recv() => {
-                if control.source.is_some() {
+                if control.targets().source().is_some() {
                     reload_bell.notify_one();
                     continue;
                 }
