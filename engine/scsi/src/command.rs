@@ -2,6 +2,7 @@
 
 use crate::{
     access,
+    background::Job,
     cdb::{Cdb, VARIABLE_LENGTH},
     copy::running::Running,
     port::{Path, TargetPort},
@@ -148,6 +149,13 @@ pub enum Step {
         length: u64,
         /// As for a write.
         durable: bool,
+    },
+    /// A job of the unit's own has begun (SANITIZE, FORMAT UNIT): its home core takes it up ([`crate::Background`]).
+    /// [`Event::Stored`] when it is recorded, or with `wait` when it is over, well or not; [`Event::Failed`] when it can't
+    /// be recorded.
+    Work {
+        /// Wait for the end.
+        wait: bool,
     },
     /// What [`LogicalUnit::lasting`] says now is put on stable storage: [`Event::Stored`].
     Save,
@@ -519,8 +527,20 @@ impl Command {
         step
     }
 
+    /// Begins a job of the unit's own; `wait`: status comes with its end.
+    pub(crate) fn work(&mut self, job: Job, wait: bool, unit: &LogicalUnit) -> Step {
+        if let Err(sense) = unit.begin_job(job) {
+            return fail(sense);
+        }
+        let then: Stored = match wait {
+            true => |_, unit, _| unit.failed_job().map_or_else(good, |_| unit.occupied().map_or_else(good, fail)),
+            false => |_, _, _| good(),
+        };
+        self.state = State::Storing { write: true, then };
+        Step::Work { wait }
+    }
+
     /// Waits until the unit's lasting state is on stable storage.
-    #[allow(dead_code)] // the first families that have something to keep are on their way
     pub(crate) fn save(&mut self, number: u64, then: Saved) -> Step {
         self.save_then_abort(number, [].into(), then)
     }

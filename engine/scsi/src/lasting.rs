@@ -6,6 +6,7 @@
 //! overwrites a newer one.
 
 use crate::{
+    background::Job,
     reservations::{Kept as KeptReservations, Reservations},
     unit::LogicalUnit,
 };
@@ -19,6 +20,9 @@ pub struct Lasting {
     /// Persistent reservations with APTPL set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reservations: Option<KeptReservations>,
+    /// What the unit has to do by itself, or has failed to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) job: Option<Job>,
 }
 
 impl LogicalUnit {
@@ -35,16 +39,21 @@ impl LogicalUnit {
     /// # Errors
     /// What can't be: the record is damaged.
     pub fn restore(&self, mut lasting: Lasting) -> Result<(), String> {
+        if lasting.job.as_ref().is_some_and(|job| !job.fits(self)) {
+            return Err("the job that it names is not one for this unit".into());
+        }
+        let occupied = lasting.job.is_some();
         let mut state = self.lock();
         if let Some(kept) = lasting.reservations.take() {
             state.reservations = Reservations::of(kept)?;
         }
         state.lasting = lasting;
+        drop(state);
+        self.set_occupied(occupied);
         Ok(())
     }
 
     /// Changes the lasting state, in memory; gives its new number.
-    #[allow(dead_code)] // the first families that have something to keep are on their way
     pub(crate) fn change_lasting(&self, change: impl FnOnce(&mut Lasting)) -> u64 {
         let mut state = self.lock();
         change(&mut state.lasting);

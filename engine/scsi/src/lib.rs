@@ -14,6 +14,7 @@
 
 mod access;
 mod attention;
+mod background;
 mod cdb;
 mod command;
 mod copy;
@@ -35,6 +36,7 @@ mod unit;
 
 pub use access::{AccessState, GroupAccess};
 pub use attention::Attention;
+pub use background::{Background, Chore};
 pub use command::{Command, Context, Event, Moving, Outcome, Span, Step};
 pub use identity::Identity;
 pub use lasting::Lasting;

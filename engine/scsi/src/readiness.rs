@@ -1,6 +1,8 @@
 //! Whether a unit can do what a command asks: medium there, started, awake, not occupied by work of its own.
 
 use crate::{
+    background::Kind,
+    sbc::{format, sanitize},
     sense::{Sense, SenseKey, asc},
     table::{Entry, Traits},
     unit::{Flags, LogicalUnit},
@@ -13,6 +15,20 @@ const STOPPED: Sense = Sense::new(SenseKey::NotReady, asc::INITIALIZING_COMMAND_
 #[cold]
 pub(crate) fn check(unit: &LogicalUnit, entry: &Entry, flags: Flags) -> Result<(), Sense> {
     let medium = entry.traits.has(Traits::MEDIUM);
+    if flags.has(Flags::OCCUPIED)
+        && !entry.traits.has(Traits::EXEMPT.and(Traits::ALWAYS))
+        && let Some(sense) = unit.occupied()
+    {
+        // A failure is left by the command that failed; after that of a FORMAT UNIT the medium alone is no use.
+        let leaves = match unit.failed_job().map(|job| job.kind) {
+            None => false,
+            Some(Kind::Format) => !medium || entry.opcode == format::OPCODE,
+            Some(_) => entry.opcode == sanitize::OPCODE,
+        };
+        if !leaves {
+            return Err(sense);
+        }
+    }
     if flags.has(Flags::EJECTED) && (medium || entry.traits.has(Traits::PRESENT)) {
         return Err(NO_MEDIUM);
     }
@@ -29,7 +45,11 @@ pub(crate) fn check(unit: &LogicalUnit, entry: &Entry, flags: Flags) -> Result<(
 /// What REQUEST SENSE says of the state, without a pending unit attention.
 pub(crate) fn sense(unit: &LogicalUnit) -> Sense {
     let flags = unit.flags();
-    if flags.has(Flags::EJECTED) {
+    if flags.has(Flags::OCCUPIED)
+        && let Some(sense) = unit.occupied()
+    {
+        sense
+    } else if flags.has(Flags::EJECTED) {
         NO_MEDIUM
     } else if flags.has(Flags::STOPPED) {
         STOPPED

@@ -51,6 +51,8 @@ impl Traits {
     pub const TYPE2: Traits = Traits(64);
     /// The upper three bits of byte 1 are RDPROTECT, WRPROTECT or VRPROTECT.
     pub const PROTECT: Traits = Traits(128);
+    /// Answered while the unit works for itself, as those that are exempt are.
+    pub const ALWAYS: Traits = Traits(512);
 
     /// There only when initiators may change access states.
     pub const EXPLICIT: Traits = Traits(256);
@@ -171,6 +173,8 @@ static FAMILIES: [&[Entry]; 29] = [
     sbc::orwrite::TABLE,
     sbc::write_atomic::TABLE,
     sbc::prefetch::TABLE,
+    sbc::sanitize::TABLE,
+    sbc::format::TABLE,
     sbc::synchronize::TABLE,
     sbc::start_stop::TABLE,
     sbc::defects::TABLE,

@@ -52,10 +52,12 @@ impl Flags {
     pub const EJECTED: Flags = Flags(32);
     /// In an idle or standby condition, until the medium is used.
     pub const LOW_POWER: Flags = Flags(64);
+    /// It works for itself, or has failed to.
+    pub const OCCUPIED: Flags = Flags(128);
     /// Some target port group is in standby or unavailable.
     pub const RESTRICTED: Flags = Flags(256);
     /// What a command that wants more than names and states looks at.
-    pub const UNREADY: Flags = Flags(16 | 32 | 64 | 256);
+    pub const UNREADY: Flags = Flags(16 | 32 | 64 | 128 | 256);
 
     #[inline]
     pub fn has(self, flag: Flags) -> bool {
@@ -88,6 +90,8 @@ pub struct LogicalUnit {
     generation: AtomicU64,
     flags: AtomicU16,
     groups: Box<[Group]>,
+    /// How far a job of its own has come, in 65,536ths.
+    progress: AtomicU16,
     state: Mutex<State>,
     copies: Operations,
 }
@@ -112,6 +116,8 @@ pub(crate) struct State {
     pub before: Option<(u64, Reservations)>,
     /// Live nexuses by session.
     pub nexuses: Known,
+    /// The job in it is not recorded yet.
+    pub job_is_new: bool,
 }
 
 impl State {
@@ -142,6 +148,7 @@ impl LogicalUnit {
             block_shift,
             generation: AtomicU64::new(1),
             flags: AtomicU16::new(flags.0),
+            progress: AtomicU16::new(0),
             state: Mutex::new(State {
                 log: Log::default(),
                 modes,
@@ -156,6 +163,7 @@ impl LogicalUnit {
                 reservations: Reservations::default(),
                 before: None,
                 nexuses: Known::new(),
+                job_is_new: false,
             }),
             copies: Operations::default(),
         })
@@ -315,7 +323,7 @@ impl LogicalUnit {
         state.modes.reset(self.thin());
         state.log.push(Attention::BusDeviceReset, None);
         let mut flags = default_flags(&self.profile, &self.geometry, &state.modes.current);
-        for stays in [Flags::EJECTED, Flags::RESTRICTED] {
+        for stays in [Flags::EJECTED, Flags::OCCUPIED, Flags::RESTRICTED] {
             flags.set(stays, self.flags().has(stays));
         }
         self.flags.store(flags.0, Ordering::Release);
@@ -445,6 +453,15 @@ impl LogicalUnit {
         flags.set(Flags::LOW_POWER, true);
         self.flags.store(flags.0, Ordering::Release);
         self.changed();
+    }
+
+    /// PROGRESS INDICATION of its job.
+    pub(crate) fn progress(&self) -> u16 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_progress(&self, progress: u16) {
+        self.progress.store(progress, Ordering::Relaxed);
     }
 
     /// Leaves it.

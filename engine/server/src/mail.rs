@@ -133,6 +133,8 @@ pub enum FromCore {
     },
     /// The fence of a unit (ARCHITECTURE.md).
     Fence(crate::core::fencing::FenceMail),
+    /// What a unit does by itself.
+    Chore(crate::core::chores::ChoreMail),
 }
 
 /// To the control thread.

@@ -3,10 +3,12 @@
 pub(crate) mod capacity;
 pub(crate) mod compare_and_write;
 pub(crate) mod defects;
+pub(crate) mod format;
 pub(crate) mod orwrite;
 pub(crate) mod prefetch;
 pub(crate) mod protection;
 pub(crate) mod range;
+pub(crate) mod sanitize;
 pub(crate) mod start_stop;
 pub(crate) mod synchronize;
 pub(crate) mod transfer;

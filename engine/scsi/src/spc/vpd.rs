@@ -204,6 +204,9 @@ fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
 fn block_characteristics(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
     let mut page = [0u8; 60];
     page[..2].copy_from_slice(&unit.rotation_rate().to_be_bytes());
+    if unit.unmaps() {
+        page[3] = 0x40; // WABEREQ 01b: blocks can be read after a SANITIZE with BLOCK ERASE
+    }
     out.extend(page);
 }
 

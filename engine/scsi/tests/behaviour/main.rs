@@ -2,6 +2,7 @@
 
 mod access;
 mod attentions;
+mod background;
 mod capacity;
 mod compare_and_write;
 mod copy;

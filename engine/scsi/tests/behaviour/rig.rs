@@ -2,8 +2,8 @@
 
 use backstore_api::{Extent, Geometry, StoreError};
 use scsi::{
-    Command, Context, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome, Path, PortId, Profile, Sense,
-    SenseKey, Status, Step, TargetPort, UnitId,
+    Background, Chore, Command, Context, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome, Path, PortId,
+    Profile, Sense, SenseKey, Status, Step, TargetPort, UnitId,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -56,6 +56,8 @@ pub struct Rig {
     pub fault: Option<StoreError>,
     /// Whose tasks were to be aborted.
     pub aborted: Vec<Path>,
+    /// Jobs of the unit are begun, and left to the test.
+    pub idle: bool,
 }
 
 /// How a command ended.
@@ -142,6 +144,7 @@ impl Rig {
             now: Duration::ZERO,
             fault: None,
             aborted: Vec::new(),
+            idle: false,
         }
     }
 
@@ -167,6 +170,27 @@ impl Rig {
         Answer { status: outcome.status, sense: outcome.sense, data }
     }
 
+    /// Does a job's next chore.
+    pub fn chore(&mut self, background: &mut Background) -> Chore {
+        let unit = self.unit.clone();
+        let mut store = Store {
+            medium: &mut self.medium,
+            mapped: &mut self.mapped,
+            own: self.unit.id(),
+            others: &mut self.others,
+            flushes: &mut self.flushes,
+            fault: &mut self.fault,
+            unit: &unit,
+            idle: true,
+            data_out: &[],
+            data_in: Vec::new(),
+            pattern: Vec::new(),
+            extents: Vec::new(),
+            longer: false,
+        };
+        store.chore(background)
+    }
+
     fn carry_out(&mut self, cdb: &[u8], data_out: &[u8], present: bool) -> Answer {
         let unit = self.unit.clone();
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -186,6 +210,8 @@ impl Rig {
             others: &mut self.others,
             flushes: &mut self.flushes,
             fault: &mut self.fault,
+            unit: &unit,
+            idle: self.idle,
             data_out,
             data_in: Vec::new(),
             pattern: Vec::new(),
@@ -221,6 +247,8 @@ struct Store<'a> {
     others: &'a mut Vec<(Arc<LogicalUnit>, Vec<u8>)>,
     flushes: &'a mut u32,
     fault: &'a mut Option<StoreError>,
+    unit: &'a LogicalUnit,
+    idle: bool,
     data_out: &'a [u8],
     data_in: Vec<u8>,
     pattern: Vec<u8>,
@@ -231,7 +259,7 @@ struct Store<'a> {
 
 impl Store<'_> {
     fn event(&mut self, step: Step) -> Event<'_> {
-        if !matches!(step, Step::Receive { .. })
+        if !matches!(step, Step::Receive { .. } | Step::Work { .. })
             && let Some(error) = self.fault.take()
         {
             return match step {
@@ -314,6 +342,13 @@ impl Store<'_> {
             Step::MoveTuples { .. } => Event::Moved,
             Step::Save => Event::Stored,
             Step::Abort => Event::Aborted,
+            Step::Work { .. } => {
+                if !self.idle {
+                    let mut background = Background::take_up(self.unit).expect("a job has begun");
+                    while self.chore(&mut background) != Chore::End {}
+                }
+                Event::Stored
+            }
             Step::Flush => {
                 *self.flushes += 1;
                 Event::Stored
@@ -363,6 +398,26 @@ impl Store<'_> {
             return self.medium;
         }
         &mut self.others.iter_mut().find(|(other, _)| other.id() == unit).expect("a unit of this host").1
+    }
+
+    /// Does the next chore.
+    fn chore(&mut self, background: &mut Background) -> Chore {
+        let chore = background.next();
+        let stored = matches!(chore, Chore::Fill { .. } | Chore::Zero { .. });
+        let result = self.fault.take_if(|_| stored).map_or(Ok(()), Err);
+        match chore {
+            _ if result.is_err() => (),
+            Chore::Fill { offset, length } => {
+                let target = range(offset, length);
+                self.map(target.clone(), true);
+                background.pattern(self.unit.block_size(), &mut self.medium[target]);
+            }
+            Chore::Zero { offset, length, unmap } => self.zero(offset, length, unmap),
+            Chore::Flush => *self.flushes += 1,
+            Chore::Save | Chore::Began(_) | Chore::Claim | Chore::End => (),
+        }
+        background.done(self.unit, result);
+        chore
     }
 
     fn zero(&mut self, offset: u64, length: u64, unmap: bool) {

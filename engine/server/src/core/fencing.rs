@@ -75,6 +75,11 @@ impl<R: Reactor> Core<R> {
         }
     }
 
+    /// Asks for a range, or all, for what is no window.
+    pub(crate) fn claim(&mut self, unit: u16, request: FenceRequest) {
+        self.tell_home(unit, FenceBody::Request(request));
+    }
+
     fn tell_home(&mut self, unit: u16, body: FenceBody) {
         let home = unit % self.post.cores();
         self.fence_send(home, FenceMail { unit, body });
@@ -109,7 +114,7 @@ impl<R: Reactor> Core<R> {
     fn fence_action(&mut self, unit: u16, action: Action) {
         match action {
             Action::Hold { request, .. } => {
-                let id = request.id;
+                let (id, all) = (request.id, request.range.is_none());
                 self.units[unit as usize].still = true;
                 let mut ranges = Vec::new();
                 for (_, task) in self.tasks.iter() {
@@ -118,11 +123,15 @@ impl<R: Reactor> Core<R> {
                 if self.units[unit as usize].gate.hold(request, ranges.into_iter()) {
                     self.tell_home(unit, FenceBody::Acknowledged(id, self.number));
                 }
+                if all {
+                    self.refuse_running(unit);
+                }
             }
             Action::Release { id, .. } => {
                 self.units[unit as usize].gate.released(id);
                 self.retry_unit(unit);
             }
+            Action::Granted { id } if self.claimed(id.serial) => {}
             Action::Granted { id } => {
                 let record = self.fences.iter().find(|r| r.serial == id.serial);
                 let granted = record.map(|r| (r.task, r.window));

@@ -407,7 +407,11 @@ impl<R: Reactor> Core<R> {
         match self.drain {
             Drain::No | Drain::Done => {}
             Drain::Asked(at) => {
-                if self.links.is_empty() && self.tasks.is_empty() && self.roster.is_settled() {
+                if self.links.is_empty()
+                    && self.tasks.is_empty()
+                    && self.roster.is_settled()
+                    && !self.chores_in_flight()
+                {
                     self.drain = Drain::Flushing;
                     for unit in &mut self.units {
                         unit.draining = true;

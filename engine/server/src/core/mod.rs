@@ -4,6 +4,7 @@
 //! what connections have to say. Generic over the reactor, so that the same code runs under the simulated one.
 
 mod at_once;
+pub mod chores;
 mod copying;
 pub mod fencing;
 mod finish;
@@ -56,6 +57,7 @@ const KIND_RECEIVE: u64 = 1;
 const KIND_SEND: u64 = 2;
 const KIND_STORE: u64 = 3;
 const KIND_SAVE: u64 = 4;
+const KIND_CHORE: u64 = 5;
 
 /// A link's or task's token: 24 bits of index, 32 bits of generation.
 fn link_token(kind: u64, key: Key) -> u64 {
@@ -108,6 +110,8 @@ pub struct Core<R: Reactor> {
     managements: Vec<Management>,
     next_management: u32,
     fences: Vec<fencing::FenceRecord>,
+    /// What units do by themselves, of those whose home this is.
+    runners: Vec<chores::Runner>,
     next_fence: u32,
     scratch: Vec<u8>,
     /// Bytes behind the PDU that is being handled.
@@ -142,7 +146,7 @@ impl<R: Reactor> Core<R> {
         for unit in &mut units {
             roster.admit(unit, post.cores());
         }
-        Self {
+        let mut core = Self {
             number,
             limits,
             reactor,
@@ -158,6 +162,7 @@ impl<R: Reactor> Core<R> {
             managements: Vec::new(),
             next_management: 1,
             fences: Vec::new(),
+            runners: Vec::new(),
             next_fence: 0,
             scratch: Vec::with_capacity(64 << 10),
             in_hand: 0,
@@ -171,7 +176,12 @@ impl<R: Reactor> Core<R> {
             drain: Drain::No,
             cut: 0,
             failures: Vec::new(),
+        };
+        // What a unit had begun in an earlier life goes on.
+        for unit in 0..core.units.len() {
+            core.take_up(unit as u16);
         }
+        core
     }
 
     /// Runs until it is drained.
@@ -192,16 +202,14 @@ impl<R: Reactor> Core<R> {
 
     /// One turn: false when the core is drained.
     pub fn turn(&mut self) -> io::Result<bool> {
-        let wait = if !self.dirty.is_empty() || !self.yielded.is_empty() {
+        let idle = self.links.is_empty() && self.tasks.is_empty() && self.runners.is_empty();
+        let wait = if !self.dirty.is_empty() || !self.yielded.is_empty() || self.has_chores() {
             Wait::Poll
-        } else if self.links.is_empty()
-            && self.tasks.is_empty()
-            && matches!(self.drain, Drain::No)
-            && self.roster.is_settled()
-        {
+        } else if idle && matches!(self.drain, Drain::No) && self.roster.is_settled() {
             Wait::Forever
         } else {
-            Wait::Until(self.store_deadline().map_or(self.next_tick, |at| at.min(self.next_tick)))
+            let deadlines = self.store_deadline().into_iter().chain(self.chores_deadline());
+            Wait::Until(deadlines.fold(self.next_tick, std::cmp::min))
         };
         let mut completions = std::mem::take(&mut self.completions);
         self.reactor.turn(wait, &mut completions)?;
@@ -224,6 +232,7 @@ impl<R: Reactor> Core<R> {
         }
         self.feed_starving();
         self.resume_yielded();
+        self.run_chores();
         self.flush_links();
         self.continue_roster();
         self.continue_drain();
@@ -234,6 +243,7 @@ impl<R: Reactor> Core<R> {
         match completion.token >> KIND_SHIFT {
             KIND_RECEIVE => self.received(link_key(completion.token), completion),
             KIND_SEND => self.sent(link_key(completion.token), completion),
+            KIND_CHORE => self.chore_saved(completion),
             KIND_SAVE => self.saved(link_key(completion.token), completion),
             _ => self.store_completed((completion.token >> 24) as u16, completion),
         }
@@ -277,6 +287,7 @@ impl<R: Reactor> Core<R> {
             }
             ToCore::Core(FromCore::ResetDone { management }) => self.remote_reset_done(management),
             ToCore::Core(FromCore::Fence(mail)) => self.fence_mail(mail),
+            ToCore::Core(FromCore::Chore(mail)) => self.chore_mail(mail),
         }
     }
 

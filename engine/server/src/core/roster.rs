@@ -151,6 +151,8 @@ impl<R: Reactor> Core<R> {
         }
         debug!(core = self.number, slot, volume = unit.identity().name, "unit added");
         self.units[slot as usize].fill(unit, keeper, queue, self.roster.share, self.roster.class_share);
+        // What it had begun in an earlier life goes on.
+        self.take_up(slot);
     }
 
     /// The LUN map of a port has changed: its sessions see the new one, and hear of it (SPC-4 6.33).
@@ -253,7 +255,7 @@ impl<R: Reactor> Core<R> {
         let is_used = self.units[slot as usize].queue.in_flight() > 0
             || self.tasks.iter().any(|(_, task)| task.work.place.is_some() && task.work.unit == slot)
             || self.managements.iter().any(|management| management.concerns(slot));
-        if is_used {
+        if is_used || !self.leave_chore(slot) {
             return false;
         }
         let unit = &mut self.units[slot as usize];

@@ -124,6 +124,13 @@ impl<R: Reactor> Core<R> {
                         let moved = self.tasks.get(task_key).map_or(0, |task| task.work.transfer.finished);
                         self.step(task_key, Event::CopyFailed { error, reading, moved })
                     }
+                    Failure::Occupied => {
+                        let unit = self.tasks.get(task_key).map(|task| task.work.unit as usize);
+                        let sense = unit.and_then(|unit| self.units[unit].logical().occupied());
+                        // It is through already: the command has merely come at a bad time.
+                        let sense = sense.unwrap_or(aborted(0, 0));
+                        return self.finish(task_key, failed(sense));
+                    }
                     Failure::Miscompare(offset) => self.step(task_key, Event::Miscompare { offset }),
                     Failure::Data(asc, ascq) => {
                         return self.finish(task_key, failed(aborted(asc, ascq)));
@@ -280,6 +287,10 @@ impl<R: Reactor> Core<R> {
                 return self.begin_elsewhere(task_key, unit, Plain::Zero { offset, length, unmap, durable });
             }
             Step::Flush => self.begin_plain(task_key, Plain::Flush),
+            Step::Work { wait } => {
+                work.begin(Motion::None, Span { offset: 0, length: 0 }, 0);
+                self.begin_work(task_key, wait);
+            }
             Step::Save => self.begin_plain(task_key, Plain::Save),
             Step::Abort => {
                 work.begin(Motion::None, Span { offset: 0, length: 0 }, 0);

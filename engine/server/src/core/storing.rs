@@ -234,7 +234,9 @@ impl<R: Reactor> Core<R> {
 
     fn request_ended(&mut self, unit: u16, done: backstore_api::Completion) {
         let (index, window) = ((done.tag >> 8) as u32, (done.tag & 0xff) as usize);
-        if done.tag == super::management::DRAIN_TAG {
+        if done.tag == super::chores::CHORE_TAG {
+            self.chore_stored(unit, done);
+        } else if done.tag == super::management::DRAIN_TAG {
             self.drain_flushed(unit, done.result.map(drop));
         } else if done.tag == super::roster::LEAVE_TAG {
             self.left_flushed(unit, done.result.map(drop));

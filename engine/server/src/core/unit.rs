@@ -23,6 +23,8 @@ pub struct Unit<R: Reactor> {
     pub(crate) home: FenceHome,
     /// Tasks with windows that wait for the queue, a fence, or an aborted write to end.
     pub(crate) waiting: VecDeque<TaskKey>,
+    /// Tasks that wait for what the unit does by itself: for its beginning, or (true) its end.
+    pub(crate) awaiting: Vec<(TaskKey, bool)>,
     /// Ranges of aborted writes that the store still has, with the task's index: nothing newer may overtake them.
     pub(crate) dying: Vec<(u32, Range<u64>)>,
     /// Buffers that its tasks may hold on this core.
@@ -52,6 +54,7 @@ impl<R: Reactor> Unit<R> {
             gate: FenceGate::new(),
             home: FenceHome::new(),
             waiting: VecDeque::new(),
+            awaiting: Vec::new(),
             dying: Vec::new(),
             share,
             class_share: [u32::MAX; 3],

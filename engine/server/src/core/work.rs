@@ -199,6 +199,8 @@ pub(crate) enum Failure {
         error: backstore_api::StoreError,
         reading: bool,
     },
+    /// The unit has begun to work for itself.
+    Occupied,
     /// The protocol gave up on the data: ASC, ASCQ of ABORTED COMMAND.
     Data(u8, u8),
 }
@@ -361,6 +363,11 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// It puts the unit's lasting state on stable storage.
+    pub fn saves(&self) -> bool {
+        self.transfer.motion == Motion::Plain && matches!(self.plain, Plain::Save)
+    }
+
     /// Makes it as new. Windows in use are given up; unused ones are as new already.
     pub fn reset(&mut self) {
         for i in self.transfer.order() {
