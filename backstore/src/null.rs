@@ -1,7 +1,7 @@
 //! A disk that keeps nothing: reads give zeroes, writes vanish. For benches of everything else.
 
 use crate::{Capacity, in_range};
-use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
+use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, Space, StoreError, Submitted};
 use memory::Region;
 use std::{io, sync::Arc};
 
@@ -59,6 +59,7 @@ impl<R, C> BlockQueue<R, C> for Null {
             Request::Status { offset, length, .. } => {
                 (Answer::Extents(vec![Extent { offset, length, mapped: false }]), None)
             }
+            Request::Space => (Answer::Space(Space { used: 0, available: self.geometry.bytes }), None),
             other => (Answer::Done, other.into_buffer()),
         };
         Submitted::Done(Completion { tag, result: Ok(answer), buffer })

@@ -3,7 +3,7 @@
 use crate::errno::EINVAL;
 use crate::settings::OpenError;
 use crate::{Capacity, in_range};
-use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, StoreError, Submitted};
+use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, Space, StoreError, Submitted};
 use memory::{Buffer, Region};
 use rustix::thread::{MembarrierCommand, membarrier};
 use std::{
@@ -223,6 +223,11 @@ impl RamQueue {
             // Out of range already.
             Request::ReadTuples { buffer, .. } | Request::WriteTuples { buffer, .. } => (Err(EINVAL), Some(buffer)),
             Request::Flush | Request::Prefetch { .. } => (Ok(Answer::Done), None),
+            Request::Space => {
+                let mapped = shared.mapped.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()));
+                let used = (mapped.sum::<u64>() * GRANULE).min(self.geometry.bytes);
+                (Ok(Answer::Space(Space { used, available: self.geometry.bytes - used })), None)
+            }
             Request::Discard { offset, length } => {
                 shared.discard(offset, length);
                 (Ok(Answer::Done), None)

@@ -162,6 +162,8 @@ pub enum Request {
         /// On stable storage before it completes.
         durable: bool,
     },
+    /// How much space the store takes up, and how much more it can have.
+    Space,
     /// Where in the range data is: answers with extents from `offset` on, at most `limit`, and perhaps not as far as
     /// the end of the range.
     Status {
@@ -191,7 +193,7 @@ impl Request {
             | Request::Prefetch { offset, length }
             | Request::Copy { offset, length, .. }
             | Request::Status { offset, length, .. } => (*offset, *length),
-            Request::Flush => return None,
+            Request::Flush | Request::Space => return None,
         };
         Some(offset..offset.saturating_add(length))
     }
@@ -222,6 +224,7 @@ impl Request {
             | Request::WriteTuples { buffer, .. }
             | Request::Fill { buffer, .. } => Some(buffer),
             Request::Flush
+            | Request::Space
             | Request::Discard { .. }
             | Request::Zero { .. }
             | Request::Prefetch { .. }
@@ -244,6 +247,7 @@ impl fmt::Debug for Request {
             Request::Zero { unmap: false, durable, .. } => ("Zero", *durable),
             Request::Zero { unmap: true, durable, .. } => ("Zero+unmap", *durable),
             Request::Fill { durable, .. } => ("Fill", *durable),
+            Request::Space => return f.write_str("Space"),
             Request::Prefetch { .. } => ("Prefetch", false),
             Request::Copy { durable, .. } => ("Copy", *durable),
             Request::Status { .. } => ("Status", false),
@@ -273,6 +277,15 @@ pub struct Extent {
     pub mapped: bool,
 }
 
+/// Space behind a medium.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Space {
+    /// Bytes that the medium takes up.
+    pub used: u64,
+    /// Bytes that are free for it, and perhaps for others.
+    pub available: u64,
+}
+
 /// A successful answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -282,6 +295,8 @@ pub enum Answer {
     Done,
     /// Answer to Status: adjacent extents that begin at the asked offset, neighbours differing in `mapped`.
     Extents(Vec<Extent>),
+    /// Answer to Space.
+    Space(Space),
 }
 
 /// Why a store could not do it. `offset` is the byte where it went wrong, as near as is known.

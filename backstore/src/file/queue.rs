@@ -2,7 +2,7 @@
 //!
 //! One sync runs at a time. Requests that want one meanwhile share the next: it starts after all that they cover.
 
-use super::shared::{Shared, unpack};
+use super::shared::{Shared, unpack, unpack_space};
 use super::walk::{Limits, Next, Task, Walk};
 use crate::errno::{EINVAL, is_medium, is_transient, is_unsupported, store_error};
 use crate::in_range;
@@ -142,6 +142,7 @@ impl FileQueue {
                 let durable = self.honest(durable);
                 (Walk::new(Task::Fill(pattern), span, 0, durable), Some(buffer))
             }
+            Request::Space => (Walk::new(Task::Space, span, 0, false), None),
             Request::Prefetch { .. } => {
                 let mut walk = Walk::new(Task::Prefetch, span, 0, false);
                 if !self.shared.buffered {
@@ -219,6 +220,10 @@ impl FileQueue {
                     Ok((0, Vec::new()))
                 });
                 reactor.offload(job, token).is_ok()
+            }
+            Next::Count => {
+                let (shared, bytes) = (Arc::clone(&self.shared), self.geometry.bytes);
+                reactor.offload(Box::new(move || shared.space(bytes)), token).is_ok()
             }
             Next::List => {
                 let shared = Arc::clone(&self.shared);
@@ -322,8 +327,10 @@ impl FileQueue {
         now: Duration,
     ) -> Option<Result<Answer, StoreError>> {
         let op = self.ops.get_mut(key)?;
-        if let Some(packed) = job.filter(|_| next == Next::List) {
-            return Some(Ok(Answer::Extents(unpack(&packed))));
+        match (next, job) {
+            (Next::List, Some(packed)) => return Some(Ok(Answer::Extents(unpack(&packed)))),
+            (Next::Count, Some(packed)) => return Some(Ok(Answer::Space(unpack_space(&packed)))),
+            _ => {}
         }
         let user: &mut [u8] = op.user.as_deref_mut().unwrap_or_default();
         let bounce: &mut [u8] = op.bounce.as_deref_mut().unwrap_or_default();
@@ -437,7 +444,7 @@ fn operation(op: &mut Op, next: Next, file: Descriptor) -> Option<Operation> {
         }
         Next::Advise { offset, length } => Operation::ReadAhead { file, offset, length },
         Next::Sync => Operation::Sync { file, data_only: true },
-        Next::Clone { .. } | Next::Look | Next::List | Next::Done => return None,
+        Next::Clone { .. } | Next::Look | Next::List | Next::Count | Next::Done => return None,
     })
 }
 

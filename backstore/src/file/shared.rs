@@ -3,7 +3,7 @@
 use super::walk::Missing;
 use crate::Capacity;
 use crate::errno::store_error;
-use backstore_api::{CopySource, Extent, StoreError};
+use backstore_api::{CopySource, Extent, Space, StoreError};
 use reactor::{Errno, JobResult};
 use rustix::fs::SeekFrom;
 use std::{
@@ -212,6 +212,29 @@ impl Shared {
         }
         Ok((u64::from(count), packed))
     }
+}
+
+impl Shared {
+    /// The space that the file takes up, and what its file system has left; of what is no file, `bytes` and nothing.
+    /// Blocks: it is a job.
+    pub(crate) fn space(&self, bytes: u64) -> JobResult {
+        let errno = |error: rustix::io::Errno| Errno(error.raw_os_error());
+        let (used, available) = match self.presence {
+            Presence::Size => (bytes, 0),
+            Presence::Name | Presence::Always => {
+                let stat = rustix::fs::fstat(&self.descriptor).map_err(errno)?;
+                let system = rustix::fs::fstatvfs(&self.descriptor).map_err(errno)?;
+                (u64::try_from(stat.st_blocks).unwrap_or(0) * 512, system.f_bavail.saturating_mul(system.f_frsize))
+            }
+        };
+        Ok((0, [used.to_le_bytes(), available.to_le_bytes()].concat()))
+    }
+}
+
+/// The other side of [`Shared::space`].
+pub(crate) fn unpack_space(packed: &[u8]) -> Space {
+    let number = |at: usize| packed.get(at..at + 8).and_then(|n| n.try_into().ok()).map_or(0, u64::from_le_bytes);
+    Space { used: number(0), available: number(8) }
 }
 
 /// The other side of [`Shared::list`]. Neighbours that say the same become one.

@@ -37,6 +37,8 @@ pub(crate) enum Task {
     Discard,
     /// Sync, then perhaps look whether the file still has a name.
     Flush,
+    /// How much space there is, by a helper thread.
+    Space,
     /// Will be read soon.
     Prefetch,
     /// Extents of data, by a helper thread.
@@ -73,6 +75,8 @@ pub(crate) enum Next {
     Look,
     /// List extents.
     List,
+    /// Ask for the space.
+    Count,
     /// Nothing more.
     Done,
 }
@@ -83,6 +87,7 @@ enum Phase {
     Piece,
     /// The bounce buffer holds the merged block of an edge.
     Merged,
+    Count,
     Sync,
     Look,
     Done,
@@ -115,6 +120,7 @@ impl Walk {
     pub(crate) fn new(task: Task, span: Range<u64>, base: u32, durable: bool) -> Walk {
         let phase = match task {
             Task::Flush => Phase::Sync,
+            Task::Space => Phase::Count,
             _ => Phase::Piece,
         };
         Walk { task, durable, start: span.start, end: span.end, at: span.start, base, allocated: false, phase }
@@ -175,6 +181,7 @@ impl Walk {
     pub(crate) fn next(&self, limits: &Limits, missing: Missing) -> Next {
         match self.phase {
             Phase::Done => return Next::Done,
+            Phase::Count => return Next::Count,
             Phase::Sync => return Next::Sync,
             Phase::Look => return Next::Look,
             Phase::Piece | Phase::Merged => {}
@@ -270,7 +277,7 @@ impl Walk {
                 self.phase = self.after_piece();
             }
             Next::Sync if self.task == Task::Flush => self.phase = Phase::Look,
-            Next::Advise { .. } | Next::Sync | Next::Look | Next::List | Next::Done => self.finish(),
+            Next::Advise { .. } | Next::Sync | Next::Look | Next::List | Next::Count | Next::Done => self.finish(),
         }
         Ok(())
     }

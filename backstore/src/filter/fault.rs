@@ -41,7 +41,7 @@ impl Kinds {
         match request {
             Request::Read { .. } => self.read,
             Request::Flush => self.flush,
-            Request::Prefetch { .. } | Request::Status { .. } => false,
+            Request::Space | Request::Prefetch { .. } | Request::Status { .. } => false,
             _ => self.write,
         }
     }

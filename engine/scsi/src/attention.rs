@@ -46,12 +46,14 @@ pub enum Attention {
     IdentifierChanged,
     /// REPORTED LUNS DATA HAS CHANGED.
     ReportedLunsChanged,
+    /// THIN PROVISIONING SOFT THRESHOLD REACHED.
+    ThresholdReached,
     /// FAILURE PREDICTION THRESHOLD EXCEEDED (FALSE): TEST of the informational exceptions mode page.
     FalseFailurePrediction,
 }
 
 impl Attention {
-    const ALL: [Attention; 17] = [
+    const ALL: [Attention; 18] = [
         Attention::PowerOn,
         Attention::BusDeviceReset,
         Attention::NexusLoss,
@@ -68,6 +70,7 @@ impl Attention {
         Attention::InquiryChanged,
         Attention::IdentifierChanged,
         Attention::ReportedLunsChanged,
+        Attention::ThresholdReached,
         Attention::FalseFailurePrediction,
     ];
 
@@ -91,6 +94,7 @@ impl Attention {
             Attention::IdentifierChanged => asc::DEVICE_IDENTIFIER_CHANGED,
             Attention::FalseFailurePrediction => asc::FALSE_FAILURE_PREDICTION,
             Attention::ReportedLunsChanged => asc::REPORTED_LUNS_CHANGED,
+            Attention::ThresholdReached => asc::THRESHOLD_REACHED,
         };
         Sense::new(SenseKey::UnitAttention, code)
     }

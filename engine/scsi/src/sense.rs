@@ -90,6 +90,7 @@ pub mod asc {
     pub const COMMANDS_CLEARED_BY_DEVICE_SERVER: u16 = 0x2F02;
     pub const FORMAT_COMMAND_FAILED: u16 = 0x3101;
     pub const SANITIZE_COMMAND_FAILED: u16 = 0x3103;
+    pub const THRESHOLD_REACHED: u16 = 0x3807;
     pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
     pub const MEDIUM_NOT_PRESENT: u16 = 0x3A00;
     pub const LOGICAL_UNIT_FAILED_SELF_TEST: u16 = 0x3E03;

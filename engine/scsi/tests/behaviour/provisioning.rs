@@ -1,7 +1,7 @@
 //! UNMAP, WRITE SAME, GET LBA STATUS.
 
 use crate::rig::*;
-use backstore_api::{Geometry, StoreError};
+use backstore_api::{Geometry, Space, StoreError};
 use proptest::prelude::*;
 use scsi::{Provisioning, Sense, SenseKey, Specific, Step};
 
@@ -316,4 +316,41 @@ fn a_thin_volume_has_no_anchors_and_a_full_one_nothing_unmapped() {
     assert_eq!(lba_status(&mut rig, 0), [(0, BLOCKS as u32, 0)]);
     let page = rig.run(&[0x12, 1, 0xB2, 0, 64, 0], &[]).good();
     assert_eq!((page[5], page[6]), (0, 0));
+}
+
+#[test]
+fn a_threshold_that_is_reached_is_told_once_until_it_is_passed_again() {
+    let mut rig = Rig::new();
+    let space = |used: u64, available: u64| Space { used: used << 20, available: available << 20 };
+    rig.unit.measure(space(100, 0));
+    rig.run(&[0; 6], &[]).good();
+    assert!(!rig.unit.has_thresholds());
+    // Both thresholds of the logical block provisioning page: 10 MiB available, 50 MiB used.
+    let mut list = rig.run(&[0x5A, 0x08, 0x1C, 2, 0, 0, 0, 0, 255, 0], &[]).good();
+    list[..2].fill(0);
+    let page = 8;
+    for (descriptor, count) in [(page + 16, 10u32), (page + 24, 50)] {
+        list[descriptor] |= 0x80;
+        list[descriptor + 4..descriptor + 8].copy_from_slice(&count.to_be_bytes());
+    }
+    let [high, low] = (list.len() as u16).to_be_bytes();
+    rig.run(&[0x55, 0x10, 0, 0, 0, 0, 0, high, low, 0], &list).good();
+    assert!(rig.unit.has_thresholds());
+    const REACHED: (SenseKey, u16) = (SenseKey::UnitAttention, 0x3807);
+    for (used, available, told) in [
+        (49, 11, false),
+        (49, 10, true),
+        (49, 9, false),
+        (50, 9, true),
+        (60, 8, false),
+        (49, 20, false),
+        (50, 20, true),
+    ] {
+        rig.unit.measure(space(used, available));
+        let answer = rig.run(&[0; 6], &[]);
+        match told {
+            true => assert_eq!(answer.refused(), REACHED, "{used} {available}"),
+            false => assert_eq!(answer.good(), [], "{used} {available}"),
+        }
+    }
 }

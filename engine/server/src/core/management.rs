@@ -411,6 +411,7 @@ impl<R: Reactor> Core<R> {
                     && self.tasks.is_empty()
                     && self.roster.is_settled()
                     && !self.chores_in_flight()
+                    && !self.units.iter().any(|unit| unit.measuring)
                 {
                     self.drain = Drain::Flushing;
                     for unit in &mut self.units {

@@ -11,6 +11,7 @@ mod finish;
 mod input;
 mod link;
 mod management;
+mod measuring;
 mod output;
 mod preempting;
 mod prompting;
@@ -229,6 +230,7 @@ impl<R: Reactor> Core<R> {
             self.next_tick = now + TICK;
             self.tick(now);
             self.cut_deaf(now);
+            self.measure_units();
         }
         self.feed_starving();
         self.resume_yielded();

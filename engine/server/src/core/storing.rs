@@ -236,6 +236,8 @@ impl<R: Reactor> Core<R> {
         let (index, window) = ((done.tag >> 8) as u32, (done.tag & 0xff) as usize);
         if done.tag == super::chores::CHORE_TAG {
             self.chore_stored(unit, done);
+        } else if done.tag == super::measuring::SPACE_TAG {
+            self.measured(unit, done);
         } else if done.tag == super::management::DRAIN_TAG {
             self.drain_flushed(unit, done.result.map(drop));
         } else if done.tag == super::roster::LEAVE_TAG {

@@ -35,6 +35,8 @@ pub struct Unit<R: Reactor> {
     /// A fence was held, or an ORDERED command came: from then on nothing is sent from where it lies, since a read that
     /// is answered so is neither in flight nor in its task set while its bytes may still change.
     pub(crate) still: bool,
+    /// Its store is asked how full it is.
+    pub(crate) measuring: bool,
     /// The drain's flush is not done.
     pub(crate) draining: bool,
     /// That flush is in flight.
@@ -60,6 +62,7 @@ impl<R: Reactor> Unit<R> {
             class_share: [u32::MAX; 3],
             charged: Rc::default(),
             still: false,
+            measuring: false,
             draining: false,
             flushing: false,
             present: true,
@@ -92,7 +95,7 @@ impl<R: Reactor> Unit<R> {
         self.block_size = logical.block_size();
         (self.logical, self.keeper, self.queue) = (logical, keeper, queue);
         (self.share, self.class_share) = (share, class_share);
-        (self.still, self.present) = (false, true);
+        (self.still, self.measuring, self.present) = (false, false, true);
     }
 
     /// Frees its place: the store is let go of. Nothing may be in flight.
