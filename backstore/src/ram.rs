@@ -225,8 +225,8 @@ impl RamQueue {
             Request::Flush | Request::Prefetch { .. } => (Ok(Answer::Done), None),
             Request::Space => {
                 let mapped = shared.mapped.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()));
-                let used = (mapped.sum::<u64>() * GRANULE).min(self.geometry.bytes);
-                (Ok(Answer::Space(Space { used, available: self.geometry.bytes - used })), None)
+                let used = (mapped.sum::<u64>() * GRANULE).min(self.capacity.bytes());
+                (Ok(Answer::Space(Space { used, available: self.capacity.bytes().saturating_sub(used) })), None)
             }
             Request::Discard { offset, length } => {
                 shared.discard(offset, length);

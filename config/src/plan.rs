@@ -190,6 +190,8 @@ pub struct Volume {
     pub write_protected: bool,
     /// Type of protection information (T10 DIF), 1 to 3, that the medium is formatted with; None: none.
     pub protection: Option<u8>,
+    /// Bytes a second that SANITIZE and FORMAT UNIT work off at most; None: as many as they can.
+    pub background_rate: Option<u64>,
     /// What INQUIRY says, where the file says something else than the default.
     pub identity: IdentityOverride,
     /// It has a target of its own.
@@ -414,6 +416,7 @@ impl Plan {
                 removable: false,
                 write_protected: false,
                 protection: None,
+                background_rate: None,
                 identity: IdentityOverride::default(),
                 exported: true,
             }],

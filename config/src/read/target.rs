@@ -161,6 +161,7 @@ impl Reader<'_> {
                 removable: draft.removable,
                 write_protected: draft.write_protected,
                 protection: draft.protection,
+                background_rate: draft.background_rate,
                 identity: draft.identity,
                 exported,
             });

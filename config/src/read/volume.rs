@@ -19,6 +19,7 @@ pub(super) const KEYS: &[&str] = &[
     "removable",
     "write_protected",
     "protection",
+    "background_rate",
     "export",
     "identity",
     "max_sessions",
@@ -43,6 +44,7 @@ pub(super) struct Draft<'i> {
     pub removable: bool,
     pub write_protected: bool,
     pub protection: Option<u8>,
+    pub background_rate: Option<u64>,
     pub identity: IdentityOverride,
     pub export: Option<bool>,
     pub max_sessions: Option<u32>,
@@ -65,6 +67,7 @@ impl Reader<'_> {
             let rotation_rate = self.rotation_rate(&mut section);
             let removable = section.boolean("removable", false, &mut self.out);
             let write_protected = section.boolean("write_protected", false, &mut self.out);
+            let background_rate = self.background_rate(&mut section);
             let store_span = section.span_of("store");
             let mut store = match section.take("store") {
                 Some(at) => self.store(at, block_size),
@@ -101,6 +104,7 @@ impl Reader<'_> {
                 removable,
                 write_protected,
                 protection,
+                background_rate,
                 identity,
                 export,
                 max_sessions,
@@ -177,6 +181,15 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn background_rate(&mut self, section: &mut Section<'_>) -> Option<u64> {
+        let at = section.size("background_rate", &mut self.out)?;
+        if at.value == 0 {
+            self.out.error(at.span, &at.key, "at this rate nothing would end", "leave it out for no limit");
+            return None;
+        }
+        Some(at.value)
     }
 
     /// Holds it against the store: what is zeroing has all of its space from the start.

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of one write: others have the core in between.
 const FILL_PIECE: u64 = 1 << 20;
-const ZERO_PIECE: u64 = 16 << 20;
+const ZERO_PIECE: u64 = 4 << 20;
+const UNMAP_PIECE: u64 = 64 << 20;
 /// Bytes between two records of how far it has come.
 const CHECKPOINT: u64 = 16 << 30;
 
@@ -169,7 +170,10 @@ impl Background {
                 let piece = |most: u64| (self.size - offset).min(most);
                 match self.job.kind {
                     Kind::Overwrite { .. } => Chore::Fill { offset, length: piece(FILL_PIECE) },
-                    Kind::Erase | Kind::Format => Chore::Zero { offset, length: piece(ZERO_PIECE), unmap: self.unmap },
+                    Kind::Erase | Kind::Format => {
+                        let most = if self.unmap { UNMAP_PIECE } else { ZERO_PIECE };
+                        Chore::Zero { offset, length: piece(most), unmap: self.unmap }
+                    }
                 }
             }
         }
@@ -277,6 +281,11 @@ impl LogicalUnit {
             self.set_progress(0);
         }
         refused
+    }
+
+    /// Bytes a second that its jobs work off at most; None: as many as they can.
+    pub fn background_rate(&self) -> Option<std::num::NonZeroU64> {
+        std::num::NonZeroU64::new(self.profile().background_rate)
     }
 
     /// What commands are told while the unit works for itself, or after that has failed. None: it is free.

@@ -40,6 +40,8 @@ pub struct Profile {
     pub protection: Option<Protection>,
     /// Write-protected, though its store could be written to.
     pub write_protected: bool,
+    /// Bytes a second that SANITIZE and FORMAT UNIT work off at most; 0: as many as they can.
+    pub background_rate: u64,
 }
 
 impl Profile {
@@ -57,6 +59,7 @@ impl Profile {
             removable: false,
             protection: None,
             write_protected: false,
+            background_rate: 0,
         }
     }
 }

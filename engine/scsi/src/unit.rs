@@ -194,6 +194,10 @@ impl LogicalUnit {
         &self.profile.identity
     }
 
+    pub(crate) fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
     /// Bytes that the medium writes at once; at least a logical block.
     pub(crate) fn physical_block(&self) -> u32 {
         let said = self.profile.physical_block_size;

@@ -200,6 +200,7 @@ pub(crate) fn make_seat(
         removable: volume.removable,
         write_protected: volume.write_protected,
         protection: volume.protection.and_then(protection),
+        background_rate: volume.background_rate.unwrap_or(0),
         ..Profile::new(identity, volume.block_size)
     };
     let unit = LogicalUnit::new(profile, store.geometry().clone());

@@ -136,6 +136,11 @@ fn sanitize(seed: u64) -> usize {
         // It has ended, and zeroes may have come after it; or was never heard of.
         return refused;
     }
+    if dice.once_in(4) {
+        // What isn't done rests when the cores are drained.
+        house.close();
+        return refused;
+    }
     if restarts && immediate {
         house.world.power_cut();
         let House { world, files, .. } = house;

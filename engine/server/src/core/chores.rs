@@ -199,9 +199,11 @@ impl<R: Reactor> Core<R> {
             }
             Chore::Fill { offset, length } => {
                 let Some((buffer, pattern)) = self.pattern(place) else { return self.put_off(place) };
+                self.pace(place, length);
                 self.offer_chore(place, Request::Fill { offset, length, buffer, pattern, durable: false });
             }
             Chore::Zero { offset, length, unmap } => {
+                self.pace(place, length);
                 self.offer_chore(place, Request::Zero { offset, length, unmap, durable: false });
             }
             Chore::Flush => self.offer_chore(place, Request::Flush),
@@ -213,9 +215,27 @@ impl<R: Reactor> Core<R> {
         }
     }
 
+    /// The next chore comes when this one's share of the time is over.
+    fn pace(&mut self, place: usize, length: u64) {
+        let runner = &mut self.runners[place];
+        if let Some(rate) = self.units[runner.unit as usize].logical().background_rate() {
+            let time = u128::from(length) * 1_000_000_000 / u128::from(rate.get());
+            runner.retry = self.reactor.now() + Duration::from_nanos(u64::try_from(time).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// The core stops: jobs are left as they are, and claims are given up.
+    pub(crate) fn leave_chores(&mut self) {
+        for runner in std::mem::take(&mut self.runners) {
+            self.drop_fence(runner.unit, runner.fence);
+        }
+    }
+
     /// Tries again a little later.
     fn put_off(&mut self, place: usize) {
-        self.runners[place].retry = self.reactor.now() + RETRY;
+        let later = self.reactor.now() + RETRY;
+        let retry = &mut self.runners[place].retry;
+        *retry = later.max(*retry);
     }
 
     fn tell_all(&mut self, unit: u16, body: ChoreBody) {

@@ -414,6 +414,7 @@ impl<R: Reactor> Core<R> {
                     && !self.units.iter().any(|unit| unit.measuring)
                 {
                     self.drain = Drain::Flushing;
+                    self.leave_chores();
                     for unit in &mut self.units {
                         unit.draining = true;
                     }

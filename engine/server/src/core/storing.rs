@@ -155,6 +155,7 @@ impl<R: Reactor> Core<R> {
                         task.work.parameter = Some(Parameter { buffer, length: pattern, charge });
                     }
                     Request::Flush
+                    | Request::Space
                     | Request::Discard { .. }
                     | Request::Zero { .. }
                     | Request::Prefetch { .. }
