@@ -211,6 +211,7 @@ impl Request {
             | Request::ReadTuples { .. }
             | Request::Prefetch { .. }
             | Request::Flush
+            | Request::Space
             | Request::Status { .. } => false,
         }
     }

@@ -158,7 +158,8 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
     // Partial blocks are zeroed through the page cache, which direct I/O is to stay clear of.
     let allocate = if settings.direct { granule.max(alignment) } else { alignment };
     let path = settings.path.clone();
-    let shared = Shared::new(descriptor, path, buffered, true, presence, block_size, bytes);
+    let shared =
+        Shared::new(descriptor, path, buffered, true, presence, block_size, bytes).keeping(settings.preallocate);
     let polled = settings.poll && settings.direct && can_poll(&settings.path, stat.st_dev);
     Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate }, polled })
 }

@@ -5,8 +5,9 @@ use crate::Capacity;
 use crate::errno::store_error;
 use backstore_api::{CopySource, Extent, Space, StoreError};
 use reactor::{Errno, JobResult};
-use rustix::fs::SeekFrom;
+use rustix::fs::{Advice, SeekFrom};
 use std::{
+    num::NonZeroU64,
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
@@ -25,6 +26,9 @@ pub(crate) struct Shared {
     pub(crate) buffered: bool,
     /// The file can say where its holes are.
     pub(crate) holes: bool,
+    /// Its space stays allocated: what was zeroed is told from data by what is not written yet, which looks like data
+    /// while it is in the page cache.
+    keeps: bool,
     /// How to see that it is gone.
     pub(crate) presence: Presence,
     /// What of it is served.
@@ -73,6 +77,7 @@ impl Shared {
             path,
             buffered,
             holes,
+            keeps: false,
             presence,
             block_size: u64::from(block_size.max(1)),
             capacity: Capacity::new(bytes),
@@ -84,6 +89,12 @@ impl Shared {
             #[cfg(feature = "broken-durability")]
             broken: super::Broken::default(),
         }
+    }
+
+    /// The same of a file that keeps its space.
+    pub(crate) fn keeping(mut self, keeps: bool) -> Shared {
+        self.keeps = keeps;
+        self
     }
 
     pub(crate) fn state(&self) -> Result<(), StoreError> {
@@ -181,6 +192,12 @@ impl Shared {
 
     /// The extents of a range, packed for a job's answer. Blocks.
     pub(crate) fn list(&self, offset: u64, end: u64, limit: u32) -> JobResult {
+        if self.keeps
+            && let Some(length) = NonZeroU64::new(end.saturating_sub(offset))
+        {
+            // A hint: what isn't dropped is called data.
+            let _ = rustix::fs::fadvise(&*self.descriptor, offset, Some(length), Advice::DontNeed);
+        }
         let seek = |from| match rustix::fs::seek(&*self.descriptor, from) {
             Ok(found) => Ok(found.min(end)),
             Err(rustix::io::Errno::NXIO) => Ok(end),

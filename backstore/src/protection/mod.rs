@@ -235,7 +235,9 @@ impl<R: Reactor> Queue<R> {
                 job.durable = matches!(request, Request::Zero { durable: true, .. });
                 job.first = Some(request);
             }
-            Request::Flush | Request::Prefetch { .. } | Request::Status { .. } => job.first = Some(request),
+            Request::Flush | Request::Space | Request::Prefetch { .. } | Request::Status { .. } => {
+                job.first = Some(request);
+            }
             // Nothing is offered to copy from: the tuples would stay behind.
             Request::Copy { .. } => return Err((EINVAL, None)),
         }

@@ -2,11 +2,15 @@
 //! resets nor a restart stop it.
 
 use crate::{
-    client::{End, GOOD, Said},
+    client::{End, GOOD, Said, TASK_SET_FULL},
     dice::{Dice, seeds},
     house::{Blueprint, House, Patience, Volume, random_conduct, random_parameters},
 };
-use initiator::{Cdb, Command, Handle, cdb, lun};
+use initiator::{
+    Command, Handle,
+    cdb::{self, Cdb},
+    lun,
+};
 use std::collections::HashMap;
 use wire::TaskManagementFunction;
 
@@ -118,13 +122,14 @@ fn sanitize(seed: u64) -> usize {
                         if end.status == GOOD {
                             (accepted, over, asked) = (true, !immediate, None);
                         } else {
-                            assert!(end.is_attention(), "{end:?}");
+                            assert!(end.is_attention() || end.status == TASK_SET_FULL, "{end:?}");
+                            asked = None;
                         }
                     } else if is_refused(&end) {
                         // Somebody was told: it has begun.
                         (accepted, refused) = (true, refused + 1);
                     } else {
-                        assert!(end.status == GOOD || end.is_attention(), "{end:?}");
+                        assert!(matches!(end.status, GOOD | TASK_SET_FULL) || end.is_attention(), "{end:?}");
                     }
                 }
                 Said::Management(..) => {}

@@ -1,7 +1,7 @@
 //! ORWRITE from several cores at once: bits are added up, and none is lost.
 
 use crate::{
-    client::{GOOD, Said},
+    client::{GOOD, Said, TASK_SET_FULL},
     dice::{Dice, seeds},
     house::{Blueprint, House, Patience, Volume, random_conduct, random_parameters},
 };
@@ -56,7 +56,7 @@ fn bits(seed: u64) -> usize {
         }
         if dice.once_in(100) && blueprint.cores > 1 {
             let mut own: Vec<Handle> = busy.keys().filter(|(c, _)| *c == client).map(|(_, task)| *task).collect();
-            own.sort_unstable_by_key(Handle::initiator_task_tag);
+            own.sort_unstable_by_key(|task| task.initiator_task_tag());
             if let Some(task) = own.first() {
                 let request = house.clients[client].manage(TaskManagementFunction::AbortTask, lun(0), Some(*task));
                 aborts.insert((client, request), *task);
@@ -66,6 +66,11 @@ fn bits(seed: u64) -> usize {
         for (client, said) in house.step() {
             match said {
                 Said::Ended(end) => {
+                    // Data came unasked, and there was no buffer for it.
+                    if end.status == TASK_SET_FULL {
+                        busy.remove(&(client, end.task));
+                        continue;
+                    }
                     assert_eq!(end.status, GOOD, "{end:?}");
                     // Not one that was to be aborted, and ended before.
                     let Some((at, data)) = busy.remove(&(client, end.task)) else { continue };

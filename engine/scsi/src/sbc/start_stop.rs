@@ -22,15 +22,17 @@ const NONE: u8 = 0x0;
 const ACTIVE: u8 = 0x1;
 const LU_CONTROL: u8 = 0x7;
 
+const STANDBY_BY_COMMAND: u16 = 0x5E04;
+
 /// What it takes to be in a power condition: POWER CONDITION, its MODIFIER, and the sense of REQUEST SENSE (SPC-4 5.12).
 /// Forced ones are those that a timer of no length would lead to.
 const LOW_POWER: [(u8, u8, u16); 10] = [
-    (0x2, 0, 0x5E03), // IDLE_A
-    (0x2, 1, 0x5E06), // IDLE_B
-    (0x2, 2, 0x5E08), // IDLE_C
-    (0x3, 0, 0x5E04), // STANDBY_Z
-    (0x3, 1, 0x5E0A), // STANDBY_Y
-    (0xA, 0, 0x5E01), // FORCE_IDLE_0
+    (0x2, 0, 0x5E03),             // IDLE_A
+    (0x2, 1, 0x5E06),             // IDLE_B
+    (0x2, 2, 0x5E08),             // IDLE_C
+    (0x3, 0, STANDBY_BY_COMMAND), // STANDBY_Z
+    (0x3, 1, 0x5E0A),             // STANDBY_Y
+    (0xA, 0, 0x5E01),             // FORCE_IDLE_0
     (0xA, 1, 0x5E05),
     (0xA, 2, 0x5E07),
     (0xB, 0, 0x5E02), // FORCE_STANDBY_0
@@ -74,6 +76,8 @@ fn check(cdb: &Cdb, unit: &LogicalUnit) -> Result<(), Sense> {
         // A fixed medium is neither loaded nor ejected.
         NONE if cdb.bit(4, LOEJ) && !unit.removable() => Err(Sense::field_in_cdb(4, Some(LOEJ))),
         NONE | ACTIVE | LU_CONTROL => Ok(()),
+        // To a drive with a removable medium a condition that it doesn't know is no reason to do anything.
+        kind if !known(kind) && unit.removable() => Ok(()),
         kind if !known(kind) => Err(Sense::field_in_cdb(4, Some(7))),
         _ if low_power(cdb).is_none() => Err(Sense::field_in_cdb(3, Some(3))),
         _ => Ok(()),
@@ -86,6 +90,11 @@ fn apply(cdb: &Cdb, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let start = cdb.bit(4, START);
     let done = match condition(cdb) {
         NONE if cdb.bit(4, LOEJ) => unit.move_medium(start, nexus),
+        // A drive with a removable medium spins up by itself when that is used (MMC-6 6.42).
+        NONE if !start && unit.removable() => {
+            unit.rest(STANDBY_BY_COMMAND);
+            Ok(())
+        }
         NONE => unit.start(start),
         ACTIVE => unit.start(true),
         _ => {

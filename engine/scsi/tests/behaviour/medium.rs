@@ -30,13 +30,14 @@ fn an_ejected_medium_is_not_there_until_it_is_loaded() {
     let mut rig = removable();
     rig.run(&EJECT, &[]).good();
     assert_eq!(rig.steps, [Step::Flush]);
-    let medium: [&[u8]; 6] = [
+    let medium: [&[u8]; 7] = [
         &[0; 6],
         &cdb_10(0x28, 0, 0, 1),
         &cdb_10(0x2A, 0, 0, 1),
         &cdb_10(0x25, 0, 0, 0),
         &cdb_16(0x9E, 0x10, 0, 32),
         &[0x1B, 0, 0, 0, 1, 0],
+        &[0x35, 0x06, 0, 0, 0, 0, 0, 0, 1, 0],
     ];
     for cdb in medium {
         assert_eq!(rig.run(cdb, &[0; BLOCK]).refused(), NO_MEDIUM, "{cdb:02x?}");
@@ -90,12 +91,18 @@ fn a_medium_that_somebody_needs_stays_where_it_is() {
 }
 
 #[test]
-fn loading_starts_and_stopping_does_not_eject() {
+fn a_drive_that_stops_does_not_eject_and_starts_by_itself() {
     let mut rig = removable();
     rig.run(&[0x1B, 0, 0, 0, 0, 0], &[]).good();
-    assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::NotReady, 0x0402));
-    rig.run(&LOAD, &[]).good();
+    assert_eq!(rig.steps, [Step::Flush]);
     rig.run(&[0; 6], &[]).good();
+    assert_eq!(rig.run(&[0x03, 0, 0, 0, 18, 0], &[]).good()[12..14], [0x5E, 0x04]);
+    rig.run(&cdb_10(0x28, 0, 0, 1), &[]).good();
+    assert_eq!(rig.run(&[0x03, 0, 0, 0, 18, 0], &[]).good()[12..14], [0, 0]);
+    for condition in 1..16 {
+        rig.run(&[0x1B, 1, 0, 0, condition << 4 | 2, 0], &[]).good();
+        rig.run(&[0; 6], &[]).good();
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{
     Core,
     steps::{Plain, Pumped},
-    work::{Failure, FenceState, Leg, Motion, Parameter, Phase, Stage, WHOLE},
+    work::{Failure, FenceState, Leg, Motion, Parameter, Phase, Stage, WHOLE, Window},
 };
 use backstore_api::{Answer, Checks, Request, StoreError, Submitted};
 use memory::{Buffer, Class};
@@ -36,6 +36,12 @@ impl<R: Reactor> Core<R> {
         // A window that holds its fence passes its own hold.
         let of_all = work.transfer.fence;
         let fenced = matches!((w.fence, of_all), (FenceState::Held(_), _) | (_, FenceState::Held(_)));
+        // Under their one fence, neighbours would meet in the block of the store that they share.
+        let busy = |w: &Window| matches!(w.phase, Phase::Storing | Phase::Verifying);
+        if motion == Motion::Merge && work.transfer.windows.iter().any(busy) {
+            return self.list_waiting(task_key, unit_index);
+        }
+        let w = &mut work.transfer.windows[window];
         if !fenced && !range.is_empty() && unit.blocked(range.clone()) {
             return self.list_waiting(task_key, unit_index);
         }
