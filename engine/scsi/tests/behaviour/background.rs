@@ -106,7 +106,7 @@ fn block_erase_leaves_nothing_mapped_and_is_there_only_with_unmap() {
     assert!(rig.medium.iter().all(|byte| *byte == 0) && rig.mapped.iter().all(|mapped| !mapped));
     assert_eq!(rig.run(&[0x12, 1, 0xB1, 0, 64, 0], &[]).good()[7], 0x40, "WABEREQ");
     let mut rig = Rig::with(Geometry { discard_granularity: 0, ..geometry() }, 512);
-    assert_eq!(rig.run(&BLOCK_ERASE, &[]).refused(), (ILLEGAL, 0x2000));
+    assert_eq!(rig.run(&BLOCK_ERASE, &[]).refused(), (ILLEGAL, 0x2400), "no such service action");
     assert_eq!(rig.run(&[0x12, 1, 0xB1, 0, 64, 0], &[]).good()[7], 0);
 }
 
