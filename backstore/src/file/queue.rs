@@ -222,7 +222,7 @@ impl FileQueue {
                 reactor.offload(job, token).is_ok()
             }
             Next::Count => {
-                let (shared, bytes) = (Arc::clone(&self.shared), self.geometry.bytes);
+                let (shared, bytes) = (Arc::clone(&self.shared), self.shared.capacity.bytes());
                 reactor.offload(Box::new(move || shared.space(bytes)), token).is_ok()
             }
             Next::List => {

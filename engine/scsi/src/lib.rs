@@ -28,6 +28,7 @@ mod readiness;
 mod reservations;
 mod sbc;
 mod sense;
+mod space;
 mod spc;
 mod status;
 mod table;

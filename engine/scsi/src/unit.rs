@@ -20,7 +20,7 @@ use crate::{
         timestamp::Timestamp,
     },
 };
-use backstore_api::{Geometry, Protection, Space};
+use backstore_api::{Geometry, Protection};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -117,7 +117,7 @@ pub(crate) struct State {
     /// Live nexuses by session.
     pub nexuses: Known,
     /// Thresholds that have been reached, and said: available, used.
-    reached: [bool; 2],
+    pub reached: [bool; 2],
     /// The job in it is not recorded yet.
     pub job_is_new: bool,
 }
@@ -419,29 +419,6 @@ impl LogicalUnit {
         match self.thin() {
             true => self.lock().modes.current.thresholds(),
             false => Thresholds::default(),
-        }
-    }
-
-    /// Initiators want to hear when space runs out.
-    pub fn has_thresholds(&self) -> bool {
-        let thresholds = self.thresholds();
-        thresholds.available.is_some() || thresholds.used.is_some()
-    }
-
-    /// What the store says of its space: all initiators hear of a threshold, once, until it is passed the other way
-    /// (SBC-4 4.7.3.7.6).
-    pub fn measure(&self, space: Space) {
-        let thresholds = self.thresholds();
-        let sets = |bytes: u64| bytes >> (self.threshold_exponent() + self.block_shift);
-        let now = [
-            thresholds.available.is_some_and(|count| sets(space.available) <= count.into()),
-            thresholds.used.is_some_and(|count| sets(space.used) >= count.into()),
-        ];
-        let mut state = self.lock();
-        let old = std::mem::replace(&mut state.reached, now);
-        if now.iter().zip(old).any(|(now, old)| *now && !old) {
-            state.log.push(Attention::ThresholdReached, None);
-            self.changed();
         }
     }
 
