@@ -36,7 +36,8 @@ const READING: &[&str] = &[
     "Prefetch*",
     "PreventAllow",
     "Prin*",
-    "R*",
+    "Re[!c]*",
+    "ReceiveCopyResults.OpParams",
     "StartStopUnit",
     "TestUnitReady",
     "Verify*",
@@ -68,6 +69,12 @@ const VOLUMES: &[Volume] = &[
         but: "They write, and the medium is protected.",
         ..volume("ram-protected", "write_protected = true\nstore = { kind = \"ram\", size = \"64MiB\" }")
     },
+    volume("ram-type1", "protection = 1\nstore = { kind = \"ram\", size = \"64MiB\" }"),
+    Volume {
+        tests: &["[!R]*", "Re[!p]*", "ReportSupportedOpcodes.[!O]*"],
+        but: "It keeps 16 bytes of the usage data of a command, and some commands of this volume have 32.",
+        ..volume("ram-type2", "protection = 2\nstore = { kind = \"ram\", size = \"64MiB\" }")
+    },
     volume("file", r#"store = { kind = "file", path = "$DIR/file.img", size = "64MiB" }"#),
     volume("file-4096", "block_size = 4096\nstore = { kind = \"file\", path = \"$DIR/4096.img\", size = \"64MiB\" }"),
     volume(
@@ -86,6 +93,7 @@ const VOLUMES: &[Volume] = &[
             "removable = true\nstore = { kind = \"file\", path = \"$DIR/removable.img\", size = \"64MiB\" }",
         )
     },
+    volume("file-type3", "protection = 3\nstore = { kind = \"file\", path = \"$DIR/type3.img\", size = \"64MiB\" }"),
     Volume {
         tests: READING,
         but: "They write, and the store is read-only.",

@@ -157,7 +157,7 @@ impl<R: Reactor> Queue<R> {
         let layout = &self.layout;
         let span = request.span().unwrap_or(0..0);
         let (offset, size) = (span.start, layout.block_size);
-        let blocks = layout.lba(span.start)..layout.lba(span.end);
+        let blocks = layout.lba(span.start)..span.end.div_ceil(size);
         let inherent = tuple::inherent(layout.kind, size as u32, blocks.start);
         let mut job = Job {
             tag,
@@ -183,7 +183,9 @@ impl<R: Reactor> Queue<R> {
         match request {
             Request::Read { buffer, range, .. } => {
                 (job.work, job.range) = (Work::Read, range.clone());
-                job.first = Some(Request::Read { offset, buffer, range });
+                // Of the last block a part may be wanted; it is read whole, to be checked.
+                let whole = range.start + ((job.blocks.end - job.blocks.start) * size) as u32;
+                job.first = Some(Request::Read { offset, buffer, range: range.start..whole });
             }
             Request::ReadTuples { buffer, range, checks, .. } => {
                 (job.work, job.range, job.checks) = (Work::Read, range.clone(), checks);
@@ -400,7 +402,7 @@ impl Job {
             return Err(StoreError::Medium { offset: offset + (whole * size) as u64 });
         }
         if !self.with_tuples {
-            return Ok(self.data_at.clone());
+            return Ok(self.data_at.start..self.data_at.start + self.range.len() as u32);
         }
         let to = self.range.start as usize;
         let data = self.data_at.start as usize..self.data_at.end as usize;
@@ -422,6 +424,12 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for Queue<R> {
             Request::ReadTuples { range, checks, .. } | Request::WriteTuples { range, checks, .. } => {
                 u64::from(checks.block_size) == self.layout.block_size
                     && range.end.saturating_sub(range.start).is_multiple_of(checks.block_with_tuple())
+            }
+            // An initiator that expects less than it asked for.
+            Request::Read { offset, buffer, range } => {
+                let size = self.layout.block_size;
+                let whole = u64::from(range.end.saturating_sub(range.start)).next_multiple_of(size);
+                offset.is_multiple_of(size) && u64::from(range.start) + whole <= buffer.len() as u64
             }
             request => request.span().is_none_or(|span| {
                 let size = self.layout.block_size;

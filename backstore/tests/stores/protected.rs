@@ -141,6 +141,21 @@ fn long_repetitions_get_all_their_tuples() {
 }
 
 #[test]
+fn a_part_of_the_last_block_may_be_read() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for store in [ram(Protection::Type1), file(&folder.path().join("disk"))] {
+        let mut core = Core::new(Plain::new(), &store);
+        core.write(8 * 512, &[7; 1024], false).unwrap();
+        for length in [1, 511, 513, 1000] {
+            assert_eq!(core.read(8 * 512, length).unwrap(), vec![7; length as usize]);
+        }
+        write(&mut core, 9, &with_tuples(&[1], 0, 1), Checks::none(512)).unwrap();
+        assert!(core.read(8 * 512, 512).is_ok());
+        assert!(core.read(8 * 512, 513).is_err(), "it is checked whole");
+    }
+}
+
+#[test]
 fn every_write_is_alone_and_the_medium_ends_before_its_tuples() {
     let core = Core::new(Plain::new(), &ram(Protection::Type1));
     assert_eq!(core.queue.exclusive(512..1024), Some(512..1024));
