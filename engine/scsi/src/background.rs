@@ -11,6 +11,7 @@ use crate::{
 };
 use backstore_api::StoreError;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 
 /// Bytes of one write: others have the core in between.
 const FILL_PIECE: u64 = 1 << 20;
@@ -264,6 +265,15 @@ impl Background {
 }
 
 impl LogicalUnit {
+    /// PROGRESS INDICATION of its job.
+    fn progress(&self) -> u16 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    fn set_progress(&self, progress: u16) {
+        self.progress.store(progress, Ordering::Relaxed);
+    }
+
     /// Begins a job; the command that asked goes on with [`Step::Work`](crate::Step::Work). From now on other commands
     /// are refused.
     pub(crate) fn begin_job(&self, job: Job) -> Result<(), Sense> {

@@ -31,6 +31,7 @@ mod sense;
 mod space;
 mod spc;
 mod status;
+mod step;
 mod table;
 mod task_set;
 mod unit;

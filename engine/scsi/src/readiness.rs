@@ -62,3 +62,21 @@ pub(crate) fn sense(unit: &LogicalUnit) -> Sense {
         Sense::new(SenseKey::NoSense, asc::NONE)
     }
 }
+
+impl LogicalUnit {
+    /// Enters a low power condition; `code`: what REQUEST SENSE says of it.
+    pub(crate) fn rest(&self, code: u16) {
+        self.lock().power = code;
+        self.change(None, None, |flags| flags.set(Flags::LOW_POWER, true));
+    }
+
+    /// Leaves it.
+    fn wake(&self) {
+        self.change(None, None, |flags| flags.set(Flags::LOW_POWER, false));
+    }
+
+    /// Sense code of the low power condition.
+    fn power(&self) -> u16 {
+        self.lock().power
+    }
+}

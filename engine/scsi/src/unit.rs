@@ -91,7 +91,7 @@ pub struct LogicalUnit {
     flags: AtomicU16,
     groups: Box<[Group]>,
     /// How far a job of its own has come, in 65,536ths.
-    progress: AtomicU16,
+    pub(crate) progress: AtomicU16,
     state: Mutex<State>,
     copies: Operations,
 }
@@ -107,7 +107,7 @@ pub(crate) struct State {
     /// Nexuses that prevent medium removal.
     prevent: Vec<u64>,
     /// Sense code of [`Flags::LOW_POWER`].
-    power: u16,
+    pub power: u16,
     pub lasting: Lasting,
     /// Moves with every change of what lasts.
     pub lasting_number: u64,
@@ -450,35 +450,6 @@ impl LogicalUnit {
         self.flags.store(flags.0, Ordering::Release);
         self.changed();
         Ok(())
-    }
-
-    /// Enters a low power condition; `code`: what REQUEST SENSE says of it.
-    pub(crate) fn rest(&self, code: u16) {
-        let mut state = self.lock();
-        state.power = code;
-        let mut flags = self.flags();
-        flags.set(Flags::LOW_POWER, true);
-        self.flags.store(flags.0, Ordering::Release);
-        self.changed();
-    }
-
-    /// PROGRESS INDICATION of its job.
-    pub(crate) fn progress(&self) -> u16 {
-        self.progress.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_progress(&self, progress: u16) {
-        self.progress.store(progress, Ordering::Relaxed);
-    }
-
-    /// Leaves it.
-    pub(crate) fn wake(&self) {
-        self.change(None, None, |flags| flags.set(Flags::LOW_POWER, false));
-    }
-
-    /// Sense code of the low power condition.
-    pub(crate) fn power(&self) -> u16 {
-        self.lock().power
     }
 
     /// PREVENT ALLOW MEDIUM REMOVAL of one nexus.
