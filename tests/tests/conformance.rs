@@ -24,7 +24,10 @@ struct Volume {
     file: u64,
 }
 
-const ALL: &[&str] = &["*"];
+/// All but `Sanitize.Reset`.
+const ALL: &[&str] = &["[!S]*", "StartStopUnit", "Sanitize.[!R]*", "Sanitize.Readonly", "Sanitize.Reservations"];
+const ENDLESS: &str =
+    "Resets a unit that is being sanitized for a minute, and begins anew for ever when that takes less.";
 
 /// Those that don't write, or expect to be refused.
 const READING: &[&str] = &[
@@ -46,24 +49,16 @@ const READING: &[&str] = &[
     "MultipathIO.Reset",
 ];
 
-/// Those that a removable volume passes.
-const REMOVABLE: &[&str] = &["[!S]*", "Sanitize", "StartStopUnit.Simple"];
-const STOPPED: &str = "They want a unit to be ready that was stopped, and power conditions that don't exist.";
-
 const VOLUMES: &[Volume] = &[
     volume("ram", r#"store = { kind = "ram", size = "64MiB" }"#),
     volume("ram-4096", "block_size = 4096\nstore = { kind = \"ram\", size = \"64MiB\" }"),
     volume("ram-full", "provisioning = \"full\"\nstore = { kind = \"ram\", size = \"64MiB\" }"),
     Volume {
-        tests: &["[!G]*", "GetLBAStatus.[!U]*"],
+        tests: &["[!GS]*", "GetLBAStatus.[!U]*", "StartStopUnit", "Sanitize.[!R]*"],
         but: "It asks for the status of one block and wants that of the next physical block.",
         ..volume("ram-wide", "physical_block_size = 4096\nstore = { kind = \"ram\", size = \"64MiB\" }")
     },
-    Volume {
-        tests: REMOVABLE,
-        but: STOPPED,
-        ..volume("ram-removable", "removable = true\nstore = { kind = \"ram\", size = \"64MiB\" }")
-    },
+    volume("ram-removable", "removable = true\nstore = { kind = \"ram\", size = \"64MiB\" }"),
     Volume {
         tests: READING,
         but: "They write, and the medium is protected.",
@@ -71,7 +66,7 @@ const VOLUMES: &[Volume] = &[
     },
     volume("ram-type1", "protection = 1\nstore = { kind = \"ram\", size = \"64MiB\" }"),
     Volume {
-        tests: &["[!R]*", "Re[!p]*", "ReportSupportedOpcodes.[!O]*"],
+        tests: &["[!RS]*", "Re[!p]*", "ReportSupportedOpcodes.[!O]*", "StartStopUnit", "Sanitize.[!R]*"],
         but: "It keeps 16 bytes of the usage data of a command, and some commands of this volume have 32.",
         ..volume("ram-type2", "protection = 2\nstore = { kind = \"ram\", size = \"64MiB\" }")
     },
@@ -85,14 +80,10 @@ const VOLUMES: &[Volume] = &[
         "file-zeroing",
         "provisioning = \"zeroing\"\nstore = { kind = \"file\", path = \"$DIR/zeroing.img\", size = \"64MiB\" }",
     ),
-    Volume {
-        tests: REMOVABLE,
-        but: STOPPED,
-        ..volume(
-            "file-removable",
-            "removable = true\nstore = { kind = \"file\", path = \"$DIR/removable.img\", size = \"64MiB\" }",
-        )
-    },
+    volume(
+        "file-removable",
+        "removable = true\nstore = { kind = \"file\", path = \"$DIR/removable.img\", size = \"64MiB\" }",
+    ),
     volume("file-type3", "protection = 3\nstore = { kind = \"file\", path = \"$DIR/type3.img\", size = \"64MiB\" }"),
     Volume {
         tests: READING,
@@ -103,13 +94,12 @@ const VOLUMES: &[Volume] = &[
 ];
 
 const fn volume(name: &'static str, lines: &'static str) -> Volume {
-    Volume { name, lines, tests: ALL, but: "", file: 0 }
+    Volume { name, lines, tests: ALL, but: ENDLESS, file: 0 }
 }
 
 /// What libiscsi says when it skips (the beginning of it), and why that is right. A reason that is not here fails the
 /// test: somebody has to look at it.
 const REASONS: &[(&str, &str)] = &[
-    ("EXTENDEDCOPY is not implemented", "Not served yet: third-party copy."),
     ("LBPPB < 2", "The volume's physical blocks are as long as its logical ones: nothing can be unaligned."),
     ("LUN is not removable", "The volume is a fixed disk."),
     ("Logical unit is fully provisioned", "Nothing can be unmapped."),
@@ -118,13 +108,11 @@ const REASONS: &[(&str, &str)] = &[
     ("Media is not removable", "The volume is a fixed disk."),
     ("No alignment restrictions", "Atomic writes may lie anywhere."),
     ("No granularity restrictions", "Atomic writes may have any length."),
-    ("RECEIVECOPYRESULT is not implemented", "Not served yet: third-party copy."),
-    ("RECEIVE_COPY_RESULTS is not implemented", "Not served yet: third-party copy."),
-    ("SANITIZE is not implemented", "Not served yet."),
-    ("SANITIZE BLOCK_ERASE is not implemented", "Not served yet."),
-    ("SANITIZE CRYPTO_ERASE is not implemented", "Not served yet."),
-    ("SANITIZE EXIT FAILURE MODE is not implemented", "Not served yet."),
-    ("SANITIZE OVERWRITE is not implemented", "Not served yet."),
+    ("SANITIZE BLOCK_ERASE is not implemented", "The store gives no space back."),
+    ("SANITIZE CRYPTO_ERASE is not implemented", "No store can erase by forgetting a key."),
+    ("SANITIZE EXIT FAILURE MODE is not implemented", "The medium can't be written."),
+    ("SANITIZE OVERWRITE is not implemented", "The medium can't be written."),
+    ("SANITIZE is not implemented", "The medium can't be written."),
     ("UNMAP is not implemented", "Nothing can be unmapped."),
     ("WRITEATOMIC16 is not implemented", "The store can't promise that a write is whole or not there."),
     ("WRITESAME10 does not support 0-blocks", "WSNZ is set: a count of zero does not mean the rest of the medium."),
@@ -403,7 +391,7 @@ fn all_tests_of_libiscsi_pass_on_every_kind_of_volume_and_what_ran_still_runs() 
     let failed: Vec<String> = failed.collect();
     assert!(failed.is_empty(), "{} tests fail:\n{}", failed.len(), failed.join("\n"));
     for (volume, report) in VOLUMES.iter().zip(&reports).filter(|(volume, _)| volume.tests == ALL) {
-        assert_eq!(report.total, tests.len(), "{}: not all tests have run", volume.name);
+        assert_eq!(report.total, tests.len() - 1, "{}: not all tests have run", volume.name);
     }
     target.end();
     compare(&record(&tests, &reports));

@@ -117,8 +117,8 @@ struct Job {
     durable: bool,
     /// The request for the blocks, until its turn comes.
     first: Option<Request>,
-    /// Guard of the blocks of a Repeat, and the first whose tuple isn't written.
-    guard: u16,
+    /// Guards of the blocks of a Repeat, which come again and again, and the first block whose tuple isn't written.
+    guards: Vec<u16>,
     next: u64,
     /// Requests at the store.
     at_store: u8,
@@ -167,7 +167,7 @@ impl<R: Reactor> Queue<R> {
             range: 0..0,
             durable: false,
             first: None,
-            guard: 0,
+            guards: Vec::new(),
             next: blocks.start,
             at_store: 0,
             started: false,
@@ -220,16 +220,17 @@ impl<R: Reactor> Queue<R> {
                 job.first = Some(Request::Write { offset, buffer, range: range.start..range.start + length, durable });
             }
             Request::Fill { buffer, pattern, durable, length, .. } => {
-                if u64::from(pattern) != size {
+                if pattern == 0 || !u64::from(pattern).is_multiple_of(size) {
                     return Err((EINVAL, Some(buffer)));
                 }
                 (job.work, job.durable) = (Work::Repeat, durable);
-                job.guard = tuple::guard(&buffer[..pattern as usize]);
+                job.guards = buffer[..pattern as usize].chunks(size as usize).map(tuple::guard).collect();
                 job.first = Some(Request::Fill { offset, length, buffer, pattern, durable });
             }
-            // The guard of zeroes is zero.
             Request::Zero { unmap: false, durable, .. } => {
                 (job.work, job.durable) = (Work::Repeat, durable);
+                // The guard of zeroes is zero.
+                job.guards = vec![0];
                 job.first = Some(request);
             }
             Request::Zero { .. } | Request::Discard { .. } => {
@@ -358,7 +359,8 @@ impl Job {
                 let blocks = self.next..self.blocks.end.min(self.next + TUPLES_AT_ONCE);
                 let Some(mut buffer) = self.tuples.take_if(|_| !blocks.is_empty()) else { return [None, None] };
                 for (nth, lba) in blocks.clone().enumerate() {
-                    tuple::store(&mut buffer, nth, &tuple::made(layout.kind, self.guard, lba));
+                    let guard = self.guards[(lba - self.blocks.start) as usize % self.guards.len()];
+                    tuple::store(&mut buffer, nth, &tuple::made(layout.kind, guard, lba));
                 }
                 self.next = blocks.end;
                 let at = layout.tuples_of(&blocks);

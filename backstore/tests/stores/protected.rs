@@ -138,6 +138,12 @@ fn long_repetitions_get_all_their_tuples() {
         assert_eq!(read(&mut core, lba, 1, checks(lba as u32)).unwrap(), with_tuples(&[6], 0, lba as u32));
     }
     assert!(read(&mut core, 1503, 1, checks(1503)).unwrap()[..BLOCK] == [0; BLOCK], "and no more");
+    // Three blocks that come again and again.
+    let mut buffer = core.buffer(1536);
+    buffer[..1536].copy_from_slice(&[[1; 512], [2; 512], [3; 512]].concat());
+    let length = 1000 * 512;
+    core.simple(Request::Fill { offset, length, buffer, pattern: 1536, durable: false }).unwrap();
+    assert_eq!(read(&mut core, 514, 3, checks(514)).unwrap(), with_tuples(&[2, 3, 1], 0, 514));
 }
 
 #[test]
@@ -179,4 +185,14 @@ fn a_store_without_tuples_refuses_requests_with_them() {
     let mut core = Core::new(Plain::new(), &store);
     assert!(read(&mut core, 0, 1, checks(0)).is_err());
     assert!(write(&mut core, 0, &with_tuples(&[1], 0, 0), checks(0)).is_err());
+}
+
+#[test]
+fn a_pattern_of_a_whole_buffer_fills_a_range() {
+    let mut core = Core::new(Plain::new(), &ram(Protection::Type1));
+    let mut buffer = core.buffer(65536);
+    buffer.fill(9);
+    let length = core.queue.geometry().bytes;
+    core.simple(Request::Fill { offset: 0, length, buffer, pattern: 65536, durable: false }).unwrap();
+    assert_eq!(read(&mut core, 1000, 1, checks(1000)).unwrap(), with_tuples(&[9], 0, 1000));
 }
