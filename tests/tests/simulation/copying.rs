@@ -82,9 +82,9 @@ fn copies(seed: u64) -> [usize; 2] {
     let mut patience = Patience::new(&house);
     while left > 0 || waits.iter().any(|wait| !matches!(wait, Waits::Nothing)) {
         assert!(patience.lasts(&house), "something has no end");
-        for client in 0..clients as usize {
+        for (client, waits) in waits.iter_mut().enumerate() {
             let own = client as u64 * OWN;
-            match &waits[client] {
+            match waits {
                 Waits::Nothing if left > 0 && house.clients[client].is_open() => {
                     left -= 1;
                     ids += 1;
@@ -112,13 +112,13 @@ fn copies(seed: u64) -> [usize; 2] {
                     let write = command.cdb[0] == 0x8a;
                     let unit = if write { lun(target as u16) } else { unit };
                     let task = house.clients[client].submit(&command.to_lun(unit), data);
-                    waits[client] = Waits::Command { task, to: unit, volume: target, range, becomes };
+                    *waits = Waits::Command { task, to: unit, volume: target, range, becomes };
                 }
                 Waits::Command { task, to, volume, range, .. } if dice.once_in(60) => {
                     let (task, to, volume, range) = (*task, *to, *volume, range.clone());
                     let function = TaskManagementFunction::AbortTask;
                     house.clients[client].manage(function, to, Some(task));
-                    waits[client] = Waits::Abort { task, ended: false, volume, range };
+                    *waits = Waits::Abort { task, ended: false, volume, range };
                 }
                 _ => {}
             }
