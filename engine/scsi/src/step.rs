@@ -150,7 +150,7 @@ pub enum Step {
     },
     /// What [`LogicalUnit::lasting`] says now is put on stable storage: [`Event::Stored`].
     Save,
-    /// PREEMPT AND ABORT: the tasks of the nexuses that [`Command::preempted`] names are aborted on this unit, on all
+    /// PREEMPT AND ABORT: the tasks of the nexuses that [`crate::Command::preempted`] names are aborted on this unit, on all
     /// cores, without status; each of them that had any hears [`crate::Attention::CommandsCleared`]. [`Event::Aborted`] when the
     /// last I/O of them has ended.
     Abort,
