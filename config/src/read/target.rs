@@ -96,8 +96,8 @@ impl Reader<'_> {
         default_sessions: u32,
     ) -> (Vec<Volume>, Vec<Target>, Spans) {
         let index: HashMap<String, usize> =
-            drafts.iter().enumerate().filter_map(|(at, draft)| Some((draft.name.clone()?, at))).collect();
-        let known: Vec<&str> = drafts.iter().filter_map(|draft| draft.name.as_deref()).collect();
+            drafts.iter().enumerate().filter_map(|(at, draft)| Some((draft.name()?.to_owned(), at))).collect();
+        let known: Vec<&str> = drafts.iter().filter_map(Draft::name).collect();
         let mut named = vec![false; drafts.len()];
         let mut resolved = Vec::new();
         for group in &groups {
@@ -125,20 +125,20 @@ impl Reader<'_> {
         for (at, draft) in drafts.into_iter().enumerate() {
             let exported = draft.export.unwrap_or(!named[at]);
             if exported {
-                let access = self.rules(draft.access, &draft.full_name);
+                let access = self.rules(draft.access, &draft.volume.full_name);
                 let max_sessions = draft.max_sessions.unwrap_or(default_sessions);
                 let luns = BTreeMap::from([(0, at)]);
-                targets.push(Target { name: draft.full_name.clone(), luns, access, max_sessions });
+                targets.push(Target { name: draft.volume.full_name.clone(), luns, access, max_sessions });
                 spans.targets.push(draft.span.clone());
             } else {
-                let name = draft.name.as_deref().unwrap_or_default();
+                let name = &draft.volume.name;
                 if let Some(entry) = draft.access.first() {
                     let cause = format!("volume `{name}` has no target of its own, so this entry would guard nothing");
                     let cure = "move it to [[target.access]] of the target that names the volume, or add export = true";
                     self.out.error(entry.span.clone(), &entry.name, cause, cure);
                 }
                 // What is in the entries is checked all the same.
-                self.rules(draft.access, &draft.full_name);
+                self.rules(draft.access, &draft.volume.full_name);
                 if !named[at] {
                     let cause = format!("volume `{name}` is in no target: nobody reaches it");
                     self.out.warn(
@@ -150,21 +150,7 @@ impl Reader<'_> {
                 }
             }
             spans.volumes.push(draft.span);
-            volumes.push(Volume {
-                name: draft.name.unwrap_or_default(),
-                full_name: draft.full_name,
-                store: draft.store,
-                block_size: draft.block_size,
-                physical_block_size: draft.physical_block_size,
-                rotation_rate: draft.rotation_rate,
-                provisioning: draft.provisioning,
-                removable: draft.removable,
-                write_protected: draft.write_protected,
-                protection: draft.protection,
-                background_rate: draft.background_rate,
-                identity: draft.identity,
-                exported,
-            });
+            volumes.push(Volume { exported, ..draft.volume });
         }
         for (group, luns) in groups.into_iter().zip(resolved) {
             if group.name.is_some()

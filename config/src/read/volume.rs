@@ -5,7 +5,7 @@ use super::{
     section::{At, Findings, Section, listed},
     server::unknown_word,
 };
-use crate::{IdentityOverride, Naa, PathState, Provisioning, Size, Store, names};
+use crate::{IdentityOverride, Naa, PathState, Provisioning, Size, Store, Volume, names};
 use std::{collections::HashMap, ops::Range, path::Path};
 use toml::de::DeValue;
 
@@ -32,24 +32,20 @@ const STORE_KEYS: &[&str] = &["kind", "path", "size", "direct", "poll", "preallo
 
 /// A volume before it is known which targets name it.
 pub(super) struct Draft<'i> {
-    /// Short name; None: missing or wrong, which has been reported.
-    pub name: Option<String>,
-    pub full_name: String,
+    /// Its name is empty when it is missing or wrong, which has been reported.
+    pub volume: Volume,
     pub span: Range<usize>,
-    pub store: Store,
-    pub block_size: u32,
-    pub physical_block_size: Option<u32>,
-    pub rotation_rate: Option<u16>,
-    pub provisioning: Option<Provisioning>,
-    pub removable: bool,
-    pub write_protected: bool,
-    pub protection: Option<u8>,
-    pub background_rate: Option<u64>,
-    pub identity: IdentityOverride,
     pub export: Option<bool>,
     pub max_sessions: Option<u32>,
     /// Entries that are to be read once the target's name is known.
     pub access: Vec<Section<'i>>,
+}
+
+impl Draft<'_> {
+    /// Short name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        Some(self.volume.name.as_str()).filter(|name| !name.is_empty())
+    }
 }
 
 impl Reader<'_> {
@@ -91,11 +87,10 @@ impl Reader<'_> {
             let max_sessions = section.integer("max_sessions", 1..65_537, 1, &mut self.out).map(|at| at.value as u32);
             let access = section.tables("access", ACCESS_KEYS, &mut self.out);
             section.finish(&mut self.out);
-            let name = name.map(|at| at.value);
-            drafts.push(Draft {
-                full_name: format!("{prefix}:{}", name.as_deref().unwrap_or_default()),
+            let name = name.map(|at| at.value).unwrap_or_default();
+            let volume = Volume {
+                full_name: format!("{prefix}:{name}"),
                 name,
-                span,
                 store: store.unwrap_or(Store::Null { size: 0 }),
                 block_size,
                 physical_block_size,
@@ -106,10 +101,9 @@ impl Reader<'_> {
                 protection,
                 background_rate,
                 identity,
-                export,
-                max_sessions,
-                access,
-            });
+                exported: export.unwrap_or(true),
+            };
+            drafts.push(Draft { volume, span, export, max_sessions, access });
         }
         drafts
     }

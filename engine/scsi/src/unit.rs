@@ -301,6 +301,11 @@ impl LogicalUnit {
         self.flags().has(Flags::WRITE_CACHE)
     }
 
+    /// Whether a write has to be on stable storage before its end.
+    pub(crate) fn durable(&self, force_unit_access: bool) -> bool {
+        force_unit_access || !self.write_cache()
+    }
+
     /// Sense data has descriptor format (D_SENSE of mode page 0Ah): what [`crate::Sense::emit`] is told.
     #[inline]
     pub fn descriptor_sense(&self) -> bool {

@@ -97,7 +97,7 @@ impl Current {
     fn step(&mut self) -> Step {
         let Source::Unit(source, from) = &self.motion.source;
         let (source, from, target) = (source.clone(), *from, self.motion.target.clone());
-        let (at, durable, left) = (self.motion.at, !target.write_cache(), self.left());
+        let (at, durable, left) = (self.motion.at, target.durable(false), self.left());
         let copy = |place: u64, length: u64| Step::Copy {
             source: source.id(),
             from: from + place,

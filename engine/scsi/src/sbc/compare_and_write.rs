@@ -1,9 +1,11 @@
 //! COMPARE AND WRITE (SBC-3 5.2): the lock primitive of VMware and of clusters.
 
 use crate::{
-    command::{Command, Context, Span, State, Step, fail, good},
-    sbc::range::Blocks,
-    sense::Sense,
+    command::{Command, Context, Step},
+    sbc::{
+        collect::{self, MOST_BYTES},
+        range::Blocks,
+    },
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
@@ -17,25 +19,13 @@ pub(crate) const TABLE: &[Entry] = &[Entry::new(
 )
 .timeouts(1, 30)];
 
-/// Both halves of the data lie in one buffer of this size.
-const MOST_BYTES: u32 = 256 << 10;
-
-/// MAXIMUM COMPARE AND WRITE LENGTH in blocks (VPD B0h).
+/// MAXIMUM COMPARE AND WRITE LENGTH in blocks (VPD B0h): both halves of the data lie in one buffer.
 pub(crate) fn most_blocks(unit: &LogicalUnit) -> u8 {
     u8::try_from(MOST_BYTES / 2 / unit.block_size()).unwrap_or(u8::MAX)
 }
 
 fn compare_and_write(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    let blocks = blocks(command);
-    if let Err(sense) = blocks.check(unit) {
-        return fail(sense);
-    }
-    if blocks.count > u64::from(most_blocks(unit)) {
-        return fail(Sense::field_in_cdb(13, None));
-    }
-    let (_, length) = blocks.bytes(unit);
-    // No blocks: nothing is transferred, and nothing may be offered.
-    command.receive(2 * length as u32, received)
+    collect::receive(command, blocks(command), 2, u32::from(most_blocks(unit)), unit, received)
 }
 
 fn blocks(command: &Command) -> Blocks {
@@ -43,11 +33,5 @@ fn blocks(command: &Command) -> Blocks {
 }
 
 fn received(command: &mut Command, _: &[u8], unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    let (offset, length) = blocks(command).bytes(unit);
-    if length == 0 {
-        return good();
-    }
-    let durable = command.cdb.bit(1, 3) || !unit.write_cache();
-    command.state = State::Moving { write: true, offset };
-    Step::Swap { span: Span { offset, length: length as u32 }, durable }
+    collect::write(command, blocks(command), unit, |span, durable| Step::Swap { span, durable })
 }

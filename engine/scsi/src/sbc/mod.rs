@@ -1,6 +1,7 @@
 //! Commands of block devices (SBC-3).
 
 pub(crate) mod capacity;
+pub(crate) mod collect;
 pub(crate) mod compare_and_write;
 pub(crate) mod defects;
 pub(crate) mod format;

@@ -18,7 +18,7 @@ fn orwrite(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> St
     match Blocks::of_16(&command.cdb).transfer(unit) {
         Ok(Some(span)) => {
             command.state = State::Moving { write: true, offset: span.offset };
-            Step::Merge { span, durable: command.cdb.bit(1, 3) || !unit.write_cache() }
+            Step::Merge { span, durable: unit.durable(command.cdb.bit(1, 3)) }
         }
         Ok(None) => good(),
         Err(sense) => fail(sense),

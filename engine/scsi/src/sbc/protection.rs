@@ -3,9 +3,8 @@
 
 use crate::{
     cdb::Cdb,
-    command::{Command, Context, Moving, Span, State, Step, fail, good},
-    counters::Count,
-    sbc::{range::Blocks, verify::byte_check},
+    command::{Command, Context, Moving, Step, fail, good},
+    sbc::{range::Blocks, transfer, verify::byte_check},
     sense::{Sense, asc},
     table::{Entry, Traits},
     unit::LogicalUnit,
@@ -38,8 +37,7 @@ pub(crate) const TABLE: &[Entry] = &[
 
 /// The upper three bits of byte 1 (RDPROTECT, WRPROTECT, VRPROTECT) of a command of 10 to 16 bytes, which are not zero:
 /// what is checked of the tuples that move with the blocks.
-#[cold]
-pub(crate) fn asked(cdb: &Cdb, lba: u64, unit: &LogicalUnit) -> Result<Checks, Sense> {
+fn asked(cdb: &Cdb, lba: u64, unit: &LogicalUnit) -> Result<Checks, Sense> {
     match unit.protection() {
         None => Err(Sense::field_in_cdb(1, Some(7 - cdb.byte(1).leading_zeros() as u8))),
         // They have no field for the tags that this type is checked by (SBC-3 5.9).
@@ -70,8 +68,20 @@ fn chosen(
     }
 }
 
-/// Moves blocks together with their tuples.
+/// Moves blocks together with their tuples, for a command of 10 to 16 bytes that asks for it.
+#[cold]
 pub(crate) fn transfer(
+    command: &mut Command,
+    blocks: Blocks,
+    moving: Moving,
+    unit: &LogicalUnit,
+    context: &Context<'_>,
+) -> Step {
+    let checks = asked(&command.cdb, blocks.lba, unit);
+    with_tuples(command, blocks, checks, moving, unit, context)
+}
+
+fn with_tuples(
     command: &mut Command,
     blocks: Blocks,
     checks: Result<Checks, Sense>,
@@ -81,31 +91,11 @@ pub(crate) fn transfer(
 ) -> Step {
     match checks.and_then(|checks| Ok((checks, blocks.transfer(unit)?))) {
         Ok((checks, Some(span))) => {
-            let write = matches!(moving, Moving::Write { .. });
-            command.state = State::Moving { write, offset: span.offset };
-            count(moving, span, unit, context);
+            transfer::begin(command, span, moving, unit, context);
             Step::MoveTuples { span, moving, checks }
         }
         Ok((_, None)) => good(),
         Err(sense) => fail(sense),
-    }
-}
-
-/// As READ and WRITE of fewer bytes are counted.
-fn count(moving: Moving, span: Span, unit: &LogicalUnit, context: &Context<'_>) {
-    let Some(nexus) = &context.nexus else { return };
-    let blocks = u64::from(span.length >> unit.block_shift());
-    match moving {
-        Moving::Read => {
-            nexus.count(Count::Reads, 1);
-            nexus.count(Count::ReadBlocks, blocks);
-        }
-        Moving::Write { durable, verify: false } => {
-            nexus.count(Count::Writes, 1);
-            nexus.count(Count::WrittenBlocks, blocks);
-            nexus.count(Count::CachedWrites, u64::from(!durable));
-        }
-        Moving::Write { verify: true, .. } | Moving::Compare | Moving::Check => {}
     }
 }
 
@@ -122,7 +112,7 @@ fn verify_32(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_
 }
 
 fn write_32(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
-    let durable = command.cdb.bit(10, 3) || !unit.write_cache();
+    let durable = unit.durable(command.cdb.bit(10, 3));
     long(command, Moving::Write { durable, verify: false }, unit, context)
 }
 
@@ -139,24 +129,10 @@ fn long(command: &mut Command, moving: Moving, unit: &LogicalUnit, context: &Con
     let blocks = Blocks::of_32(cdb);
     let (reference, tag, mask) = (cdb.u32(20), cdb.u16(24), cdb.u16(26));
     match cdb.byte(10) >> 5 {
-        0 => match blocks.transfer(unit) {
-            Ok(Some(span)) => {
-                let write = matches!(moving, Moving::Write { .. });
-                command.state = State::Moving { write, offset: span.offset };
-                count(moving, span, unit, context);
-                match moving {
-                    Moving::Read => Step::Read { span },
-                    Moving::Write { durable, verify } => Step::Write { span, durable, verify },
-                    Moving::Compare => Step::Compare { span, repeat: false },
-                    Moving::Check => Step::Check { span },
-                }
-            }
-            Ok(None) => good(),
-            Err(sense) => fail(sense),
-        },
+        0 => transfer::plain(command, blocks, moving, unit, context),
         field => {
             let checks = chosen(field, 10, Some((tag, mask)), Some(reference), unit);
-            transfer(command, blocks, checks, moving, unit, context)
+            with_tuples(command, blocks, checks, moving, unit, context)
         }
     }
 }
@@ -170,6 +146,5 @@ pub(crate) fn verify(command: &mut Command, blocks: Blocks, unit: &LogicalUnit, 
         // One block can't have the reference tags of many.
         _ => return fail(Sense::field_in_cdb(1, Some(2))),
     };
-    let checks = asked(&command.cdb, blocks.lba, unit);
-    transfer(command, blocks, checks, moving, unit, context)
+    transfer(command, blocks, moving, unit, context)
 }

@@ -4,7 +4,7 @@
 //! numbers are not supported, hence reserved.
 
 use crate::{
-    command::{Command, Context, Moving, State, Step, fail, good},
+    command::{Command, Context, Moving, Span, State, Step, fail, good},
     counters::Count,
     sbc::{protection, range::Blocks},
     table::{Entry, Traits},
@@ -73,21 +73,9 @@ fn write_16(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>
 #[inline]
 fn read(command: &mut Command, blocks: Blocks, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     if command.cdb.byte(1) >> 5 != 0 {
-        let checks = protection::asked(&command.cdb, blocks.lba, unit);
-        return protection::transfer(command, blocks, checks, Moving::Read, unit, context);
+        return protection::transfer(command, blocks, Moving::Read, unit, context);
     }
-    match blocks.transfer(unit) {
-        Ok(Some(span)) => {
-            command.state = State::Moving { write: false, offset: span.offset };
-            if let Some(nexus) = &context.nexus {
-                nexus.count(Count::Reads, 1);
-                nexus.count(Count::ReadBlocks, u64::from(span.length >> unit.block_shift()));
-            }
-            Step::Read { span }
-        }
-        Ok(None) => good(),
-        Err(sense) => fail(sense),
-    }
+    plain(command, blocks, Moving::Read, unit, context)
 }
 
 #[inline]
@@ -98,22 +86,53 @@ fn write(
     unit: &LogicalUnit,
     context: &mut Context<'_>,
 ) -> Step {
-    let durable = force_unit_access || !unit.write_cache();
+    let moving = Moving::Write { durable: unit.durable(force_unit_access), verify: false };
     if command.cdb.byte(1) >> 5 != 0 {
-        let checks = protection::asked(&command.cdb, blocks.lba, unit);
-        return protection::transfer(command, blocks, checks, Moving::Write { durable, verify: false }, unit, context);
+        return protection::transfer(command, blocks, moving, unit, context);
     }
+    plain(command, blocks, moving, unit, context)
+}
+
+/// Moves blocks without protection information.
+#[inline]
+pub(crate) fn plain(
+    command: &mut Command,
+    blocks: Blocks,
+    moving: Moving,
+    unit: &LogicalUnit,
+    context: &Context<'_>,
+) -> Step {
     match blocks.transfer(unit) {
         Ok(Some(span)) => {
-            command.state = State::Moving { write: true, offset: span.offset };
-            if let Some(nexus) = &context.nexus {
-                nexus.count(Count::Writes, 1);
-                nexus.count(Count::WrittenBlocks, u64::from(span.length >> unit.block_shift()));
-                nexus.count(Count::CachedWrites, u64::from(!durable));
+            begin(command, span, moving, unit, context);
+            match moving {
+                Moving::Read => Step::Read { span },
+                Moving::Write { durable, verify } => Step::Write { span, durable, verify },
+                Moving::Compare => Step::Compare { span, repeat: false },
+                Moving::Check => Step::Check { span },
             }
-            Step::Write { span, durable, verify: false }
         }
         Ok(None) => good(),
         Err(sense) => fail(sense),
+    }
+}
+
+/// What a command that moves blocks remembers, and is counted as.
+#[inline]
+pub(crate) fn begin(command: &mut Command, span: Span, moving: Moving, unit: &LogicalUnit, context: &Context<'_>) {
+    command.state = State::Moving { write: matches!(moving, Moving::Write { .. }), offset: span.offset };
+    let Some(nexus) = &context.nexus else { return };
+    let blocks = u64::from(span.length >> unit.block_shift());
+    match moving {
+        Moving::Read => {
+            nexus.count(Count::Reads, 1);
+            nexus.count(Count::ReadBlocks, blocks);
+        }
+        Moving::Write { durable, verify: false } => {
+            nexus.count(Count::Writes, 1);
+            nexus.count(Count::WrittenBlocks, blocks);
+            nexus.count(Count::CachedWrites, u64::from(!durable));
+        }
+        Moving::Write { verify: true, .. } | Moving::Compare | Moving::Check => {}
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     cdb::Cdb,
     command::{Command, Context, Moving, Span, State, Step, fail, good},
-    sbc::{protection, range::Blocks},
+    sbc::{protection, range::Blocks, transfer},
     sense::Sense,
     table::{Entry, Traits},
     unit::LogicalUnit,
@@ -93,19 +93,18 @@ fn verify(command: &mut Command, blocks: Blocks, unit: &LogicalUnit, context: &C
     if command.cdb.byte(1) >> 5 != 0 {
         return protection::verify(command, blocks, unit, context);
     }
-    let repeat = match byte_check(&command.cdb) {
-        0b00 => return check(command, blocks, unit),
-        0b01 => false,
-        0b11 => true,
-        _ => return fail(Sense::field_in_cdb(1, Some(2))),
-    };
-    match blocks.transfer(unit) {
-        Ok(Some(span)) => {
-            command.state = State::Moving { write: false, offset: span.offset };
-            Step::Compare { span, repeat }
-        }
-        Ok(None) => good(),
-        Err(sense) => fail(sense),
+    match byte_check(&command.cdb) {
+        0b00 => check(command, blocks, unit),
+        0b01 => transfer::plain(command, blocks, Moving::Compare, unit, context),
+        0b11 => match blocks.transfer(unit) {
+            Ok(Some(span)) => {
+                command.state = State::Moving { write: false, offset: span.offset };
+                Step::Compare { span, repeat: true }
+            }
+            Ok(None) => good(),
+            Err(sense) => fail(sense),
+        },
+        _ => fail(Sense::field_in_cdb(1, Some(2))),
     }
 }
 
@@ -124,23 +123,9 @@ fn write(command: &mut Command, blocks: Blocks, unit: &LogicalUnit, context: &Co
     if byte_check(&command.cdb) > 0b01 {
         return fail(Sense::field_in_cdb(1, Some(2)));
     }
+    let moving = Moving::Write { durable: true, verify: true };
     if command.cdb.byte(1) >> 5 != 0 {
-        let checks = protection::asked(&command.cdb, blocks.lba, unit);
-        return protection::transfer(
-            command,
-            blocks,
-            checks,
-            Moving::Write { durable: true, verify: true },
-            unit,
-            context,
-        );
+        return protection::transfer(command, blocks, moving, unit, context);
     }
-    match blocks.transfer(unit) {
-        Ok(Some(span)) => {
-            command.state = State::Moving { write: true, offset: span.offset };
-            Step::Write { span, durable: true, verify: true }
-        }
-        Ok(None) => good(),
-        Err(sense) => fail(sense),
-    }
+    transfer::plain(command, blocks, moving, unit, context)
 }

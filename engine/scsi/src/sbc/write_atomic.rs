@@ -1,9 +1,11 @@
 //! WRITE ATOMIC 16 (SBC-4 5.45): all of the blocks are written, or none. There only when the store can.
 
 use crate::{
-    command::{Command, Context, Span, State, Step, fail, good},
-    sbc::range::Blocks,
-    sense::Sense,
+    command::{Command, Context, Step},
+    sbc::{
+        collect::{self, MOST_BYTES},
+        range::Blocks,
+    },
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
@@ -18,8 +20,6 @@ pub(crate) const TABLE: &[Entry] = &[Entry::new(
 )
 .timeouts(1, 30)];
 
-/// The data is collected in one buffer of this size before any of it is written.
-const MOST_BYTES: u32 = 256 << 10;
 /// Initiators that don't ask how long an atomic write may be take this for granted.
 const LEAST_BLOCKS: u32 = 256;
 
@@ -34,24 +34,9 @@ fn blocks(command: &Command) -> Blocks {
 }
 
 fn write_atomic(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    let blocks = blocks(command);
-    if let Err(sense) = blocks.check(unit) {
-        return fail(sense);
-    }
-    if blocks.count > u64::from(most_blocks(unit)) {
-        return fail(Sense::field_in_cdb(12, None));
-    }
-    let (_, length) = blocks.bytes(unit);
-    // No blocks: nothing is transferred, and nothing may be offered.
-    command.receive(length as u32, received)
+    collect::receive(command, blocks(command), 1, most_blocks(unit), unit, received)
 }
 
 fn received(command: &mut Command, _: &[u8], unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
-    let (offset, length) = blocks(command).bytes(unit);
-    if length == 0 {
-        return good();
-    }
-    let durable = command.cdb.bit(1, 3) || !unit.write_cache();
-    command.state = State::Moving { write: true, offset };
-    Step::Put { span: Span { offset, length: length as u32 }, durable }
+    collect::write(command, blocks(command), unit, |span, durable| Step::Put { span, durable })
 }

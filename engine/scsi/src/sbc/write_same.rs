@@ -119,7 +119,7 @@ fn pattern(command: &mut Command, block: &[u8], unit: &LogicalUnit, _: &mut Cont
 
 fn fill(command: &mut Command, kind: Kind, unit: &LogicalUnit) -> Step {
     let (offset, left) = blocks(&command.cdb).bytes(unit);
-    let mut filling = Filling { offset, left, durable: !unit.write_cache(), kind };
+    let mut filling = Filling { offset, left, durable: unit.durable(false), kind };
     let step = filling.next();
     command.state = State::Filling(filling);
     step

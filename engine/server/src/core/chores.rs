@@ -11,10 +11,7 @@ use backstore_api::{Request, StoreError, Submitted};
 use memory::{Buffer, Class};
 use protocol::TaskKey;
 use reactor::{Completion, Reactor};
-use scsi::{
-    Background, Chore, Event,
-    fence::{FenceId, FenceRequest},
-};
+use scsi::{Background, Chore, Event};
 use std::time::Duration;
 
 /// Tag of the store requests of chores: no task has it.
@@ -58,13 +55,20 @@ pub(crate) struct Runner {
     pass: u8,
 }
 
+impl Runner {
+    /// Its chore is with the store or a helper thread; a fence that it waits for could be given up.
+    fn in_flight(&self) -> bool {
+        self.busy && !matches!(self.fence, FenceState::Asked(_))
+    }
+}
+
 impl<R: Reactor> Core<R> {
     /// The command has begun a job; it waits for the end of it, or only for its beginning.
     pub(crate) fn begin_work(&mut self, task_key: TaskKey, wait: bool) {
         let Some(task) = self.tasks.get(task_key) else { return };
         let unit = task.work.unit;
         self.units[unit as usize].awaiting.push((task_key, wait));
-        self.chore_send(unit % self.post.cores(), ChoreMail { unit, body: ChoreBody::Begin });
+        self.chore_send(self.home(unit), ChoreMail { unit, body: ChoreBody::Begin });
     }
 
     fn chore_send(&mut self, core: u16, mail: ChoreMail) {
@@ -85,7 +89,7 @@ impl<R: Reactor> Core<R> {
 
     /// Takes up a unit's job, if this is its home core and it has one that doesn't run.
     pub(crate) fn take_up(&mut self, unit: u16) {
-        let here = unit % self.post.cores() == self.number && self.units[unit as usize].present;
+        let here = self.home(unit) == self.number && self.units[unit as usize].present;
         if !here || self.runners.iter().any(|runner| runner.unit == unit) {
             return;
         }
@@ -116,12 +120,7 @@ impl<R: Reactor> Core<R> {
                 Ok(()) => Event::Stored,
                 Err(error) => Event::Failed(error),
             };
-            if self.tasks.get(task_key).is_some_and(|task| task.work.stage == Stage::Running)
-                && let Some(step) = self.step(task_key, event)
-                && self.begin(task_key, step)
-            {
-                self.drive(task_key);
-            }
+            self.go_on(task_key, event);
         }
     }
 
@@ -140,14 +139,13 @@ impl<R: Reactor> Core<R> {
 
     /// A chore is with the store or a helper thread.
     pub(crate) fn chores_in_flight(&self) -> bool {
-        self.runners.iter().any(|runner| runner.busy && !matches!(runner.fence, FenceState::Asked(_)))
+        self.runners.iter().any(Runner::in_flight)
     }
 
     /// A unit goes: its job is left as it is. False: a chore is still under way.
     pub(crate) fn leave_chore(&mut self, unit: u16) -> bool {
         let Some(place) = self.runners.iter().position(|runner| runner.unit == unit) else { return true };
-        let runner = &self.runners[place];
-        if runner.busy && !matches!(runner.fence, FenceState::Asked(_)) {
+        if self.runners[place].in_flight() {
             return false;
         }
         let runner = self.runners.swap_remove(place);
@@ -189,13 +187,11 @@ impl<R: Reactor> Core<R> {
                 self.tell_all(unit, ChoreBody::Began(result));
             }
             Chore::Claim => {
-                self.next_fence = self.next_fence.wrapping_add(1);
-                let serial = self.next_fence;
+                let serial = self.next_fence();
                 let runner = &mut self.runners[place];
                 runner.fence = FenceState::Asked(serial);
                 runner.busy = true;
-                let id = FenceId { core: self.number, serial };
-                self.claim(unit, FenceRequest { id, range: None });
+                self.claim(unit, serial, None);
             }
             Chore::Fill { offset, length } => {
                 let Some((buffer, pattern)) = self.pattern(place) else { return self.put_off(place) };
@@ -328,8 +324,7 @@ impl<R: Reactor> Core<R> {
 
     fn save_for(&mut self, place: usize) {
         let index = self.runners[place].unit;
-        let unit = &self.units[index as usize];
-        let job = super::saving::job(unit.keeper.clone(), unit.logical().clone());
+        let job = super::saving::job(&self.units[index as usize]);
         match self.reactor.offload(job, KIND_CHORE << super::KIND_SHIFT | u64::from(index)) {
             Ok(()) => self.runners[place].busy = true,
             Err(_) => self.put_off(place),

@@ -45,14 +45,24 @@ pub(crate) struct FenceRecord {
 impl<R: Reactor> Core<R> {
     /// Asks for a range. The window goes on when it is granted.
     pub(crate) fn ask_fence(&mut self, task_key: TaskKey, window: usize, range: Range<u64>) {
+        let serial = self.next_fence();
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        self.next_fence = self.next_fence.wrapping_add(1);
-        let serial = self.next_fence;
         *task.work.transfer.fence(window) = FenceState::Asked(serial);
         let unit = task.work.store_unit(window);
         self.fences.push(FenceRecord { serial, task: task_key, window });
+        self.claim(unit, serial, Some(range));
+    }
+
+    /// A number for a fence of this core.
+    pub(crate) fn next_fence(&mut self) -> u32 {
+        self.last_fence = self.last_fence.wrapping_add(1);
+        self.last_fence
+    }
+
+    /// Asks for a range, or all. Who asks has noted the number before: the grant may come at once.
+    pub(crate) fn claim(&mut self, unit: u16, serial: u32, range: Option<Range<u64>>) {
         let id = FenceId { core: self.number, serial };
-        self.tell_home(unit, FenceBody::Request(FenceRequest { id, range: Some(range) }));
+        self.tell_home(unit, FenceBody::Request(FenceRequest { id, range }));
     }
 
     /// Gives a fence back, or withdraws the request.
@@ -75,14 +85,13 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Asks for a range, or all, for what is no window.
-    pub(crate) fn claim(&mut self, unit: u16, request: FenceRequest) {
-        self.tell_home(unit, FenceBody::Request(request));
+    /// The core where a unit's fences are granted and its chores run.
+    pub(crate) fn home(&self, unit: u16) -> u16 {
+        unit % self.post.cores()
     }
 
     fn tell_home(&mut self, unit: u16, body: FenceBody) {
-        let home = unit % self.post.cores();
-        self.fence_send(home, FenceMail { unit, body });
+        self.fence_send(self.home(unit), FenceMail { unit, body });
     }
 
     fn fence_send(&mut self, core: u16, mail: FenceMail) {

@@ -10,6 +10,7 @@ use backstore_api::{Request, StoreError, Submitted};
 use memory::Key;
 use protocol::{CloseReason, SendTargets, Task, TaskKey, TaskManagement, TmfResponse};
 use reactor::Reactor;
+use scsi::Event;
 use std::{sync::Arc, time::Duration};
 use tracing::{debug, info, warn};
 
@@ -207,7 +208,7 @@ impl<R: Reactor> Core<R> {
                         self.close_gently(link, CloseReason::Protocol("target cold reset"));
                     }
                 }
-                Reply::Task(task) => self.aborted(task),
+                Reply::Task(task) => self.go_on(task, Event::Aborted),
                 Reply::Core { core, management } => {
                     self.post.send(core, ToCore::Core(FromCore::ResetDone { management }));
                 }

@@ -113,7 +113,7 @@ pub struct Core<R: Reactor> {
     fences: Vec<fencing::FenceRecord>,
     /// What units do by themselves, of those whose home this is.
     runners: Vec<chores::Runner>,
-    next_fence: u32,
+    last_fence: u32,
     scratch: Vec<u8>,
     /// Bytes behind the PDU that is being handled.
     in_hand: usize,
@@ -164,7 +164,7 @@ impl<R: Reactor> Core<R> {
             next_management: 1,
             fences: Vec::new(),
             runners: Vec::new(),
-            next_fence: 0,
+            last_fence: 0,
             scratch: Vec::with_capacity(64 << 10),
             in_hand: 0,
             streamed: false,

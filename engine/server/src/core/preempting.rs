@@ -12,7 +12,7 @@ use crate::mail::{FromCore, ToCore};
 use memory::Key;
 use protocol::TaskKey;
 use reactor::Reactor;
-use scsi::{Attention, Command, Event, Path};
+use scsi::{Attention, Command, Path};
 use std::sync::Arc;
 
 impl<R: Reactor> Core<R> {
@@ -60,18 +60,6 @@ impl<R: Reactor> Core<R> {
             for place in link.places.iter_mut().filter(|place| place.unit == unit) {
                 place.nexus.attention(Attention::CommandsCleared);
             }
-        }
-    }
-
-    /// They are gone: the command goes on.
-    pub(super) fn aborted(&mut self, task_key: TaskKey) {
-        if self.tasks.get(task_key).is_none_or(|task| task.work.stage != Stage::Running) {
-            return;
-        }
-        if let Some(step) = self.step(task_key, Event::Aborted)
-            && self.begin(task_key, step)
-        {
-            self.drive(task_key);
         }
     }
 }

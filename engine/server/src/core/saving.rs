@@ -1,19 +1,15 @@
 //! The lasting state of a unit on its way to stable storage: a job of the helper threads.
 
-use super::{Core, KIND_SAVE, link_token, work::Phase};
-use crate::lasting::Keeper;
+use super::{Core, KIND_SAVE, link_token, unit::Unit, work::Phase};
 use backstore_api::{Answer, StoreError};
 use protocol::TaskKey;
 use reactor::{Completion, Job, Reactor};
-use scsi::LogicalUnit;
-use std::sync::Arc;
 
 impl<R: Reactor> Core<R> {
     /// Has the unit's lasting state saved; the window ends with it.
     pub(crate) fn save(&mut self, task_key: TaskKey, window: usize) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        let unit = &self.units[task.work.unit as usize];
-        let job = job(unit.keeper.clone(), unit.logical().clone());
+        let job = job(&self.units[task.work.unit as usize]);
         match self.reactor.offload(job, link_token(KIND_SAVE, task_key)) {
             Ok(()) => {
                 task.work.transfer.windows[window].phase = Phase::Storing;
@@ -39,7 +35,8 @@ impl<R: Reactor> Core<R> {
 }
 
 /// What a helper thread does to keep the unit's lasting state.
-pub(crate) fn job(keeper: Option<Arc<dyn Keeper>>, logical: Arc<LogicalUnit>) -> Job {
+pub(crate) fn job<R: Reactor>(unit: &Unit<R>) -> Job {
+    let (keeper, logical) = (unit.keeper.clone(), unit.logical().clone());
     Box::new(move || match keeper {
         Some(keeper) => Ok(keeper.keep(&logical).map(|()| (0, Vec::new()))?),
         None => Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into()),

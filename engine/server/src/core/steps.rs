@@ -106,6 +106,16 @@ impl<R: Reactor> Core<R> {
         step
     }
 
+    /// Tells a running task's command what it has waited for, and goes on with it. Any other task has ended meanwhile.
+    pub(crate) fn go_on(&mut self, task_key: TaskKey, event: Event<'_>) {
+        if self.tasks.get(task_key).is_some_and(|task| task.work.stage == Stage::Running)
+            && let Some(step) = self.step(task_key, event)
+            && self.begin(task_key, step)
+        {
+            self.drive(task_key);
+        }
+    }
+
     /// Moves a running task on as far as it goes.
     pub(crate) fn drive(&mut self, task_key: TaskKey) {
         let mut steps = 0;

@@ -136,13 +136,14 @@ impl Rig {
     }
 
     /// Answers an R2T whole.
-    fn data_out(&mut self, target_transfer_tag: u32, buffer_offset: u32, data: &[u8]) {
+    /// Data for the task with this initiator's tag.
+    fn data_out(&mut self, tag: u32, target_transfer_tag: u32, buffer_offset: u32, data: &[u8]) {
         let mut header = [0; BHS_LEN];
         DataOut {
             final_bit: true,
             data_segment_length: data.len() as u32,
             lun: 0,
-            initiator_task_tag: 1,
+            initiator_task_tag: tag,
             target_transfer_tag,
             exp_stat_sn: 1,
             data_sn: 0,
@@ -204,7 +205,7 @@ fn a_queue_of_ordered_commands_does_not_fill_the_stack() {
     for _ in 0..WINDOW - 1 {
         rig.command(TaskAttribute::Ordered, &[0; 6], 0, &[]);
     }
-    rig.data_out(r2t.target_transfer_tag, 0, &[7; BLOCK as usize]);
+    rig.data_out(1, r2t.target_transfer_tag, 0, &[7; BLOCK as usize]);
     let all: Vec<(u32, u8)> = (1..=WINDOW).map(|tag| (tag, 0)).collect();
     assert_eq!(rig.statuses(WINDOW as usize), all, "in order, and all of them");
 }
@@ -253,7 +254,7 @@ fn data_under_a_digest_is_written_when_it_is_right_and_read_with_a_digest() {
                     continue;
                 }
                 let r2t = ReadyToTransfer::parse(&rig.pdus(1)[0]).unwrap();
-                rig.data_out(r2t.target_transfer_tag, most as u32, &data[most..]);
+                rig.data_out(1, r2t.target_transfer_tag, most as u32, &data[most..]);
                 rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data[most..])));
             }
             if wrong {

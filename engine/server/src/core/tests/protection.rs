@@ -64,7 +64,7 @@ impl Rig {
                         let r2t = ReadyToTransfer::parse(&header).unwrap();
                         let from = r2t.buffer_offset as usize;
                         let burst = &data[from..from + r2t.desired_data_transfer_length as usize];
-                        self.answer(tag, r2t.target_transfer_tag, r2t.buffer_offset, burst);
+                        self.data_out(tag, r2t.target_transfer_tag, r2t.buffer_offset, burst);
                     }
                     0x25 => {
                         let data_in = DataIn::parse(&header).unwrap();
@@ -84,23 +84,6 @@ impl Rig {
             }
         }
         panic!("no status came");
-    }
-
-    fn answer(&mut self, tag: u32, target_transfer_tag: u32, buffer_offset: u32, data: &[u8]) {
-        let mut header = [0; BHS_LEN];
-        DataOut {
-            final_bit: true,
-            data_segment_length: data.len() as u32,
-            lun: 0,
-            initiator_task_tag: tag,
-            target_transfer_tag,
-            exp_stat_sn: 1,
-            data_sn: 0,
-            buffer_offset,
-        }
-        .emit(&mut header);
-        self.peer.write(&header);
-        self.peer.write(data);
     }
 
     /// A command of 32 bytes: the second half travels in an additional header segment.
