@@ -221,10 +221,12 @@ fn order(clients: &mut [Client], kept: Kept, seed: u64, progress: &AtomicU64) ->
         let mut after = kept.clone();
         let (verdict, _) = after.reservations.order(nexus, order);
         let mut parameters = order.parameters();
-        if let Order::Register { .. } = order {
+        if let Order::Register { new, .. } = order {
             let persistent = !dice.random_ratio(1, 8);
             parameters[20] = u8::from(persistent);
-            if verdict == Verdict::Good {
+            // Who isn't registered and brings no key does nothing (SPC-4 table 69), not even to APTPL.
+            let nothing = new == 0 && kept.reservations.key_of(nexus).is_none();
+            if verdict == Verdict::Good && !nothing {
                 after.persistent = persistent;
             }
         }
