@@ -6,7 +6,7 @@ use rustix::{
 use std::{io, io::Read, path::Path};
 use zeroize::Zeroizing;
 
-/// Longest secret file and config file that are read, bytes.
+/// Longest secret file that is read, bytes.
 const MAX_SECRET_FILE: u64 = 4096;
 
 /// Answers what a configuration has to be checked against. [`System`] asks the kernel; tests bring their own.

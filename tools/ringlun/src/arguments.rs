@@ -22,10 +22,11 @@ A small configuration:
   chap = { user = \"alice\", secret_file = \"alice.secret\" }";
 
 const SERVE_EXAMPLES: &str = "\
-Standard output gets one line when everything is ready, for people and programs:
+Standard output says when everything is ready; its first line is for programs:
   ringlun ready portals=127.0.0.1:3260
 SIGHUP: the file is read again, see ringlun reload --help.
-SIGTERM or SIGINT: no new connections, initiators are asked to log out, everything is flushed, exit code 0.
+SIGTERM or SIGINT: no new connections, initiators are asked to log out, everything is flushed.
+Exit code 0: it was told to end. 1: it failed. 2: the command line or the file has mistakes.
 
 Examples:
   ringlun serve
@@ -33,13 +34,14 @@ Examples:
   ringlun serve --config /etc/ringlun.toml --log warn,server=trace --log-format json";
 
 const CHECK_EXAMPLES: &str = "\
-Nothing is created or changed. Exit code 0: the plan is on standard output. 2: every mistake is on standard error with
-line, column, cause and cure.";
+Nothing is created or changed. Exit code 0: the plan is on standard output. 2: every mistake is on
+standard error with line, column, cause and cure.";
 
 const RELOAD_EXAMPLES: &str = "\
-The file is checked first; then the target that uses its `state_dir` is sent SIGHUP. It reads the file that it was started
-with. Volumes, targets, LUNs, sizes and access rules change while sessions go on; what can't change is named. Exit code 0:
-done. 1: nothing has changed, and why. 2: the file has mistakes.";
+The file is checked first; then the target that uses its `state_dir` is sent SIGHUP. It reads the
+file that it was started with. Volumes, targets, LUNs, sizes and access rules change while sessions
+go on; what can't change is named. Run it as the user that runs the target.
+Exit code 0: done. 1: it was not done, and why. 2: the file has mistakes.";
 
 /// An iSCSI target on io_uring, one thread per core.
 #[derive(Parser, Debug)]

@@ -25,7 +25,6 @@ pub fn announcement(portals: &[SocketAddr], targets: &[String], plan: &Plan) -> 
 
 /// Commands that connect to the demo.
 fn how_to_connect(portal: SocketAddr, target: &str) -> String {
-    let (address, port) = (portal.ip(), portal.port());
     format!(
         "
 A RAM disk to try ringlun with: what is written is gone when it ends (Ctrl-C).
@@ -35,11 +34,6 @@ Linux (open-iscsi):
   iscsiadm -m node -T {target} -p {portal} --login
   iscsiadm -m node -T {target} -p {portal} --logout
   iscsiadm -m node -T {target} -p {portal} -o delete
-
-Windows (PowerShell as administrator, on this machine):
-  New-IscsiTargetPortal -TargetPortalAddress {address} -TargetPortalPortNumber {port}
-  Connect-IscsiTarget -NodeAddress {target}
-  Disconnect-IscsiTarget -NodeAddress {target}
 
 libiscsi, QEMU:
   iscsi-ls -s iscsi://{portal}

@@ -53,7 +53,7 @@ fn ask(folder: &Path) -> Result<Told, String> {
         pid.ok_or_else(|| format!("no ringlun is running on the state folder {shown}; start it: ringlun serve"))?;
     let before = last_reload(folder).map_or(0, |told| told.number);
     kill_process(pid, Signal::HUP).map_err(|error| {
-        format!("process {pid:?} can't be told: {error}; run this as the user that runs the target")
+        format!("process {} can't be told: {error}; run this as the user that runs the target", pid.as_raw_nonzero())
     })?;
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {

@@ -165,7 +165,10 @@ fn keep_settled(old: &Volume, new: &mut Volume, later: &mut Vec<String>) {
         settled.store = old.store.clone();
     }
     if old.protection.is_some() && old.store.size() != new.store.size() {
-        later.push(format!("volume `{name}`: with `protection` its `size` takes effect after a restart"));
+        later.push(format!(
+            "volume `{name}`: with `protection` its `size` can't change: make a new volume and copy; a restart with another \
+             `size` loses the protection information"
+        ));
         settled.store = old.store.clone();
     }
     *new = settled;
