@@ -60,7 +60,7 @@ pub enum LoginFailure {
     #[error("the initiator skips the authentication that this target asks for")]
     AuthenticationSkipped,
     /// Not this initiator, or not from this address.
-    #[error("this initiator may not use this target from this address")]
+    #[error("this initiator may not use this target, or not from this address")]
     Forbidden,
     /// No such target.
     #[error("no such target")]
@@ -101,7 +101,7 @@ pub enum LoginFailure {
     #[error("the target is not available now")]
     Unavailable,
     /// A bound of this host is reached.
-    #[error("out of resources")]
+    #[error("all the sessions that this host or target may have are there (`max_connections`, `max_sessions`)")]
     OutOfResources,
 }
 
