@@ -13,6 +13,9 @@ use std::{
 /// Opening and allocating large files takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Limits that change while it runs are not told.
+const UNCHANGED: &str = "done: no volume, target or access rule has changed\n";
+
 /// Checks the file here, too: its mistakes are shown as `ringlun check` does.
 pub fn run(arguments: &Check) -> ExitCode {
     let loaded = match config::load(&arguments.file) {
@@ -30,7 +33,7 @@ pub fn run(arguments: &Check) -> ExitCode {
             let text: String = told.lines.iter().map(|line| format!("{line}\n")).collect();
             // Whoever reads this may have gone: what was done is done.
             if told.done {
-                let text = if text.is_empty() { "nothing has changed\n".to_owned() } else { text };
+                let text = if text.is_empty() { UNCHANGED.to_owned() } else { text };
                 let _ = stdout().lock().write_all(text.as_bytes());
                 return ExitCode::SUCCESS;
             }
