@@ -8,6 +8,7 @@ use crate::{
     table::Entry,
     unit::{Flags, LogicalUnit},
 };
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// ASYMMETRIC ACCESS STATE (SPC-4 table 249).
@@ -44,6 +45,15 @@ pub struct GroupAccess {
     pub state: AccessState,
     /// PREF.
     pub preferred: bool,
+}
+
+/// The state of a group that an initiator has set, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptAccess {
+    portal_group: u16,
+    state: u8,
+    /// What the config said then: if it says something else now, the operator's word is the newer one.
+    configured: u8,
 }
 
 /// STATUS CODE: nothing was reported; by SET TARGET PORT GROUPS; implicitly.
@@ -96,10 +106,50 @@ impl LogicalUnit {
             group.cause.store(cause, Ordering::Relaxed);
         }
         if changed {
-            let restricted = self.groups().iter().any(|group| group.state().is_restricted());
-            let restrict = |flags: &mut Flags| flags.set(Flags::RESTRICTED, restricted);
-            self.change(Some(Attention::AccessStateChanged), explicitly, restrict);
+            self.change(Some(Attention::AccessStateChanged), explicitly, |flags| self.restrict(flags));
         }
+    }
+
+    /// SET TARGET PORT GROUPS: states that last. Gives the number of the lasting state, which is to be saved.
+    pub(crate) fn set_access_for_good(&self, states: &[(u16, AccessState)], nexus: u64) -> u64 {
+        let before: Vec<(u8, u8)> = self.groups().iter().map(|group| (group.state() as u8, group.cause())).collect();
+        self.set_access(states, Some(nexus));
+        self.lock().changed_for_good(Box::new(move |unit, state| {
+            for (group, (state, cause)) in unit.groups().iter().zip(&before) {
+                group.state.store(*state, Ordering::Release);
+                group.cause.store(*cause, Ordering::Relaxed);
+            }
+            state.attention(Attention::AccessStateChanged, Some(nexus));
+            unit.set_flags(|flags| unit.restrict(flags));
+        }))
+    }
+
+    fn restrict(&self, flags: &mut Flags) {
+        flags.set(Flags::RESTRICTED, self.groups().iter().any(|group| group.state().is_restricted()));
+    }
+
+    /// What is recorded of them.
+    pub(crate) fn keep_access(&self) -> Vec<KeptAccess> {
+        let kept = |group: &Group| KeptAccess {
+            portal_group: group.configured.portal_group,
+            state: group.state() as u8,
+            configured: group.configured.state as u8,
+        };
+        self.groups().iter().filter(|group| group.cause() == EXPLICITLY).map(kept).collect()
+    }
+
+    /// Before the first command. Groups that are not configured, or not as they were then, are passed over.
+    pub(crate) fn restore_access(&self, kept: Vec<KeptAccess>) -> Result<(), String> {
+        for KeptAccess { portal_group, state, configured } in kept {
+            let state = AccessState::of(state).ok_or_else(|| format!("{state} is no access state"))?;
+            let group = self.group(portal_group).filter(|group| group.configured.state as u8 == configured);
+            if let Some(group) = group.filter(|_| self.explicit_access()) {
+                group.state.store(state as u8, Ordering::Release);
+                group.cause.store(EXPLICITLY, Ordering::Relaxed);
+            }
+        }
+        self.set_flags(|flags| self.restrict(flags));
+        Ok(())
     }
 
     /// The same by the operator: every nexus hears of it.

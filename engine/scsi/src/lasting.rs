@@ -6,11 +6,19 @@
 //! overwrites a newer one.
 
 use crate::{
+    access::KeptAccess,
     background::Job,
+    command::{Saved, fail, good},
     reservations::{Kept as KeptReservations, Reservations},
-    unit::LogicalUnit,
+    sense::{Sense, SenseKey, asc},
+    spc::{
+        information::Information,
+        mode_pages::{KeptPage, Modes},
+    },
+    unit::{Flags, LogicalUnit, State},
 };
 use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 
 /// The lasting state of a logical unit; each family of commands has its part. A part that a record lacks is as in a new
 /// unit, and parts that are not known here are passed over.
@@ -23,6 +31,29 @@ pub struct Lasting {
     /// What the unit has to do by itself, or has failed to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job: Option<Job>,
+    /// Saved mode pages that are not as by default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mode_pages: Vec<KeptPage>,
+    /// Identifying information.
+    #[serde(skip_serializing_if = "Information::is_empty")]
+    pub(crate) information: Information,
+    /// States of target port groups that initiators have set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) access: Vec<KeptAccess>,
+}
+
+/// Takes a change back that could not be saved.
+pub(crate) type Undo = Box<dyn FnOnce(&LogicalUnit, &mut State) + Send>;
+
+impl State {
+    /// Something has changed that lasts; gives the number for [`crate::Command::save`]. `undo` is called if that fails, unless
+    /// another change stands on this one already. Then it stays, as the initiator can see; it was told that its command
+    /// failed.
+    pub(crate) fn changed_for_good(&mut self, undo: Undo) -> u64 {
+        self.lasting_number += 1;
+        self.undo = Some((self.lasting_number, undo));
+        self.lasting_number
+    }
 }
 
 impl LogicalUnit {
@@ -31,6 +62,9 @@ impl LogicalUnit {
         let state = self.lock();
         let mut lasting = state.lasting.clone();
         lasting.reservations = state.reservations.keep();
+        lasting.mode_pages = state.modes.keep(self.thin());
+        lasting.information = state.information.clone();
+        lasting.access = self.keep_access();
         (state.lasting_number, lasting)
     }
 
@@ -43,14 +77,35 @@ impl LogicalUnit {
             return Err("the job that it names is not one for this unit".into());
         }
         let occupied = lasting.job.is_some();
-        let mut state = self.lock();
-        if let Some(kept) = lasting.reservations.take() {
-            state.reservations = Reservations::of(kept)?;
+        let reservations = lasting.reservations.take().map(Reservations::of).transpose()?;
+        let modes = Modes::of(std::mem::take(&mut lasting.mode_pages), self.thin())?;
+        let information = std::mem::take(&mut lasting.information).checked()?;
+        self.restore_access(std::mem::take(&mut lasting.access))?;
+        let now = modes.current.flags();
+        self.try_change(|state, flags| {
+            if let Some(reservations) = reservations {
+                state.reservations = reservations;
+            }
+            (state.modes, state.information, state.lasting) = (modes, information, lasting);
+            flags.take(now);
+            flags.set(Flags::OCCUPIED, occupied);
+            Ok::<(), Infallible>(())
+        })
+        .map_err(|never| match never {})
+    }
+
+    /// The change that led to this number could not be saved.
+    pub(crate) fn take_back(&self, number: u64) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match state.undo.take() {
+            Some((after, undo)) if after == number => {
+                undo(self, state);
+                state.lasting_number += 1;
+                self.changed();
+            }
+            other => state.undo = other,
         }
-        state.lasting = lasting;
-        drop(state);
-        self.set_occupied(occupied);
-        Ok(())
     }
 
     /// Changes the lasting state, in memory; gives its new number.
@@ -61,3 +116,12 @@ impl LogicalUnit {
         state.lasting_number
     }
 }
+
+/// The end of a save that nothing follows: what could not be saved is taken back.
+pub(crate) const KEPT: Saved = |_, result, number, unit, _| match result {
+    Ok(()) => good(),
+    Err(_) => {
+        unit.take_back(number);
+        fail(Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE))
+    }
+};

@@ -91,7 +91,6 @@ pub mod asc {
     pub const FORMAT_COMMAND_FAILED: u16 = 0x3101;
     pub const SANITIZE_COMMAND_FAILED: u16 = 0x3103;
     pub const THRESHOLD_REACHED: u16 = 0x3807;
-    pub const SAVING_PARAMETERS_NOT_SUPPORTED: u16 = 0x3900;
     pub const MEDIUM_NOT_PRESENT: u16 = 0x3A00;
     pub const LOGICAL_UNIT_FAILED_SELF_TEST: u16 = 0x3E03;
     pub const INQUIRY_CHANGED: u16 = 0x3F03;
@@ -100,6 +99,7 @@ pub mod asc {
     pub const INTERNAL_TARGET_FAILURE: u16 = 0x4400;
     pub const PROTOCOL_SERVICE_CRC_ERROR: u16 = 0x4705;
     pub const MEDIUM_REMOVAL_PREVENTED: u16 = 0x5302;
+    pub const SET_TARGET_PORT_GROUPS_FAILED: u16 = 0x670A;
     pub const FALSE_FAILURE_PREDICTION: u16 = 0x5DFF;
 }
 

@@ -1,9 +1,22 @@
 //! Thresholds of a thin unit's space (SBC-4 4.7.3.7).
 
-use crate::{attention::Attention, unit::LogicalUnit};
+use crate::{attention::Attention, spc::mode_pages::Thresholds, unit::LogicalUnit};
 use backstore_api::Space;
 
 impl LogicalUnit {
+    /// The thresholds of provisioning that initiators want to hear of. Changes with [`generation`](Self::generation).
+    pub fn thresholds(&self) -> Thresholds {
+        match self.thin() {
+            true => self.modes(|modes| modes.current.thresholds()),
+            false => Thresholds::default(),
+        }
+    }
+
+    /// Binary logarithm of the blocks of a threshold set (VPD B2h): 1 MiB.
+    pub fn threshold_exponent(&self) -> u32 {
+        20 - self.block_shift()
+    }
+
     /// Initiators want to hear when space runs out.
     pub fn has_thresholds(&self) -> bool {
         let thresholds = self.thresholds();

@@ -9,14 +9,13 @@ use crate::{
     copy::operation::Operations,
     counters::{Count, Counters, Ledger, Totals},
     identity::Identity,
-    lasting::Lasting,
+    lasting::{Lasting, Undo},
     port::Path,
     profile::{Profile, Provisioning},
     reservations::{Known, Reservations, Verdict},
-    sense::Sense,
     spc::{
         information::Information,
-        mode_pages::{Modes, Thresholds, Values},
+        mode_pages::{Modes, Values},
         timestamp::Timestamp,
     },
 };
@@ -69,7 +68,7 @@ impl Flags {
     }
 
     /// Takes what mode pages say.
-    fn take(&mut self, modes: Flags) {
+    pub fn take(&mut self, modes: Flags) {
         for flag in [Flags::WRITE_CACHE, Flags::DESCRIPTOR_SENSE, Flags::SOFTWARE_PROTECTED] {
             self.set(flag, modes.has(flag));
         }
@@ -98,8 +97,8 @@ pub struct LogicalUnit {
 
 pub(crate) struct State {
     pub log: Log,
-    modes: Modes,
-    information: Information,
+    pub modes: Modes,
+    pub information: Information,
     timestamp: Option<Timestamp>,
     /// Data buffer of READ BUFFER and WRITE BUFFER; empty until it is written to.
     buffer: Vec<u8>,
@@ -112,8 +111,8 @@ pub(crate) struct State {
     /// Moves with every change of what lasts.
     pub lasting_number: u64,
     pub reservations: Reservations,
-    /// What they were before the change that led to this number: until it is saved.
-    pub before: Option<(u64, Reservations)>,
+    /// Takes the change back that led to this number.
+    pub undo: Option<(u64, Undo)>,
     /// Live nexuses by session.
     pub nexuses: Known,
     /// Thresholds that have been reached, and said: available, used.
@@ -163,7 +162,7 @@ impl LogicalUnit {
                 timestamp: None,
                 buffer: Vec::new(),
                 reservations: Reservations::default(),
-                before: None,
+                undo: None,
                 nexuses: Known::new(),
                 reached: [false; 2],
                 job_is_new: false,
@@ -324,7 +323,7 @@ impl LogicalUnit {
         self.changed();
     }
 
-    /// LOGICAL UNIT RESET (SAM-5 6.3.3): mode pages as at start, started, removal allowed (an ejected medium stays out),
+    /// LOGICAL UNIT RESET (SAM-5 6.3.3): mode pages as saved, started, removal allowed (an ejected medium stays out),
     /// and a BUS DEVICE RESET attention for all, also for who asked.
     pub fn reset(&self) {
         self.copies.reset();
@@ -332,7 +331,7 @@ impl LogicalUnit {
         state.prevent.clear();
         // SPC-2 5.5.1; persistent ones stay (SPC-4 5.12.1).
         state.reservations.reserved = None;
-        state.modes.reset(self.thin());
+        state.modes.reset();
         state.log.push(Attention::BusDeviceReset, None);
         let mut flags = default_flags(&self.profile, &self.geometry, &state.modes.current);
         for stays in [Flags::EJECTED, Flags::OCCUPIED, Flags::RESTRICTED] {
@@ -340,37 +339,6 @@ impl LogicalUnit {
         }
         self.flags.store(flags.0, Ordering::Release);
         self.changed();
-    }
-
-    /// MODE SELECT: `change` takes current values to new ones, or all stays as it is. Gives the state bits before and
-    /// after. The other nexuses hear of a change.
-    pub(crate) fn select(
-        &self,
-        except: Option<u64>,
-        change: impl FnOnce(&mut Values) -> Result<(), Sense>,
-    ) -> Result<(Flags, Flags), Sense> {
-        let mut state = self.lock();
-        let mut values = state.modes.current.clone();
-        change(&mut values)?;
-        let old = self.flags();
-        let mut new = old;
-        if values != state.modes.current {
-            new.take(values.flags());
-            self.flags.store(new.0, Ordering::Release);
-            let tested = std::mem::replace(&mut state.modes.current, values).exceptions();
-            state.log.push(Attention::ModeParametersChanged, except);
-            let test = state.modes.current.exceptions();
-            if test != tested && test == (true, 2) {
-                state.log.push(Attention::FalseFailurePrediction, None);
-            }
-            self.changed();
-        }
-        Ok((old, new))
-    }
-
-    /// Looks at the mode pages.
-    pub(crate) fn modes<T>(&self, look: impl FnOnce(&Modes) -> T) -> T {
-        look(&self.lock().modes)
     }
 
     /// What all nexuses have counted.
@@ -384,7 +352,7 @@ impl LogicalUnit {
         self.attention(Attention::LogParametersChanged, except);
     }
 
-    /// Looks at the identifying information, or changes it.
+    /// Looks at the identifying information.
     pub(crate) fn information<T>(&self, call: impl FnOnce(&mut Information) -> T) -> T {
         call(&mut self.lock().information)
     }
@@ -419,25 +387,10 @@ impl LogicalUnit {
         self.profile.clock_zero
     }
 
-    /// The thresholds of provisioning that initiators want to hear of. Changes with [`generation`](Self::generation).
-    pub fn thresholds(&self) -> Thresholds {
-        match self.thin() {
-            true => self.lock().modes.current.thresholds(),
-            false => Thresholds::default(),
-        }
-    }
-
-    /// Binary logarithm of the blocks of a threshold set (VPD B2h): 1 MiB.
-    pub fn threshold_exponent(&self) -> u32 {
-        20 - self.block_shift
-    }
-
     /// Changes state bits; the other nexuses hear of it by `attention`.
     pub(crate) fn change(&self, attention: Option<Attention>, except: Option<u64>, change: impl FnOnce(&mut Flags)) {
         let mut state = self.lock();
-        let mut flags = self.flags();
-        change(&mut flags);
-        self.flags.store(flags.0, Ordering::Release);
+        self.set_flags(change);
         if let Some(attention) = attention {
             state.log.push(attention, except);
         }
@@ -445,16 +398,20 @@ impl LogicalUnit {
     }
 
     /// Changes state bits and what goes with them, or nothing when that is refused.
-    pub(crate) fn try_change(
-        &self,
-        change: impl FnOnce(&mut State, &mut Flags) -> Result<(), Sense>,
-    ) -> Result<(), Sense> {
+    pub(crate) fn try_change<E>(&self, change: impl FnOnce(&mut State, &mut Flags) -> Result<(), E>) -> Result<(), E> {
         let mut state = self.lock();
         let mut flags = self.flags();
         change(&mut state, &mut flags)?;
         self.flags.store(flags.0, Ordering::Release);
         self.changed();
         Ok(())
+    }
+
+    /// Changes state bits, while the caller has the unit's mutex.
+    pub(crate) fn set_flags(&self, change: impl FnOnce(&mut Flags)) {
+        let mut flags = self.flags();
+        change(&mut flags);
+        self.flags.store(flags.0, Ordering::Release);
     }
 
     /// PREVENT ALLOW MEDIUM REMOVAL of one nexus.

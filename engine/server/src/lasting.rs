@@ -164,6 +164,38 @@ mod tests {
     }
 
     #[test]
+    fn saved_pages_and_information_are_read_again_and_what_makes_no_sense_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |record: &str| {
+            fs::write(path(folder.path()), record).unwrap();
+            let (mut files, unit) = (UnitFiles::new(folder.path()), unit());
+            files.load(&unit).map(|()| (files, unit))
+        };
+        let caching = format!(r#"{{"page": 8, "values": [0{}]}}"#, ", 255".repeat(17));
+        let record = format!(r#"{{"mode_pages": [{caching}], "information": {{"device": [1, 255]}}}}"#);
+        let (files, one) = load(&record).unwrap();
+        assert!(!one.write_cache());
+        files.keep(&one).unwrap();
+        let two = unit();
+        UnitFiles::new(folder.path()).load(&two).unwrap();
+        assert_eq!(one.lasting().1, two.lasting().1);
+        // A later version has more pages, groups and kinds of information.
+        let later = r#"{"mode_pages": [{"page": 63, "subpage": 1, "values": []}], "information": {"x": 1},
+                        "access": [{"portal_group": 9, "state": 1, "configured": 0}]}"#;
+        assert!(load(later).is_ok());
+        for record in [
+            r#"{"mode_pages": [{"page": 8, "values": [0]}]}"#.to_owned(),
+            r#"{"mode_pages": [{"page": 28, "values": [0, 15, 0, 0, 0, 0, 0, 0, 0, 0]}]}"#.to_owned(),
+            r#"{"information": {"text": [65]}}"#.to_owned(),
+            format!(r#"{{"information": {{"device": [1{}]}}}}"#, ", 1".repeat(64)),
+            r#"{"access": [{"portal_group": 1, "state": 9, "configured": 0}]}"#.to_owned(),
+        ] {
+            let error = load(&record).unwrap_err().to_string();
+            assert!(error.contains("move it away"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_folder_that_is_gone_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = UnitFiles::new(folder.path());

@@ -42,29 +42,15 @@ impl LogicalUnit {
             state.log.push_to(attention, paths);
         }
         let save = (before.is_kept() || state.reservations.is_kept()).then(|| {
-            state.lasting_number += 1;
-            state.before = Some((state.lasting_number, before));
-            state.lasting_number
-        });
-        self.changed();
-        Ok(Done { save, preempted: change.preempted })
-    }
-
-    /// The change that led to this number could not be saved: it is taken back, unless another one stands on it already.
-    /// Then it stays, as the initiator can see; it was told that its command failed.
-    pub(crate) fn take_back_reservations(&self, number: u64) {
-        let mut state = self.lock();
-        match state.before.take() {
-            Some((after, before)) if after == number => {
+            state.changed_for_good(Box::new(|_, state| {
                 // PRGENERATION never goes back.
                 let generation = state.reservations.generation;
                 state.reservations = before;
                 state.reservations.generation = generation;
-                state.lasting_number += 1;
-                self.changed();
-            }
-            other => state.before = other,
-        }
+            }))
+        });
+        self.changed();
+        Ok(Done { save, preempted: change.preempted })
     }
 
     /// Looks at the reservations.

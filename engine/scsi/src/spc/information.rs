@@ -2,12 +2,14 @@
 
 use crate::{
     attention::Attention,
-    command::{Command, Context, Step, answer, fail, good},
+    command::{Command, Context, Step, answer, fail},
+    lasting::KEPT,
     sense::Sense,
     spc::mode_pages::who,
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
+use serde::{Deserialize, Serialize};
 
 pub(crate) const TABLE: &[Entry] = &[
     Entry::action(
@@ -31,8 +33,9 @@ const TEXT: u8 = 0b000_0010;
 /// Which types there are.
 const SUPPORTED: u8 = 0b111_1111;
 
-/// Identifying information of a unit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Identifying information of a unit. It lasts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Information {
     device: Vec<u8>,
     text: Vec<u8>,
@@ -46,6 +49,23 @@ impl Information {
             _ => None,
         }
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.device.is_empty() && self.text.is_empty()
+    }
+
+    /// What was recorded may be damaged.
+    pub fn checked(self) -> Result<Information, String> {
+        let fits = |kind, held: &[u8]| held.len() <= most(kind).unwrap_or(0).into();
+        match fits(DEVICE, &self.device) && fits(TEXT, &self.text) && is_text(&self.text) {
+            true => Ok(self),
+            false => Err("the identifying information is too long, or no text".into()),
+        }
+    }
+}
+
+fn is_text(data: &[u8]) -> bool {
+    data.is_empty() || (data.last() == Some(&0) && std::str::from_utf8(data).is_ok())
 }
 
 /// MAXIMUM IDENTIFYING INFORMATION LENGTH.
@@ -96,15 +116,26 @@ fn set_information(command: &mut Command, unit: &LogicalUnit, context: &mut Cont
 
 fn take(command: &mut Command, data: &[u8], unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let kind = command.cdb.byte(10) >> 1;
-    let is_text = |data: &[u8]| data.is_empty() || (data.last() == Some(&0) && std::str::from_utf8(data).is_ok());
     if kind == TEXT && !is_text(data) {
         return fail(Sense::field_in_parameters(0, None));
     }
-    unit.information(|information| {
-        if let Some(held) = information.of(kind) {
+    let number = unit.set_information(kind, data, who(context));
+    command.save(number, KEPT)
+}
+
+impl LogicalUnit {
+    /// Gives the number of the lasting state, which is to be saved.
+    fn set_information(&self, kind: u8, data: &[u8], except: Option<u64>) -> u64 {
+        let mut state = self.lock();
+        let before = state.information.clone();
+        if let Some(held) = state.information.of(kind) {
             *held = data.to_vec();
         }
-    });
-    unit.attention(Attention::IdentifierChanged, who(context));
-    good()
+        state.attention(Attention::IdentifierChanged, except);
+        self.changed();
+        state.changed_for_good(Box::new(move |_, state| {
+            state.information = before;
+            state.attention(Attention::IdentifierChanged, except);
+        }))
+    }
 }

@@ -1,9 +1,12 @@
 //! Mode pages: what they hold, and which bits of them change (SPC-4 7.5, SBC-3 6.5).
 
 use crate::{
+    attention::Attention,
     command::Context,
-    unit::{Flags, LogicalUnit},
+    sense::Sense,
+    unit::{Flags, LogicalUnit, State},
 };
+use serde::{Deserialize, Serialize};
 
 /// PAGE CONTROL of MODE SENSE.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -11,6 +14,7 @@ pub(crate) enum Control {
     Current,
     Changeable,
     Default,
+    Saved,
 }
 
 /// A mode page, or subpage.
@@ -176,20 +180,27 @@ impl Page {
         self.length
     }
 
+    /// Something of it changes, and is saved with it.
+    fn is_savable(&self) -> bool {
+        !self.changeable.is_empty()
+    }
+
     fn mask(&self, at: usize) -> u8 {
         self.changeable.iter().filter(|(byte, _)| *byte == at).fold(0, |all, (_, mask)| all | mask)
     }
 
     /// Appends it with its header.
     pub fn emit(&self, control: Control, modes: &Modes, thin: bool, out: &mut Vec<u8>) {
+        let savable = u8::from(self.is_savable()) << 7;
         if self.subpage == 0 {
-            out.extend([self.code, self.length as u8]);
+            out.extend([savable | self.code, self.length as u8]);
         } else {
-            out.extend([0x40 | self.code, self.subpage, 0, self.length as u8]);
+            out.extend([savable | 0x40 | self.code, self.subpage, 0, self.length as u8]);
         }
         match control {
             Control::Current => out.extend(modes.current.of(self)),
             Control::Default => out.extend(Values::new(thin).of(self)),
+            Control::Saved => out.extend(modes.saved.of(self)),
             Control::Changeable => out.extend((0..self.length).map(|at| self.mask(at))),
         }
     }
@@ -204,28 +215,125 @@ impl Page {
                 return Err((self.header() + at, 7 - wrong.leading_zeros() as u8));
             }
         }
-        if self.place() == EXCEPTIONS && !new.get(1).is_some_and(|byte| MRIE.contains(&(byte & 0x0F))) {
+        if !self.admits(new) {
             return Err((self.header() + 1, 3));
         }
         old.copy_from_slice(new);
         Ok(())
     }
+
+    /// The values make sense together; if not, it is MRIE.
+    fn admits(&self, values: &[u8]) -> bool {
+        self.place() != EXCEPTIONS || values.get(1).is_some_and(|byte| MRIE.contains(&(byte & 0x0F)))
+    }
+}
+
+/// A saved page, as it is recorded: of its values the bits count that may change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptPage {
+    page: u8,
+    #[serde(default)]
+    subpage: u8,
+    values: Vec<u8>,
 }
 
 /// The mode pages of a unit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Modes {
     pub current: Values,
+    /// What they are after a reset, and at the next start.
+    saved: Values,
 }
 
 impl Modes {
     pub fn new(thin: bool) -> Modes {
-        Modes { current: Values::new(thin) }
+        Modes { current: Values::new(thin), saved: Values::new(thin) }
     }
 
-    /// A reset: current values are what they are at start.
-    pub fn reset(&mut self, thin: bool) {
-        self.current = Values::new(thin);
+    /// A reset: current values are what was saved.
+    pub fn reset(&mut self) {
+        self.current = self.saved.clone();
+    }
+
+    /// What is recorded of the saved values.
+    pub fn keep(&self, thin: bool) -> Vec<KeptPage> {
+        let defaults = Values::new(thin);
+        let differs = |page: &&Page| self.saved.of(page) != defaults.of(page);
+        let kept =
+            |page: &Page| KeptPage { page: page.code, subpage: page.subpage, values: self.saved.of(page).to_vec() };
+        PAGES.iter().filter(differs).map(kept).collect()
+    }
+
+    /// The pages at start. A page that there isn't is passed over: another version has it.
+    pub fn of(kept: Vec<KeptPage>, thin: bool) -> Result<Modes, String> {
+        let mut modes = Modes::new(thin);
+        for KeptPage { page: code, subpage, values } in kept {
+            let Some(page) = PAGES.iter().find(|page| (page.code, page.subpage) == (code, subpage)) else { continue };
+            let saved = &mut modes.saved.0[page.place()];
+            if values.len() != saved.len() || !page.admits(&values) {
+                return Err(format!("the saved mode page {code:02x}h, subpage {subpage:02x}h, makes no sense"));
+            }
+            for (at, (saved, value)) in saved.iter_mut().zip(values).enumerate() {
+                *saved = *saved & !page.mask(at) | value & page.mask(at);
+            }
+        }
+        modes.reset();
+        Ok(modes)
+    }
+}
+
+/// What a MODE SELECT has done.
+pub(crate) struct Selected {
+    /// State bits before and after.
+    pub old: Flags,
+    pub new: Flags,
+    /// The number of the lasting state that is to be saved.
+    pub save: Option<u64>,
+}
+
+impl LogicalUnit {
+    /// MODE SELECT: `change` takes current values to new ones, or all stays as it is. The other nexuses hear of a change.
+    /// `save`: what holds then holds for good.
+    pub(crate) fn select(
+        &self,
+        except: Option<u64>,
+        save: bool,
+        change: impl FnOnce(&mut Values) -> Result<(), Sense>,
+    ) -> Result<Selected, Sense> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let mut values = state.modes.current.clone();
+        change(&mut values)?;
+        let before = state.modes.clone();
+        let old = self.flags();
+        state.set_modes(self, Modes { current: values, ..before.clone() }, except);
+        let save = save.then(|| {
+            state.modes.saved = state.modes.current.clone();
+            state.changed_for_good(Box::new(move |unit, state| state.set_modes(unit, before, except)))
+        });
+        Ok(Selected { old, new: self.flags(), save })
+    }
+
+    /// Looks at the mode pages.
+    pub(crate) fn modes<T>(&self, look: impl FnOnce(&Modes) -> T) -> T {
+        look(&self.lock().modes)
+    }
+}
+
+impl State {
+    /// Puts others in the place of the pages, and what follows from them.
+    fn set_modes(&mut self, unit: &LogicalUnit, modes: Modes, except: Option<u64>) {
+        let old = std::mem::replace(&mut self.modes, modes);
+        if self.modes.current == old.current {
+            return;
+        }
+        unit.set_flags(|flags| flags.take(self.modes.current.flags()));
+        self.log.push(Attention::ModeParametersChanged, except);
+        let test = self.modes.current.exceptions();
+        if test != old.current.exceptions() && test == (true, 2) {
+            self.log.push(Attention::FalseFailurePrediction, None);
+        }
+        unit.changed();
     }
 }
 

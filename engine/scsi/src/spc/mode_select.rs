@@ -1,55 +1,80 @@
 //! MODE SELECT 6 and 10 (SPC-4 6.11, 6.12).
 
 use crate::{
-    command::{Command, Context, Step, fail, good},
+    command::{Command, Context, Received, Step, fail, good},
+    lasting::KEPT,
     sense::{Sense, asc},
-    spc::mode_pages::{self, Page, Values, long_descriptor, short_descriptor, who},
+    spc::mode_pages::{self, Page, Selected, Values, long_descriptor, short_descriptor, who},
     table::{Entry, Traits},
     unit::{Flags, LogicalUnit},
 };
+use backstore_api::StoreError;
 
 pub(crate) const TABLE: &[Entry] = &[
     Entry::new(&[0x15, 0x11, 0x00, 0x00, 0xFF, 0x00], Traits::NONE, mode_select_6),
     Entry::new(&[0x55, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00], Traits::NONE, mode_select_10),
 ];
 
-fn mode_select_6(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
+fn mode_select_6(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let length = u32::from(command.cdb.byte(4));
-    mode_select(command, length, |command, list, unit, context| select(command, list, 4, unit, context))
+    mode_select(command, length, unit, context, |command, list, unit, context| select(command, list, 4, unit, context))
 }
 
-fn mode_select_10(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> Step {
+fn mode_select_10(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let length = u32::from(command.cdb.u16(7));
-    mode_select(command, length, |command, list, unit, context| select(command, list, 8, unit, context))
+    mode_select(command, length, unit, context, |command, list, unit, context| select(command, list, 8, unit, context))
 }
 
-fn mode_select(command: &mut Command, length: u32, then: crate::command::Received) -> Step {
-    // SP: nothing is saved.
-    if command.cdb.bit(1, 0) {
-        return fail(Sense::field_in_cdb(1, Some(0)));
-    }
+fn mode_select(
+    command: &mut Command,
+    length: u32,
+    unit: &LogicalUnit,
+    context: &mut Context<'_>,
+    then: Received,
+) -> Step {
     // PF: pages have the standard's format only.
     if !command.cdb.bit(1, 4) && length > 0 {
         return fail(Sense::field_in_cdb(1, Some(4)));
     }
     match length {
-        0 => good(),
+        0 => apply(command, unit, context, |_| Ok(())),
         length => command.receive(length, then),
     }
 }
 
 /// The parameter list has come. All of it is checked before any of it holds.
 fn select(command: &mut Command, list: &[u8], header: usize, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
-    let changed = unit.select(who(context), |values| parse(list, header, values, unit));
-    let (old, new) = match changed {
-        Ok(flags) => flags,
-        Err(sense) => return fail(sense),
-    };
-    // What the cache held has to be on the medium once it is off (SBC-3 6.5.5).
-    if old.has(Flags::WRITE_CACHE) && !new.has(Flags::WRITE_CACHE) {
-        return command.flush();
+    apply(command, unit, context, |values| parse(list, header, values, unit))
+}
+
+/// SP: all pages are saved, those that were not sent too (SPC-4 6.11).
+fn apply(
+    command: &mut Command,
+    unit: &LogicalUnit,
+    context: &mut Context<'_>,
+    change: impl FnOnce(&mut Values) -> Result<(), Sense>,
+) -> Step {
+    match unit.select(who(context), command.cdb.bit(1, 0), change) {
+        Err(sense) => fail(sense),
+        Ok(Selected { save: Some(number), .. }) => command.save(number, saved),
+        // What the cache held has to be on the medium once it is off (SBC-3 6.5.5).
+        Ok(Selected { old, new, .. }) if old.has(Flags::WRITE_CACHE) && !new.has(Flags::WRITE_CACHE) => command.flush(),
+        Ok(_) => good(),
     }
-    good()
+}
+
+/// The pages are saved, or as before. If the cache was off already, flushing it again costs little.
+fn saved(
+    command: &mut Command,
+    result: Result<(), StoreError>,
+    number: u64,
+    unit: &LogicalUnit,
+    context: &mut Context<'_>,
+) -> Step {
+    match result {
+        Ok(()) if !unit.write_cache() => command.flush(),
+        result => KEPT(command, result, number, unit, context),
+    }
 }
 
 fn parse(list: &[u8], header: usize, new: &mut Values, unit: &LogicalUnit) -> Result<(), Sense> {

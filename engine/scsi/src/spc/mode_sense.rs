@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Command, Context, Step, answer, fail},
-    sense::{Sense, asc},
+    sense::Sense,
     spc::mode_pages::{self, Control, device_specific, long_descriptor, short_descriptor},
     table::{Entry, Traits},
     unit::LogicalUnit,
@@ -66,7 +66,7 @@ fn pages(command: &Command, unit: &LogicalUnit, out: &mut Vec<u8>) -> Result<(),
         0b00 => Control::Current,
         0b01 => Control::Changeable,
         0b10 => Control::Default,
-        _ => return Err(Sense::illegal(asc::SAVING_PARAMETERS_NOT_SUPPORTED)),
+        _ => Control::Saved,
     };
     // Of all pages only 00h and FFh may be asked (SPC-4 table 172).
     if code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES) {

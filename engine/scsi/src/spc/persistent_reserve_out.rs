@@ -106,7 +106,7 @@ fn saved(
         }
         (Ok(()), _) => good(),
         (Err(_), _) => {
-            unit.take_back_reservations(number);
+            unit.take_back(number);
             fail(Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE))
         }
     }

@@ -3,7 +3,7 @@
 use crate::{
     access::AccessState,
     command::{Command, Context, Step, answer, fail, good},
-    sense::{Sense, asc},
+    sense::{Sense, SenseKey, asc},
     spc::mode_pages::who,
     table::{Entry, Traits},
     unit::LogicalUnit,
@@ -75,7 +75,7 @@ fn set_groups(command: &mut Command, _: &LogicalUnit, _: &mut Context<'_>) -> St
 }
 
 /// All of the list is checked before any of it holds.
-fn take(_: &mut Command, list: &[u8], unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+fn take(command: &mut Command, list: &[u8], unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let known = groups(context);
     let mut states: Vec<(u16, AccessState)> = Vec::new();
     for (number, descriptor) in list.chunks_exact(4).enumerate().skip(1) {
@@ -90,6 +90,15 @@ fn take(_: &mut Command, list: &[u8], unit: &LogicalUnit, context: &mut Context<
         }
         states.push((tag, state));
     }
-    unit.set_access(&states, Some(who(context).unwrap_or(u64::MAX)));
-    good()
+    if states.is_empty() {
+        return good();
+    }
+    let number = unit.set_access_for_good(&states, who(context).unwrap_or(u64::MAX));
+    command.save(number, |_, result, number, unit, _| match result {
+        Ok(()) => good(),
+        Err(_) => {
+            unit.take_back(number);
+            fail(Sense::new(SenseKey::HardwareError, asc::SET_TARGET_PORT_GROUPS_FAILED))
+        }
+    })
 }

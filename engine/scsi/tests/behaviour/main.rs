@@ -17,6 +17,7 @@ mod protection;
 mod provisioning;
 mod reservations;
 mod rig;
+mod saved;
 mod service;
 mod tasks;
 mod transfer;
