@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 use backstore_api::{Checks, Protection, StoreError, Tag};
-use scsi::{Identity, LogicalUnit, Moving, Nexus, Profile, SenseKey, Span, Step};
+use scsi::{Identity, LogicalUnit, Moving, Nexus, Profile, Sense, SenseKey, Span, Step};
 
 fn formatted(protection: Option<Protection>) -> Rig {
     let mut rig = Rig::new();
@@ -144,5 +144,31 @@ fn a_failed_check_is_told_with_its_tag_and_block() {
             assert_eq!((sense.key, sense.asc), (SenseKey::AbortedCommand, code));
             assert_eq!(sense.information, Some(41));
         }
+    }
+}
+
+#[test]
+fn format_unit_takes_the_type_that_is_configured_and_no_other() {
+    // FMTPINFO and PROTECTION FIELD USAGE.
+    let kinds = [None, Some(TYPES[0]), Some(TYPES[1]), Some(TYPES[2])];
+    let asked = [(0b00, 0), (0b10, 0), (0b11, 0), (0b11, 1)];
+    for (at, kind) in kinds.into_iter().enumerate() {
+        let mut rig = formatted(kind);
+        for (other, (information, usage)) in asked.into_iter().enumerate() {
+            let answer = rig.run(&[0x04, information << 6 | 0x10, 0, 0, 0, 0], &[usage, 0, 0, 0]);
+            match (at == other, asked[at].0 == information) {
+                (true, _) => drop(answer.good()),
+                (_, true) => assert_eq!(answer.sense(), Sense::field_in_parameters(0, Some(2)), "{kind:?} to {other}"),
+                (_, false) => assert_eq!(answer.sense(), Sense::field_in_cdb(1, Some(7)), "{kind:?} to {other}"),
+            }
+            // Without a list the usage is 000b.
+            let answer = rig.run(&[0x04, information << 6, 0, 0, 0, 0], &[]);
+            match at == other && usage == 0 {
+                true => drop(answer.good()),
+                false if (information, at) == (0b11, 2) => drop(answer.good()),
+                false => assert_eq!(answer.sense(), Sense::field_in_cdb(1, Some(7)), "{kind:?} to {other}"),
+            }
+        }
+        assert_eq!(rig.run(&[0x04, 0x40, 0, 0, 0, 0], &[]).sense(), Sense::field_in_cdb(1, Some(7)), "01b");
     }
 }
