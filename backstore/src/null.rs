@@ -59,7 +59,7 @@ impl<R, C> BlockQueue<R, C> for Null {
             Request::Status { offset, length, .. } => {
                 (Answer::Extents(vec![Extent { offset, length, mapped: false }]), None)
             }
-            Request::Space => (Answer::Space(Space { used: 0, available: self.capacity.bytes() }), None),
+            Request::Space => (Answer::Space(Space { used: Some(0), available: Some(self.capacity.bytes()) }), None),
             other => (Answer::Done, other.into_buffer()),
         };
         Submitted::Done(Completion { tag, result: Ok(answer), buffer })

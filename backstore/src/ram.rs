@@ -226,7 +226,8 @@ impl RamQueue {
             Request::Space => {
                 let mapped = shared.mapped.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()));
                 let used = (mapped.sum::<u64>() * GRANULE).min(self.capacity.bytes());
-                (Ok(Answer::Space(Space { used, available: self.capacity.bytes().saturating_sub(used) })), None)
+                let available = self.capacity.bytes().saturating_sub(used);
+                (Ok(Answer::Space(Space { used: Some(used), available: Some(available) })), None)
             }
             Request::Discard { offset, length } => {
                 shared.discard(offset, length);

@@ -246,3 +246,22 @@ fn status(result: Result<Client, ConnectError>) -> LoginStatus {
         Ok(_) => panic!("it was let in"),
     }
 }
+
+#[test]
+fn who_reads_the_new_list_of_luns_hears_of_the_change_at_none_of_them() {
+    let mut target = Target::start(&(two() + &disks(PAIR)));
+    let mut session = target.client("disks").at_lun(1);
+    session.settle();
+    let three = two() + &volume("c", ", size = \"8MiB\"");
+    target.reload(&(three.clone() + &disks(THREE))).success();
+    assert_eq!(session.fetch(cdb::report_luns(0, 64), 64).good().len(), 8 + 3 * 8);
+    assert_eq!(session.settle(), []);
+    let mut session = session.at_lun(0);
+    assert_eq!(session.settle(), []);
+    // The other way round: it is told at each, until it has read the list.
+    target.reload(&(three + &disks(PAIR))).success();
+    assert_eq!(session.settle(), [(0x3F, 0x0E)]);
+    let mut session = session.at_lun(1);
+    assert_eq!(session.settle(), [(0x3F, 0x0E)]);
+    target.end();
+}

@@ -2,7 +2,7 @@
 //! access states of target port groups.
 
 use initiator::cdb;
-use ringlun_tests::{Client, Setup, Target};
+use ringlun_tests::{Client, Setup};
 use std::fs;
 
 const VOLUMES: &str = "[[volume]]\nname = \"file\"\nstore = { kind = \"file\", path = \"$DIR/file.img\", size = \"4MiB\" }\n\
@@ -38,7 +38,7 @@ fn states(client: &mut Client) -> [u8; 2] {
 
 #[test]
 fn what_was_acknowledged_holds_after_a_kill_on_every_kind_of_volume() {
-    let mut target = Setup::new(VOLUMES).portal("127.0.0.1:0", 2).start();
+    let mut target = Setup::new(VOLUMES).portal("127.0.0.1:0", 1).portal("127.0.0.1:0", 2).start();
     for volume in ["file", "ram"] {
         let mut client = target.client(volume);
         let mut caching = page(&mut client, 0, 0x08);
@@ -73,8 +73,28 @@ fn what_was_acknowledged_holds_after_a_kill_on_every_kind_of_volume() {
 }
 
 #[test]
+fn how_full_a_thin_volume_is_stands_in_its_log_page() {
+    let target = Setup::new(VOLUMES).portal("127.0.0.1:0", 1).portal("127.0.0.1:0", 2).start();
+    for volume in ["file", "ram"] {
+        let mut client = target.client(volume);
+        let used = |client: &mut Client| {
+            let page = client.fetch(bytes(&[0x4D, 0, 0x4C, 0, 0, 0, 0, 1, 0, 0]), 256).good();
+            assert_eq!((page[0], page.len()), (0x8C, 4 + 2 * 12), "{volume}");
+            assert_eq!((&page[4..8], &page[16..20]), (&[0, 1, 3, 8][..], &[0, 2, 3, 8][..]));
+            u32::from_be_bytes(page[20..24].try_into().expect("a count"))
+        };
+        let empty = used(&mut client);
+        client.write(0, &vec![7; 3 << 20], 512);
+        // A file's space is allocated when its data goes to the disk.
+        assert_eq!(client.command(cdb::synchronize_cache_10(0, 0)).status, 0);
+        assert_eq!(used(&mut client), empty + 3, "{volume}");
+    }
+    target.end();
+}
+
+#[test]
 fn a_folder_that_takes_no_file_refuses_the_command_and_nothing_changes() {
-    let target = Target::start(VOLUMES);
+    let target = Setup::new(VOLUMES).portal("127.0.0.1:0", 1).portal("127.0.0.1:0", 2).start();
     let mut client = target.client("ram");
     let mut caching = page(&mut client, 0, 0x08);
     caching[2] = 0;

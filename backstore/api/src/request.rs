@@ -278,13 +278,13 @@ pub struct Extent {
     pub mapped: bool,
 }
 
-/// Space behind a medium.
+/// Space behind a medium, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Space {
     /// Bytes that the medium takes up.
-    pub used: u64,
+    pub used: Option<u64>,
     /// Bytes that are free for it, and perhaps for others.
-    pub available: u64,
+    pub available: Option<u64>,
 }
 
 /// A successful answer.

@@ -222,8 +222,8 @@ impl FileQueue {
                 reactor.offload(job, token).is_ok()
             }
             Next::Count => {
-                let (shared, bytes) = (Arc::clone(&self.shared), self.shared.capacity.bytes());
-                reactor.offload(Box::new(move || shared.space(bytes)), token).is_ok()
+                let shared = Arc::clone(&self.shared);
+                reactor.offload(Box::new(move || shared.space()), token).is_ok()
             }
             Next::List => {
                 let shared = Arc::clone(&self.shared);

@@ -232,12 +232,12 @@ impl Shared {
 }
 
 impl Shared {
-    /// The space that the file takes up, and what its file system has left; of what is no file, `bytes` and nothing.
-    /// Blocks: it is a job.
-    pub(crate) fn space(&self, bytes: u64) -> JobResult {
+    /// The space that the file takes up, and what its file system has left, packed for a job's answer; a device doesn't
+    /// say. Blocks.
+    pub(crate) fn space(&self) -> JobResult {
         let errno = |error: rustix::io::Errno| Errno(error.raw_os_error());
         let (used, available) = match self.presence {
-            Presence::Size => (bytes, 0),
+            Presence::Size => return Ok((0, Vec::new())),
             Presence::Name | Presence::Always => {
                 let stat = rustix::fs::fstat(&self.descriptor).map_err(errno)?;
                 let system = rustix::fs::fstatvfs(&self.descriptor).map_err(errno)?;
@@ -250,7 +250,7 @@ impl Shared {
 
 /// The other side of [`Shared::space`].
 pub(crate) fn unpack_space(packed: &[u8]) -> Space {
-    let number = |at: usize| packed.get(at..at + 8).and_then(|n| n.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let number = |at: usize| packed.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
     Space { used: number(0), available: number(8) }
 }
 

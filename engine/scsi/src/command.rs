@@ -53,6 +53,8 @@ pub(crate) enum State {
     Copying(Box<Running>),
     /// Extents of GET LBA STATUS.
     Extents,
+    /// Space for LOG SENSE.
+    Space,
     /// The end of a save; `number` is that of the lasting state after the command's change.
     Saving {
         number: u64,
@@ -183,6 +185,12 @@ impl Command {
         }
     }
 
+    /// It was a REPORT LUNS that ended well: who has the list knows of its change, at whatever logical unit
+    /// ([`Nexus::luns_reported`](crate::Nexus::luns_reported), SPC-5 6.34).
+    pub fn has_reported_luns(&self, step: &Step) -> bool {
+        self.cdb.opcode() == spc::luns::OPCODE && matches!(step, Step::Done(Outcome { status: Status::Good, .. }))
+    }
+
     /// Takes what happened. After [`Step::Done`] nothing more is expected.
     pub fn step(&mut self, event: Event<'_>, context: &mut Context<'_>) -> Step {
         let step = match context.unit {
@@ -245,6 +253,7 @@ impl Command {
             (State::Filling(filling), Event::Stored) => filling.next(),
             (State::Unmapping(unmapping), Event::Stored) => unmapping.next(),
             (State::Extents, Event::Extents(extents)) => sbc::capacity::lba_status(&self.cdb, extents, unit, context),
+            (State::Space, Event::Space(space)) => spc::log_pages::provisioning(&self.cdb, space, unit, context),
             _ => fail(Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE)),
         }
     }

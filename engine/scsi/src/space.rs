@@ -17,6 +17,11 @@ impl LogicalUnit {
         20 - self.block_shift()
     }
 
+    /// Whole threshold sets of so many bytes.
+    pub(crate) fn threshold_sets(&self, bytes: u64) -> u64 {
+        bytes >> (self.threshold_exponent() + self.block_shift())
+    }
+
     /// Initiators want to hear when space runs out.
     pub fn has_thresholds(&self) -> bool {
         let thresholds = self.thresholds();
@@ -26,14 +31,25 @@ impl LogicalUnit {
     /// What the store says of its space: all initiators hear of a threshold, once, until it is passed the other way.
     pub fn measure(&self, space: Space) {
         let thresholds = self.thresholds();
-        let sets = |bytes: u64| bytes >> (self.threshold_exponent() + self.block_shift());
+        let sets = |bytes| self.threshold_sets(bytes);
         let now = [
-            thresholds.available.is_some_and(|count| sets(space.available) <= count.into()),
-            thresholds.used.is_some_and(|count| sets(space.used) >= count.into()),
+            thresholds.available.zip(space.available).is_some_and(|(count, is)| sets(is) <= count.into()),
+            thresholds.used.zip(space.used).is_some_and(|(count, is)| sets(is) >= count.into()),
         ];
-        let old = std::mem::replace(&mut self.lock().reached, now);
-        if now.iter().zip(old).any(|(now, old)| *now && !old) {
-            self.attention(Attention::ThresholdReached, None);
+        let mut state = self.lock();
+        let old = state.reached;
+        let news = now.iter().zip(old).any(|(now, old)| *now && !old);
+        // SITUA: any one initiator is enough, and it is told when there is one.
+        let one = state.nexuses.values().next().cloned().filter(|_| thresholds.single);
+        match one {
+            _ if !news => (),
+            Some(one) => state.log.push_to(Attention::ThresholdReached, [one].into()),
+            None if thresholds.single => return,
+            None => state.attention(Attention::ThresholdReached, None),
+        }
+        state.reached = now;
+        if news {
+            self.changed();
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     status::Status,
     unit::{LogicalUnit, Nexus, UnitId},
 };
-use backstore_api::{Checks, Extent, StoreError};
+use backstore_api::{Checks, Extent, Space, StoreError};
 use std::{sync::Arc, time::Duration};
 
 /// What a command sees when it starts or steps.
@@ -154,6 +154,8 @@ pub enum Step {
     /// cores, without status; each of them that had any hears [`crate::Attention::CommandsCleared`]. [`Event::Aborted`] when the
     /// last I/O of them has ended.
     Abort,
+    /// LOG SENSE: how full the store is. [`Event::Space`].
+    Space,
     /// GET LBA STATUS: [`Event::Extents`].
     Status {
         /// Bytes.
@@ -243,6 +245,8 @@ pub enum Event<'a> {
     Aborted,
     /// Answer to [`Step::Status`], adjacent from its offset on.
     Extents(&'a [Extent]),
+    /// Answer to [`Step::Space`].
+    Space(Space),
     /// The store could not do it, or the lasting state could not be saved.
     Failed(StoreError),
     /// A [`Step::Copy`] ended early.

@@ -525,6 +525,11 @@ impl Nexus {
         self.pending.add(attention);
     }
 
+    /// The initiator has read the list of LUNs.
+    pub fn luns_reported(&mut self) {
+        self.pending.remove(Attention::ReportedLunsChanged);
+    }
+
     /// Catches up with the unit; gives the state bits and whether an attention is pending.
     #[inline]
     pub(crate) fn refresh(&mut self, unit: &LogicalUnit) -> (Flags, bool) {

@@ -2,13 +2,15 @@
 //! exceptions. Nothing is saved, and counters can be reset alone.
 
 use crate::{
-    command::{Command, Context, Step, answer, fail, good},
+    cdb::Cdb,
+    command::{Command, Context, State, Step, answer, fail, good},
     counters::{Count, Totals},
     sense::{Sense, asc},
     spc::mode_pages::who,
     table::{Entry, Traits},
     unit::LogicalUnit,
 };
+use backstore_api::Space;
 
 pub(crate) const TABLE: &[Entry] = &[
     Entry::new(&[0x4C, 0x02, 0xFF, 0xFF, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00], Traits::NONE, log_select),
@@ -25,6 +27,8 @@ enum Content {
     Counters(fn(&Totals) -> Vec<Parameter>, &'static [Count]),
     /// ASC and ASCQ of an informational exception.
     Exceptions,
+    /// How full the store is: of thin units alone.
+    Provisioning,
 }
 
 /// PARAMETER CODE, FORMAT AND LINKING, and PARAMETER VALUE.
@@ -32,14 +36,20 @@ type Parameter = (u16, u8, Vec<u8>);
 
 /// In ascending order. Cache memory statistics have what is known of writes; reads come out of the kernel's cache, which
 /// doesn't say so.
-const PAGES: [(u8, u8, Content); 6] = [
+const PAGES: [(u8, u8, Content); 7] = [
     (0x00, 0x00, Content::Pages),
     (0x00, 0xFF, Content::Subpages),
+    (0x0C, 0x00, Content::Provisioning),
     (0x19, 0x00, Content::Counters(general, &[Count::Reads, Count::ReadBlocks, Count::Writes, Count::WrittenBlocks])),
     (0x19, 0x20, Content::Counters(cache, &[Count::CachedWrites, Count::Flushes])),
     (0x19, 0xFF, Content::Subpages),
     (0x2F, 0x00, Content::Exceptions),
 ];
+
+fn pages(unit: &LogicalUnit) -> impl Iterator<Item = &'static (u8, u8, Content)> + use<> {
+    let thin = unit.thin();
+    PAGES.iter().filter(move |(.., content)| thin || !matches!(content, Content::Provisioning))
+}
 
 /// FORMAT AND LINKING: a counter without bound, a binary list.
 const COUNTER: u8 = 0b10;
@@ -64,26 +74,23 @@ fn cache(totals: &Totals) -> Vec<Parameter> {
 
 fn log_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let cdb = &command.cdb;
-    let (control, code, subpage, pointer) = (cdb.byte(2) >> 6, cdb.byte(2) & 0x3F, cdb.byte(3), cdb.u16(5));
-    let Some((.., content)) = PAGES.iter().find(|(page, sub, _)| (*page, *sub) == (code, subpage)) else {
-        let known = PAGES.iter().any(|(page, ..)| *page == code);
+    let (control, code, subpage) = (cdb.byte(2) >> 6, cdb.byte(2) & 0x3F, cdb.byte(3));
+    let Some((.., content)) = pages(unit).find(|(page, sub, _)| (*page, *sub) == (code, subpage)) else {
+        let known = pages(unit).any(|(page, ..)| *page == code);
         return fail(if known { Sense::field_in_cdb(3, None) } else { Sense::field_in_cdb(2, Some(5)) });
     };
-    let out = &mut *context.scratch;
-    out.clear();
-    // DS: nothing is saved.
-    let lists = matches!(content, Content::Pages | Content::Subpages);
-    out.extend([u8::from(!lists) << 7 | u8::from(subpage != 0) << 6 | code, subpage, 0, 0]);
     let parameters = match content {
         Content::Pages => {
-            out.extend(PAGES.iter().filter(|(_, sub, _)| *sub == 0).map(|(page, ..)| page));
-            Vec::new()
+            let codes = pages(unit).filter(|(_, sub, _)| *sub == 0).map(|(page, ..)| *page).collect();
+            return list(cdb, codes, context);
         }
         Content::Subpages => {
-            for (page, sub, _) in PAGES.iter().filter(|(page, ..)| code == 0 || *page == code) {
-                out.extend([page, sub]);
-            }
-            Vec::new()
+            let of_page = pages(unit).filter(|(page, ..)| code == 0 || *page == code);
+            return list(cdb, of_page.flat_map(|(page, sub, _)| [*page, *sub]).collect(), context);
+        }
+        Content::Provisioning => {
+            command.state = State::Space;
+            return Step::Space;
         }
         Content::Counters(parameters, _) => match control {
             0b01 => parameters(&unit.totals()),
@@ -99,19 +106,53 @@ fn log_sense(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_
             vec![(0x0000, LIST, vec![code, qualifier, 0xFF, 0x00])]
         }
     };
-    let last = parameters.last().map_or(0, |(code, ..)| *code);
-    if pointer > last {
+    page(cdb, &parameters, context)
+}
+
+/// Logical block provisioning (SBC-4 6.4.5): what the store says of itself, in threshold sets.
+pub(crate) fn provisioning(cdb: &Cdb, space: Space, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    // SCOPE: of this unit alone; what is free may be used by others too.
+    const ONE: u8 = 0b01;
+    const SHARED: u8 = 0b10;
+    let resources = [(0x0001, space.available, SHARED), (0x0002, space.used, ONE)];
+    let parameter = |(code, bytes, scope): (u16, Option<u64>, u8)| {
+        let count = u32::try_from(unit.threshold_sets(bytes?)).unwrap_or(u32::MAX);
+        Some((code, LIST, [&count.to_be_bytes()[..], &[scope, 0, 0, 0]].concat()))
+    };
+    let parameters: Vec<Parameter> = resources.into_iter().filter_map(parameter).collect();
+    page(cdb, &parameters, context)
+}
+
+/// A page of codes, which has no DS.
+fn list(cdb: &Cdb, codes: Vec<u8>, context: &mut Context<'_>) -> Step {
+    if cdb.u16(5) > 0 {
         return fail(Sense::field_in_cdb(5, None));
     }
-    for (code, format, value) in parameters.iter().filter(|(code, ..)| *code >= pointer) {
-        out.extend(code.to_be_bytes());
-        out.extend([*format, value.len() as u8]); // at most 64
-        out.extend_from_slice(value);
+    emit(cdb, 0, &codes, context)
+}
+
+/// A page of parameters, from the PARAMETER POINTER on. DS: nothing is saved.
+fn page(cdb: &Cdb, parameters: &[Parameter], context: &mut Context<'_>) -> Step {
+    let pointer = cdb.u16(5);
+    if pointer > parameters.last().map_or(0, |(code, ..)| *code) {
+        return fail(Sense::field_in_cdb(5, None));
     }
-    let length = (out.len() - 4) as u16; // a few parameters
-    out[2..4].copy_from_slice(&length.to_be_bytes());
-    let allocation_length = u32::from(command.cdb.u16(7));
-    answer(context, allocation_length)
+    let mut bytes = Vec::new();
+    for (code, format, value) in parameters.iter().filter(|(code, ..)| *code >= pointer) {
+        bytes.extend(code.to_be_bytes());
+        bytes.extend([*format, value.len() as u8]); // at most 64
+        bytes.extend_from_slice(value);
+    }
+    emit(cdb, 0x80, &bytes, context)
+}
+
+fn emit(cdb: &Cdb, save: u8, bytes: &[u8], context: &mut Context<'_>) -> Step {
+    let (code, subpage) = (cdb.byte(2) & 0x3F, cdb.byte(3));
+    let [high, low] = (bytes.len() as u16).to_be_bytes(); // a few parameters
+    context.scratch.clear();
+    context.scratch.extend([save | u8::from(subpage != 0) << 6 | code, subpage, high, low]);
+    context.scratch.extend(bytes);
+    answer(context, u32::from(cdb.u16(7)))
 }
 
 /// PCR, and PC 11b, reset the counters of a page, or of all by page 00h.
@@ -122,7 +163,7 @@ fn log_select(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'
         return fail(Sense::field_in_cdb(7, None));
     }
     let all = (code, subpage) == (0, 0);
-    let mut pages = PAGES.iter().filter(|(page, sub, _)| all || (*page, *sub) == (code, subpage)).peekable();
+    let mut pages = pages(unit).filter(|(page, sub, _)| all || (*page, *sub) == (code, subpage)).peekable();
     if pages.peek().is_none() {
         return fail(Sense::field_in_cdb(2, Some(5)));
     }

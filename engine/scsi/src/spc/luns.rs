@@ -1,7 +1,6 @@
 //! REPORT LUNS (SPC-4 6.33).
 
 use crate::{
-    attention::Attention,
     cdb::Cdb,
     command::{Command, Context, Step, answer, fail},
     port::{WELL_KNOWN_REPORT_LUNS, lun_field},
@@ -16,12 +15,7 @@ pub(crate) const TABLE: &[Entry] =
     &[Entry::new(&[OPCODE, 0, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0], Traits::EXEMPT, report_luns)];
 
 fn report_luns(command: &mut Command, _: &LogicalUnit, context: &mut Context<'_>) -> Step {
-    let step = report(&command.cdb, context);
-    // Who reads the list knows of its change (SAM-5 5.14.1).
-    if let Some(nexus) = &mut context.nexus {
-        nexus.pending().remove(Attention::ReportedLunsChanged);
-    }
-    step
+    report(&command.cdb, context)
 }
 
 /// The answer is the same for every LUN, also for one that is not there. There are no administrative logical units, and

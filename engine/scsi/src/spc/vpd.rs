@@ -225,7 +225,10 @@ fn logical_block_provisioning(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<
             page[1] |= 0x02; // ANC_SUP
             page[2] = 0x01; // resource provisioned
         }
-        Provisioning::Thin => page[2] = 0x02,
+        Provisioning::Thin => {
+            page[0] = unit.threshold_exponent() as u8; // 8 to 11
+            page[2] = 0x02;
+        }
     }
     out.extend(page);
 }

@@ -70,6 +70,10 @@ fn several_attentions_come_one_after_the_other() {
 fn report_luns_clears_its_own_attention() {
     let mut rig = Rig::new();
     rig.unit.attention(Attention::ReportedLunsChanged, None);
+    // A list that was not given says nothing.
+    assert_eq!(rig.run(&[0xA0, 0, 9, 0, 0, 0, 0, 0, 0, 16, 0, 0], &[]).refused(), (ILLEGAL, 0x2400));
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x3F0E));
+    rig.unit.attention(Attention::ReportedLunsChanged, None);
     rig.run(&[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], &[]).good();
     rig.run(&[0; 6], &[]).good();
 }

@@ -169,7 +169,7 @@ fn check(step: &Step, unit: &LogicalUnit, scratch: &[u8]) {
             assert!(*length <= 16 << 20 && (from.abs_diff(*to) >= (*length).into() || *length <= 64 << 10));
         }
         Step::Survey { offset, length, .. } | Step::Blank { offset, length, .. } => inside(*offset, *length),
-        Step::Flush | Step::Save | Step::Abort | Step::Work { .. } => (),
+        Step::Flush | Step::Save | Step::Space | Step::Abort | Step::Work { .. } => (),
         Step::Done(outcome) => {
             assert!(outcome.data as usize <= scratch.len());
             // EXTENDED COPY may be asked to have something to say with GOOD.

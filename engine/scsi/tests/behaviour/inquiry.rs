@@ -172,7 +172,7 @@ fn block_limits_follow_the_store() {
 #[test]
 fn provisioning_and_characteristics_follow_the_store() {
     let mut rig = Rig::new();
-    assert_eq!(vpd(&mut rig, 0xB2)[4..], [0, 0xE4, 0x02, 0]);
+    assert_eq!(vpd(&mut rig, 0xB2)[4..], [11, 0xE4, 0x02, 0]);
     assert_eq!(vpd(&mut rig, 0xB1)[4..6], [0, 1]);
     let thick = Geometry { discard_granularity: 0, rotational: true, ..geometry() };
     let mut rig = Rig::with(thick, 512);

@@ -39,9 +39,9 @@ fn general(rig: &mut Rig) -> Vec<u64> {
 #[test]
 fn each_listed_page_is_there() {
     let mut rig = Rig::new();
-    assert_eq!(page(&mut rig, (0, 0)), [0x00, 0x19, 0x2F]);
+    assert_eq!(page(&mut rig, (0, 0)), [0x00, 0x0C, 0x19, 0x2F]);
     let all = page(&mut rig, (0, 0xFF));
-    assert_eq!(all, [0x00, 0x00, 0x00, 0xFF, 0x19, 0x00, 0x19, 0x20, 0x19, 0xFF, 0x2F, 0x00]);
+    assert_eq!(all, [0x00, 0x00, 0x00, 0xFF, 0x0C, 0x00, 0x19, 0x00, 0x19, 0x20, 0x19, 0xFF, 0x2F, 0x00]);
     for entry in all.chunks(2) {
         page(&mut rig, (entry[0], entry[1]));
     }
@@ -134,4 +134,33 @@ fn a_tested_informational_exception_is_in_its_page() {
     list[6] = 0x04;
     rig.run(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list).good();
     assert_eq!(page(&mut rig, (0x2F, 0)), [0, 0, 3, 4, 0x5D, 0xFF, 0xFF, 0]);
+}
+
+#[test]
+fn how_full_a_thin_unit_is_comes_in_threshold_sets_as_the_vpd_page_has_them() {
+    const PROVISIONING: (u8, u8) = (0x0C, 0);
+    for block_size in [512, 4096] {
+        let mut rig = Rig::with(geometry(), block_size);
+        // Two sets of the medium's 2 MiB are used, but for a few blocks.
+        rig.mapped[..8].fill(false);
+        let set = u64::from(block_size) << rig.run(&[0x12, 1, 0xB2, 0, 64, 0], &[]).good()[4];
+        assert_eq!(set, 1 << 20);
+        assert_eq!(rig.unit.threshold_exponent(), set.trailing_zeros() - block_size.trailing_zeros());
+        let available = [0, 1, 3, 8, 0, 0, 0x14, 0, 0b10, 0, 0, 0];
+        let used = [0, 2, 3, 8, 0, 0, 0, 1, 0b01, 0, 0, 0];
+        assert_eq!(page(&mut rig, PROVISIONING), [available, used].concat());
+        assert_eq!(sense(&mut rig, PROVISIONING, 1, 2).good()[4..], used);
+        assert_eq!(sense(&mut rig, PROVISIONING, 1, 3).sense(), Sense::field_in_cdb(5, None));
+        // More than a count holds; or nothing is known.
+        rig.free = Some(u64::MAX);
+        assert_eq!(page(&mut rig, PROVISIONING)[4..8], [0xFF; 4]);
+        rig.free = None;
+        assert_eq!(page(&mut rig, PROVISIONING), used);
+        rig.fault = Some(backstore_api::StoreError::Gone);
+        assert_eq!(sense(&mut rig, PROVISIONING, 1, 0).refused(), (SenseKey::NotReady, 0x0400));
+    }
+    let mut full = Rig::with(backstore_api::Geometry { discard_granularity: 0, ..geometry() }, 512);
+    assert_eq!(sense(&mut full, PROVISIONING, 1, 0).sense(), Sense::field_in_cdb(2, Some(5)));
+    assert_eq!(page(&mut full, (0, 0)), [0x00, 0x19, 0x2F]);
+    assert_eq!(full.run(&[0x12, 1, 0xB2, 0, 64, 0], &[]).good()[4], 0);
 }

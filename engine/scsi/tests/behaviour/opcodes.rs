@@ -2,7 +2,6 @@
 
 use crate::rig::*;
 use backstore_api::Geometry;
-use scsi::SenseKey;
 
 fn report(rig: &mut Rig, options: u8, opcode: u8, action: u16) -> Answer {
     let [high, low] = action.to_be_bytes();
@@ -120,11 +119,21 @@ fn task_management_functions_are_reported() {
 }
 
 #[test]
-fn commands_that_belong_to_later_are_unknown_now() {
+fn what_is_not_there_is_refused_as_it_is_reported() {
     let mut rig = Rig::new();
-    for opcode in [0x3E, 0x3F] {
+    // READ LONG and WRITE LONG of 10 bytes; WRITE LONG of 16, with COR_DIS, WR_UNCOR and PBLOCK too.
+    for (opcode, byte_1) in [(0x3E, 0), (0x3F, 0), (0x9F, 0x11), (0x3F, 0x80), (0x3F, 0x40), (0x9F, 0x51), (0x9F, 0xF1)]
+    {
         let mut cdb = [0u8; 16];
-        cdb[0] = opcode;
-        assert_eq!(rig.run(&cdb, &[]).refused(), (SenseKey::IllegalRequest, 0x2000));
+        (cdb[0], cdb[1]) = (opcode, byte_1);
+        assert_eq!(rig.run(&cdb, &[]).sense(), scsi::Sense::illegal(0x2000), "{opcode:02x}h");
+        assert_eq!(report(&mut rig, 1, opcode, 0).good()[1] & 7, 1, "{opcode:02x}h is not supported");
+    }
+    // READ LONG of 16 bytes; REPORT and SET PRIORITY: other service actions of the opcode are there.
+    for (opcode, action) in [(0x9E, 0x11), (0xA3, 0x0E), (0xA4, 0x0E)] {
+        let mut cdb = [0u8; 16];
+        (cdb[0], cdb[1]) = (opcode, action);
+        assert_eq!(rig.run(&cdb, &[]).sense(), scsi::Sense::field_in_cdb(1, Some(4)), "{opcode:02x}h/{action:02x}h");
+        assert_eq!(report(&mut rig, 3, opcode, action.into()).good()[1] & 7, 1, "{opcode:02x}h/{action:02x}h");
     }
 }

@@ -3,7 +3,7 @@
 use crate::rig::*;
 use backstore_api::{Geometry, Space, StoreError};
 use proptest::prelude::*;
-use scsi::{Provisioning, Sense, SenseKey, Specific, Step};
+use scsi::{LogicalUnit, Nexus, Provisioning, Sense, SenseKey, Specific, Step};
 
 fn thick() -> Geometry {
     Geometry { discard_granularity: 0, discard_zeroes: false, ..geometry() }
@@ -321,7 +321,7 @@ fn a_thin_volume_has_no_anchors_and_a_full_one_nothing_unmapped() {
 #[test]
 fn a_threshold_that_is_reached_is_told_once_until_it_is_passed_again() {
     let mut rig = Rig::new();
-    let space = |used: u64, available: u64| Space { used: used << 20, available: available << 20 };
+    let space = |used: u64, available: u64| Space { used: Some(used << 20), available: Some(available << 20) };
     rig.unit.measure(space(100, 0));
     rig.run(&[0; 6], &[]).good();
     assert!(!rig.unit.has_thresholds());
@@ -353,4 +353,33 @@ fn a_threshold_that_is_reached_is_told_once_until_it_is_passed_again() {
             false => assert_eq!(answer.good(), [], "{used} {available}"),
         }
     }
+}
+
+#[test]
+fn with_situa_one_initiator_is_told_of_a_threshold_as_soon_as_there_is_one() {
+    let mut rig = Rig::new();
+    let mut list = rig.run(&[0x5A, 0x08, 0x1C, 2, 0, 0, 0, 0, 255, 0], &[]).good();
+    list[..2].fill(0);
+    let page = 8;
+    list[page + 4] = 1;
+    list[page + 24] |= 0x80;
+    list[page + 31] = 50;
+    let [high, low] = (list.len() as u16).to_be_bytes();
+    rig.run(&[0x55, 0x10, 0, 0, 0, 0, 0, high, low, 0], &list).good();
+    let full = Space { used: Some(50 << 20), available: None };
+    let gone = std::mem::replace(&mut rig.nexus, Nexus::new(&rig.unit.clone(), 9, path(9)));
+    gone.end(&rig.unit);
+    let last = std::mem::replace(&mut rig.nexus, Nexus::new(&LogicalUnit::new(profile(512), geometry()), 1, path(1)));
+    last.end(&rig.unit);
+    rig.unit.measure(full);
+    let mut hosts: Vec<Nexus> = (1..=2).map(|session| Nexus::new(&rig.unit, session, path(session))).collect();
+    rig.unit.measure(full);
+    let mut told = 0;
+    for host in &mut hosts {
+        std::mem::swap(&mut rig.nexus, host);
+        rig.run(&[0; 6], &[]);
+        told += u32::from(rig.run(&[0; 6], &[]).sense.is_some_and(|sense| sense.asc == 0x3807));
+        std::mem::swap(&mut rig.nexus, host);
+    }
+    assert_eq!(told, 1);
 }

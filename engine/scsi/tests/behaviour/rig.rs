@@ -1,6 +1,6 @@
 //! A target port with one unit over a `Vec`, and the server's part of carrying out a command.
 
-use backstore_api::{Extent, Geometry, StoreError};
+use backstore_api::{Extent, Geometry, Space, StoreError};
 use scsi::{
     Background, Chore, Command, Context, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome, Path, PortId,
     Profile, Sense, SenseKey, Status, Step, TargetPort, UnitId,
@@ -58,6 +58,8 @@ pub struct Rig {
     pub aborted: Vec<Path>,
     /// Jobs of the unit are begun, and left to the test.
     pub idle: bool,
+    /// Bytes that are free beside the medium.
+    pub free: Option<u64>,
 }
 
 /// How a command ended.
@@ -145,6 +147,7 @@ impl Rig {
             fault: None,
             aborted: Vec::new(),
             idle: false,
+            free: Some(5 << 30),
         }
     }
 
@@ -182,6 +185,7 @@ impl Rig {
             fault: &mut self.fault,
             unit: &unit,
             idle: true,
+            free: self.free,
             data_out: &[],
             data_in: Vec::new(),
             pattern: Vec::new(),
@@ -212,6 +216,7 @@ impl Rig {
             fault: &mut self.fault,
             unit: &unit,
             idle: self.idle,
+            free: self.free,
             data_out,
             data_in: Vec::new(),
             pattern: Vec::new(),
@@ -220,6 +225,9 @@ impl Rig {
         };
         self.steps.clear();
         let (mut command, mut step) = Command::start(&padded[..cdb.len().max(16)], &mut context);
+        if let (true, Some(nexus)) = (command.has_reported_luns(&step), &mut context.nexus) {
+            nexus.luns_reported();
+        }
         let outcome: Outcome = loop {
             if let Step::Done(outcome) = step {
                 break outcome;
@@ -249,6 +257,7 @@ struct Store<'a> {
     fault: &'a mut Option<StoreError>,
     unit: &'a LogicalUnit,
     idle: bool,
+    free: Option<u64>,
     data_out: &'a [u8],
     data_in: Vec<u8>,
     pattern: Vec<u8>,
@@ -384,6 +393,10 @@ impl Store<'_> {
             Step::Blank { unit, offset, length, .. } => {
                 self.medium_of(unit)[offset as usize..][..length as usize].fill(0);
                 Event::Stored
+            }
+            Step::Space => {
+                let used = (self.mapped.iter().filter(|mapped| **mapped).count() * BLOCK) as u64;
+                Event::Space(Space { used: Some(used), available: self.free })
             }
             Step::Status { offset, length, limit } => {
                 self.status(offset, length, limit);

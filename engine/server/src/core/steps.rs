@@ -6,7 +6,7 @@ use super::{
     link::NO_LUN,
     work::{Failure, Motion, Stage},
 };
-use backstore_api::{Extent, StoreError};
+use backstore_api::{Extent, Space, StoreError};
 use protocol::TaskKey;
 use reactor::Reactor;
 use scsi::{Command, Context, Event, Moving, Outcome, Sense, Span, Status, Step, UnitId};
@@ -27,6 +27,8 @@ pub(crate) enum Plain {
     Fill { offset: u64, length: u64, durable: bool },
     /// PRE-FETCH.
     Prefetch { offset: u64, length: u64 },
+    /// LOG SENSE.
+    Space,
     /// GET LBA STATUS.
     Status { offset: u64, length: u64, limit: u32 },
 }
@@ -35,7 +37,7 @@ impl Plain {
     /// The medium range that it touches; empty for a flush.
     pub fn range(&self) -> std::ops::Range<u64> {
         match *self {
-            Plain::Flush | Plain::Save => 0..0,
+            Plain::Flush | Plain::Save | Plain::Space => 0..0,
             Plain::Discard { offset, length }
             | Plain::Zero { offset, length, .. }
             | Plain::Fill { offset, length, .. }
@@ -71,6 +73,11 @@ impl<R: Reactor> Core<R> {
             return;
         };
         if let Some(task) = self.tasks.get_mut(task_key) {
+            if command.has_reported_luns(&step)
+                && let Some(link) = self.links.get_mut(task.work.link)
+            {
+                link.places.iter_mut().for_each(|place| place.nexus.luns_reported());
+            }
             task.work.command = Some(command);
         }
         if self.begin(task_key, step) {
@@ -149,6 +156,7 @@ impl<R: Reactor> Core<R> {
                 Pumped::Received => self.parameter_received(task_key),
                 Pumped::Stored => self.step(task_key, Event::Stored),
                 Pumped::Extents(extents) => self.step(task_key, Event::Extents(&extents)),
+                Pumped::Space(space) => self.step(task_key, Event::Space(space)),
             };
             let Some(step) = step else { return };
             if !self.begin(task_key, step) {
@@ -302,6 +310,7 @@ impl<R: Reactor> Core<R> {
                 self.begin_work(task_key, wait);
             }
             Step::Save => self.begin_plain(task_key, Plain::Save),
+            Step::Space => self.begin_plain(task_key, Plain::Space),
             Step::Abort => {
                 work.begin(Motion::None, Span { offset: 0, length: 0 }, 0);
                 self.abort_preempted(task_key);
@@ -362,6 +371,8 @@ pub(crate) enum Pumped {
     Stored,
     /// GET LBA STATUS has its answer.
     Extents(Vec<Extent>),
+    /// LOG SENSE has its answer.
+    Space(Space),
 }
 
 /// CHECK CONDITION with a sense.

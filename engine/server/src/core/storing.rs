@@ -90,6 +90,7 @@ impl<R: Reactor> Core<R> {
             }
             Motion::Plain => match work.plain {
                 Plain::Flush => Request::Flush,
+                Plain::Space => Request::Space,
                 Plain::Save => return self.save(task_key, window),
                 Plain::Discard { offset, length } => Request::Discard { offset, length },
                 Plain::Zero { offset, length, unmap, durable } => Request::Zero { offset, length, unmap, durable },
@@ -362,9 +363,7 @@ impl<R: Reactor> Core<R> {
                     let (charge, length) = (w.charge.take(), work.wanted);
                     work.parameter = Some(Parameter { buffer, length, charge });
                 }
-                if let Answer::Extents(extents) = answer {
-                    work.extents = Some(extents);
-                }
+                work.answer = Some(answer);
             }
             _ => {
                 work.transfer.failure.get_or_insert(Failure::Store(StoreError::Other(0)));
@@ -535,9 +534,10 @@ impl<R: Reactor> Core<R> {
         {
             work.transfer.close_oldest();
             work.transfer.motion = Motion::None;
-            return match work.extents.take() {
-                Some(extents) => Pumped::Extents(extents),
-                None => Pumped::Stored,
+            return match work.answer.take() {
+                Some(Answer::Extents(extents)) => Pumped::Extents(extents),
+                Some(Answer::Space(space)) => Pumped::Space(space),
+                _ => Pumped::Stored,
             };
         }
         if work.transfer.failure.is_some() && work.in_flight == 0 {

@@ -354,8 +354,8 @@ pub(crate) struct Work {
     pub parameter: Option<Parameter>,
     /// A store operation without data.
     pub plain: Plain,
-    /// Answer of GET LBA STATUS.
-    pub extents: Option<Vec<backstore_api::Extent>>,
+    /// What the store has answered to it.
+    pub answer: Option<backstore_api::Answer>,
     /// It stands in the list of those that wait for a buffer.
     pub starving: bool,
     /// Operations that own memory of this task: store I/O and direct receives.
@@ -378,7 +378,7 @@ impl Work {
         self.stage = Stage::New;
         (self.place, self.unit, self.link) = (None, 0, Key::default());
         (self.sides, self.by_hand) = ([0; 2], false);
-        (self.command, self.outcome, self.parameter, self.extents) = (None, None, None, None);
+        (self.command, self.outcome, self.parameter, self.answer) = (None, None, None, None);
         (self.early, self.early_error, self.immediate, self.wanted) = (None, None, 0, 0);
         (self.unsolicited, self.starved, self.entered, self.at_once) = (false, false, false, false);
         (self.listed, self.starving, self.in_flight) = (false, false, 0);
