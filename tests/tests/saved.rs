@@ -50,7 +50,7 @@ fn what_was_acknowledged_holds_after_a_kill_on_every_kind_of_volume() {
         control[4] = 8;
         assert_eq!(select(&mut client, false, &control), 0);
         let set = bytes(&[0xA4, 0x06, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]);
-        assert_eq!(client.send(set, volume[..3].as_bytes()).status, CHECK_CONDITION, "too short");
+        assert_eq!(client.send(set, b"too").status, CHECK_CONDITION, "too short");
         assert_eq!(client.send(set, b"left").status, 0);
         let set = bytes(&[0xA4, 0x0A, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0]);
         assert_eq!(client.send(set, &[0, 0, 0, 0, 2, 0, 0, 2]).status, 0);
