@@ -4,7 +4,7 @@ use crate::errno::EINVAL;
 use crate::settings::OpenError;
 use crate::{Capacity, in_range};
 use backstore_api::{Answer, BlockQueue, Completion, Extent, Geometry, Request, Space, StoreError, Submitted};
-use memory::{Buffer, Region};
+use memory::{Buffer, Region, zeroed_words};
 use rustix::thread::{MembarrierCommand, membarrier};
 use std::{
     io,
@@ -17,6 +17,10 @@ use std::{
 
 /// Bytes that are mapped or not as one.
 const GRANULE: u64 = 4096;
+/// How often its size a volume may grow to while it is in use, and bytes that every one may grow to: addresses are kept
+/// for that, which take no memory.
+const ROOM: u64 = 16;
+const LEAST_ROOM: u64 = 64 << 30;
 /// Words of the bitmap that one Status looks at: 16 GiB of the volume.
 const STATUS_WORDS: u64 = 1 << 16;
 
@@ -43,16 +47,16 @@ pub(crate) struct Ram {
 impl Ram {
     /// Maps `bytes` of zeroes; memory is used as it is written, or with `preallocate` all of it at once and for good.
     pub(crate) fn new(bytes: u64, preallocate: bool) -> io::Result<Ram> {
-        let words = usize::try_from(bytes.div_ceil(GRANULE).div_ceil(64)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // Refused only where there is no such call at all: see `everywhere`.
         if let Err(error) = membarrier(MembarrierCommand::RegisterPrivateExpedited) {
             tracing::warn!(%error, "membarrier(2) is refused: a block that is written while another initiator unmaps it may be called unmapped");
         }
-        let region = Region::new(bytes)?;
+        let region = Region::with_room(bytes, bytes.saturating_mul(ROOM).max(LEAST_ROOM))?;
         if preallocate {
             region.populate()?;
         }
-        let mapped = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let words = region.room().div_ceil(GRANULE).div_ceil(64);
+        let mapped = zeroed_words(usize::try_from(words).map_err(|_| io::ErrorKind::OutOfMemory)?);
         let shared = Arc::new(Shared { region, mapped, keeps: preallocate, capacity: Capacity::new(bytes) });
         let geometry = Geometry {
             // Memory has no larger unit of writing; what is given back has.
@@ -75,15 +79,25 @@ impl Ram {
         &self.shared.capacity
     }
 
-    /// Whether it can have another size. What it had behind a smaller one is gone: it reads as zeroes if it comes back.
+    /// Whether it can have another size; it gets the memory. What it had behind a smaller one is gone: it reads as zeroes
+    /// if it comes back. Blocks.
     pub(crate) fn measure(&self, bytes: u64) -> Result<(), OpenError> {
-        let (now, most) = (self.shared.capacity.bytes(), self.shared.region.len());
-        if bytes > most {
-            let cause = format!("its memory can't grow beyond {most} bytes while it is in use");
+        let (now, room) = (self.shared.capacity.bytes(), self.shared.region.room());
+        if bytes > room {
+            let cause = format!("its memory can't grow beyond {room} bytes while it is in use");
             return Err(OpenError::new("ram store", cause, "give the new `size` to the next start"));
         }
+        let refused = |error| {
+            let doing = format!("get {bytes} bytes of memory");
+            OpenError::system("ram store", &doing, error, "choose a smaller `size`")
+        };
+        let old = self.shared.region.len();
+        self.shared.region.grow(bytes).map_err(refused)?;
+        if self.shared.keeps && bytes > old {
+            self.shared.region.populate().map_err(refused)?;
+        }
         if bytes > now {
-            self.shared.zero(now, bytes - now, true);
+            self.shared.zero(now, bytes.min(old).saturating_sub(now), true);
         }
         Ok(())
     }
@@ -224,7 +238,9 @@ impl RamQueue {
             Request::ReadTuples { buffer, .. } | Request::WriteTuples { buffer, .. } => (Err(EINVAL), Some(buffer)),
             Request::Flush | Request::Prefetch { .. } => (Ok(Answer::Done), None),
             Request::Space => {
-                let mapped = shared.mapped.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()));
+                let words = self.capacity.bytes().div_ceil(GRANULE).div_ceil(64) as usize;
+                let words = shared.mapped.iter().take(words);
+                let mapped = words.map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()));
                 let used = (mapped.sum::<u64>() * GRANULE).min(self.capacity.bytes());
                 let available = self.capacity.bytes().saturating_sub(used);
                 (Ok(Answer::Space(Space { used: Some(used), available: Some(available) })), None)

@@ -105,8 +105,9 @@ impl Store {
     /// the size.
     pub fn measure(&self, settings: &Settings) -> Result<u64, OpenError> {
         if self.protected.is_some() {
-            let cause = "a medium with protection information keeps its size while it is in use";
-            return Err(OpenError::new("store", cause, "give the new size to the next start"));
+            let cause =
+                "a medium with protection information keeps its size: the information lies behind its last block";
+            return Err(OpenError::new("store", cause, "make another volume of the new size, and copy it"));
         }
         match (&self.medium, &settings.kind) {
             (Medium::File(file), kind) => file.measure(kind, settings.block_size),

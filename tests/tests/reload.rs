@@ -53,7 +53,7 @@ impl Load {
                     let done = client.send(cdb::write_16(lba, 128), &data);
                     match done.sense() {
                         _ if done.status == 0 => break,
-                        Some((6, 0x3f, 0x0e)) => {}
+                        Some((6, 0x3f, 0x0e) | (6, 0x2a, 0x09)) => {}
                         other => panic!("a write ended with {other:x?}"),
                     }
                 }
@@ -61,7 +61,7 @@ impl Load {
                     let done = client.fetch(cdb::read_16(lba, 128), 64 << 10);
                     match done.sense() {
                         _ if done.status == 0 => break assert!(done.data == data, "not what was written"),
-                        Some((6, 0x3f, 0x0e)) => {}
+                        Some((6, 0x3f, 0x0e) | (6, 0x2a, 0x09)) => {}
                         other => panic!("a read ended with {other:x?}"),
                     }
                 }
@@ -263,5 +263,68 @@ fn who_reads_the_new_list_of_luns_hears_of_the_change_at_none_of_them() {
     assert_eq!(session.settle(), [(0x3F, 0x0E)]);
     let mut session = session.at_lun(1);
     assert_eq!(session.settle(), [(0x3F, 0x0E)]);
+    target.end();
+}
+
+#[test]
+fn memory_grows_while_it_is_read_and_written() {
+    let memory = |size: &str, more: &str| {
+        format!("[[volume]]\nname = \"m\"\nexport = false\nstore = {{ kind = \"ram\", size = \"{size}\"{more} }}\n")
+            + &disks("{ lun = 0, volume = \"m\" }")
+    };
+    for more in ["", ", preallocate = true"] {
+        let mut target = Setup::new(&memory("8MiB", more)).server("cores = [0, 1]").start();
+        let load = Load::on(target.client("disks"));
+        let mut client = target.client("disks");
+        client.write(8 * MIB / 512 - 1, &[0xaa; 512], 512);
+        let said = target.reload(&memory("40MiB", more)).success();
+        assert!(said.contains("volume `m`: 40 MiB instead of 8 MiB"), "{said}");
+        assert_eq!(client.settle(), [(0x2a, 0x09)]);
+        assert_eq!(client.capacity(), (40 * MIB / 512, 512));
+        client.write(40 * MIB / 512 - 1, &[0xbb; 512], 512);
+        let around = client.read(8 * MIB / 512 - 1, 2, 512);
+        assert_eq!(around, [[0xaa; 512], [0; 512]].concat());
+        assert_eq!(client.read(40 * MIB / 512 - 2, 2, 512), [[0; 512], [0xbb; 512]].concat());
+        load.goes_on();
+        // What no address is kept for is refused, and nothing changes.
+        let ended = target.reload(&memory("100TiB", more));
+        assert!(ended.code != Some(0), "{}", ended.out);
+        let said = format!("{}{}", ended.out, ended.err);
+        assert!(said.contains("volume `m`") && said.contains("can't grow beyond"), "{said}");
+        assert_eq!(client.capacity(), (40 * MIB / 512, 512));
+        load.goes_on();
+        load.end();
+        target.end();
+    }
+}
+
+#[test]
+fn a_protected_file_keeps_its_size_over_a_reload_and_a_start() {
+    let protected = |size: &str| {
+        format!(
+            "[[volume]]\nname = \"p\"\nprotection = 1\nstore = {{ kind = \"file\", path = \"$DIR/p.img\", size = \"{size}\" }}\n"
+        )
+    };
+    let mut target = Target::start(&protected("8MiB"));
+    let mut client = target.client("p");
+    client.write(100, &[0x77; 512], 512);
+    let capacity = client.capacity();
+    set_length(&target.folder().join("p.img"), 16 * MIB);
+    let ended = target.reload(&protected("16MiB"));
+    let said = format!("{}{}", ended.out, ended.err);
+    assert!(said.contains("volume `p`") && said.contains("a new volume"), "{said}");
+    assert_eq!((client.capacity(), client.read(100, 1, 512)), (capacity, vec![0x77; 512]));
+    target.terminate(wait::SOON);
+    let output = std::process::Command::new(programs::ringlun())
+        .args(["serve", "--config"])
+        .arg(target.folder().join("ringlun.toml"))
+        .output()
+        .expect("the program");
+    let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(!output.status.success() && said.contains("protection information") && said.contains("old size"), "{said}");
+    target.rewrite(&protected("8MiB"));
+    target.restart();
+    let mut client = target.client("p");
+    assert_eq!((client.capacity(), client.read(100, 1, 512)), (capacity, vec![0x77; 512]));
     target.end();
 }

@@ -14,6 +14,17 @@ pub enum Protection {
     Type3,
 }
 
+impl Protection {
+    /// As it is called: 1 to 3.
+    pub const fn number(self) -> u8 {
+        match self {
+            Protection::Type1 => 1,
+            Protection::Type2 => 2,
+            Protection::Type3 => 3,
+        }
+    }
+}
+
 /// What is checked of the tuples that a request moves. All tuples are stored as they came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Checks {

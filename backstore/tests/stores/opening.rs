@@ -244,6 +244,24 @@ fn memory_that_shrinks_and_grows_again_is_zero_there() {
         store.resize(store.measure(&settings(bytes)).unwrap());
     }
     assert_eq!(core.read((64 << 10) - 512, 1024).unwrap(), [[7; 512], [0; 512]].concat());
-    let error = store.measure(&settings(2 << 20)).expect_err("there is no such memory").to_string();
+    let error = store.measure(&settings(1 << 50)).expect_err("there is no such memory").to_string();
     assert!(error.contains("while it is in use"), "{error}");
+}
+
+#[test]
+fn memory_grows_beyond_what_it_had_at_first() {
+    for preallocate in [false, true] {
+        let settings = |bytes| Settings::new(Kind::Ram { bytes, preallocate });
+        let store = Store::open(&settings(64 << 10)).unwrap();
+        let mut core = Core::new(Plain::new(), &store);
+        core.write(0, &[7; 64 << 10], false).unwrap();
+        let end = Err(StoreError::OutOfRange { bytes: 64 << 10 });
+        assert_eq!(store.measure(&settings(40 << 20)).unwrap(), 40 << 20);
+        assert_eq!(core.write(64 << 10, &[1; 512], false), end, "nothing has changed yet");
+        store.resize(40 << 20);
+        let mut late = Core::new(Plain::new(), &store);
+        late.write((40 << 20) - 512, &[9; 512], false).unwrap();
+        assert_eq!(core.read((40 << 20) - 1024, 1024).unwrap(), [[0; 512], [9; 512]].concat());
+        assert_eq!(core.read((64 << 10) - 512, 1024).unwrap(), [[7; 512], [0; 512]].concat());
+    }
 }

@@ -17,7 +17,7 @@ mod slab;
 
 pub use ahead::Ahead;
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
-pub use region::{Region, RegionSlice};
+pub use region::{Region, RegionSlice, zeroed_words};
 pub use slab::{Key, Slab};
 
 /// Makes all that this thread has written by [`Region::stream`] visible to other threads before anything that it tells

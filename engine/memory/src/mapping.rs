@@ -1,6 +1,6 @@
 //! An anonymous private mapping, aligned for huge pages; unmapped when dropped.
 
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use std::{io, ptr::NonNull};
 
 /// Size of a page that everything here is rounded to. Larger system pages only make the rounding finer than needed.
@@ -13,6 +13,7 @@ const POPULATORS: usize = 16;
 /// Zeroed memory of the process. Pages are allocated by the kernel on first touch.
 pub(crate) struct Mapping {
     address: NonNull<u8>,
+    /// With the addresses behind it that it may grow into.
     length: usize,
 }
 
@@ -27,6 +28,35 @@ impl Mapping {
     /// # Errors
     /// What mmap says; the message names the number of bytes.
     pub(crate) fn new(length: usize) -> io::Result<Mapping> {
+        Mapping::map(length, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    /// Keeps addresses for `length` bytes, without memory behind them: [`open`](Mapping::open) gives it.
+    ///
+    /// # Errors
+    /// As [`new`](Mapping::new).
+    pub(crate) fn reserve(length: usize) -> io::Result<Mapping> {
+        Mapping::map(length, ProtFlags::empty())
+    }
+
+    /// Puts zeroed memory behind the first `length` bytes; those that have some keep it.
+    ///
+    /// # Errors
+    /// What the system says: it doesn't promise so much.
+    pub(crate) fn open(&self, length: usize) -> io::Result<()> {
+        let length = length.next_multiple_of(PAGE);
+        assert!(length <= self.length);
+        // SAFETY: the range is inside this private anonymous mapping, and what is open already stays as it is.
+        let opened = unsafe {
+            rustix::mm::mprotect(self.address.as_ptr().cast(), length, MprotectFlags::READ | MprotectFlags::WRITE)
+        };
+        opened.map_err(|errno| {
+            let cause = io::Error::from(errno);
+            io::Error::new(cause.kind(), format!("{length} bytes of memory could not be mapped: {cause}"))
+        })
+    }
+
+    fn map(length: usize, protection: ProtFlags) -> io::Result<Mapping> {
         let refused = |cause: io::Error| {
             io::Error::new(cause.kind(), format!("{length} bytes of memory could not be mapped: {cause}"))
         };
@@ -35,16 +65,9 @@ impl Mapping {
         // Mapped with room to spare, so that the part that is kept can begin on a huge page.
         let spare = wanted.checked_add(HUGE).filter(|n| *n <= isize::MAX as usize).ok_or_else(too_large)?;
         // SAFETY: an anonymous mapping at an address of the kernel's choice replaces nothing.
-        let raw = unsafe {
-            rustix::mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                spare,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
-        }
-        .map_err(|errno| refused(errno.into()))?
-        .cast::<u8>();
+        let raw = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), spare, protection, MapFlags::PRIVATE) }
+            .map_err(|errno| refused(errno.into()))?
+            .cast::<u8>();
         let head = raw.align_offset(HUGE);
         assert!(head <= HUGE, "an alignment of a byte pointer is always reachable");
         let tail = HUGE - head;
@@ -74,17 +97,18 @@ impl Mapping {
         self.address
     }
 
-    /// Has the kernel allocate all pages now, by several threads: zeroing is slow, and on a virtual machine its host may
-    /// have to find the memory first.
+    /// Has the kernel allocate all pages of the first `length` bytes now, by several threads: zeroing is slow, and on a
+    /// virtual machine its host may have to find the memory first.
     ///
     /// # Errors
     /// What the kernel says: there is not as much memory.
-    pub(crate) fn populate(&self) -> io::Result<()> {
+    pub(crate) fn populate(&self, length: usize) -> io::Result<()> {
+        let length = length.next_multiple_of(PAGE);
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(POPULATORS);
-        let piece = (self.length / threads).next_multiple_of(HUGE);
+        let piece = (length / threads).next_multiple_of(HUGE);
         std::thread::scope(|scope| {
-            let begin = |start| scope.spawn(move || self.populate_range(start, piece.min(self.length - start)));
-            let running: Vec<_> = (0..self.length).step_by(piece).map(begin).collect();
+            let begin = |start| scope.spawn(move || self.populate_range(start, piece.min(length - start)));
+            let running: Vec<_> = (0..length).step_by(piece).map(begin).collect();
             running.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
         })
     }

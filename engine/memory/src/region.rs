@@ -4,7 +4,13 @@ use crate::{
     mapping::{Mapping, PAGE},
     racing,
 };
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// Anonymous zeroed memory with huge pages asked for; pages are allocated on first touch.
 ///
@@ -12,7 +18,9 @@ use std::{fmt, io, sync::Arc};
 /// but never undefined behaviour, and no slice over it is ever lent. Access outside of it panics.
 pub struct Region {
     mapping: Mapping,
-    bytes: u64,
+    /// Grows, and is a whole number for the processor: an access pays one plain load.
+    bytes: AtomicU64,
+    room: u64,
 }
 
 impl Region {
@@ -21,8 +29,39 @@ impl Region {
     /// # Errors
     /// What mmap says (more than the machine's memory is refused by most systems); the message names the bytes.
     pub fn new(bytes: u64) -> io::Result<Arc<Region>> {
-        let length = usize::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        Ok(Arc::new(Region { mapping: Mapping::new(length)?, bytes }))
+        Ok(Arc::new(Region { mapping: Mapping::new(address(bytes)?)?, bytes: AtomicU64::new(bytes), room: bytes }))
+    }
+
+    /// The same with addresses for `room` bytes, to [`grow`](Region::grow) into: they take no memory. Where the system
+    /// doesn't give so many, there is room for `bytes`.
+    ///
+    /// # Errors
+    /// As [`new`](Region::new).
+    pub fn with_room(bytes: u64, room: u64) -> io::Result<Arc<Region>> {
+        let (length, room) = (address(bytes)?, room.max(bytes));
+        let reserved = address(room).and_then(Mapping::reserve);
+        let Ok(mapping) = reserved else { return Region::new(bytes) };
+        mapping.open(length)?;
+        Ok(Arc::new(Region { mapping, bytes: AtomicU64::new(bytes), room }))
+    }
+
+    /// Has so many bytes from now on, if it has had fewer: zeroes behind the old ones. Other threads may use them once
+    /// they know of it from this one.
+    ///
+    /// # Errors
+    /// What the system says. A size beyond [`room`](Region::room) is `InvalidInput`.
+    pub fn grow(&self, bytes: u64) -> io::Result<()> {
+        if bytes > self.room {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.mapping.open(address(bytes)?.max(address(self.len())?))?;
+        self.bytes.fetch_max(bytes, Ordering::Release);
+        Ok(())
+    }
+
+    /// How far it can grow.
+    pub fn room(&self) -> u64 {
+        self.room
     }
 
     /// Allocates all its pages now, so that no later write waits for that. Blocks for a while; what was written stays.
@@ -30,17 +69,18 @@ impl Region {
     /// # Errors
     /// When there is not as much memory; part of it is allocated then.
     pub fn populate(&self) -> io::Result<()> {
-        self.mapping.populate()
+        self.mapping.populate(address(self.len())?)
     }
 
     /// Its size in bytes.
+    #[inline]
     pub fn len(&self) -> u64 {
-        self.bytes
+        self.bytes.load(Ordering::Acquire)
     }
 
     /// It has no bytes at all.
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.len() == 0
     }
 
     /// Address of a range.
@@ -49,8 +89,8 @@ impl Region {
     /// If it isn't inside the region.
     fn at(&self, offset: u64, length: u64) -> *mut u8 {
         let end = offset.checked_add(length).expect("a range of a region overflows");
-        assert!(end <= self.bytes, "bytes {offset}..{end} are outside of a region of {} bytes", self.bytes);
-        // SAFETY: offset <= bytes, the length of the mapping before rounding, so it fits usize too.
+        assert!(end <= self.len(), "bytes {offset}..{end} are outside of a region of {} bytes", self.len());
+        // SAFETY: offset <= bytes, what is open of the mapping before rounding, so it fits usize too.
         unsafe { self.mapping.address().as_ptr().add(offset as usize) }
     }
 
@@ -141,8 +181,19 @@ impl Region {
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Region({} bytes)", self.bytes)
+        write!(f, "Region({} bytes)", self.len())
     }
+}
+
+/// A number of bytes as addresses count them.
+fn address(bytes: u64) -> io::Result<usize> {
+    usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}
+
+/// So many words of zeroes, to be shared; memory is used when they are written.
+pub fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
+    // SAFETY: an AtomicU64 of zero bytes is zero.
+    unsafe { Box::new_zeroed_slice(count).assume_init() }
 }
 
 /// A counted range of a region: the region lives as long as it does.
@@ -185,11 +236,7 @@ impl fmt::Debug for RegionSlice {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::{
-        fs::File,
-        os::unix::fs::FileExt,
-        sync::atomic::{AtomicBool, Ordering},
-    };
+    use std::{fs::File, os::unix::fs::FileExt, sync::atomic::AtomicBool};
 
     #[test]
     fn is_zeroes_at_first_and_after_a_release() {
@@ -226,6 +273,29 @@ mod tests {
             assert_eq!(&all[1000..1004], b"kept");
             assert!(all[..1000].iter().chain(&all[1004..]).all(|byte| *byte == 0));
         }
+    }
+
+    #[test]
+    fn grows_into_its_room_and_no_further() {
+        let region = Region::with_room(5000, 8 << 20).unwrap();
+        let write = |at: u64| region.write(at, b"x");
+        write(4999);
+        assert!(std::panic::catch_unwind(|| write(5000)).is_err());
+        for bytes in [9000, 7000, 8 << 20] {
+            region.grow(bytes).unwrap();
+            assert_eq!(region.len(), bytes.max(9000));
+            write(region.len() - 1);
+        }
+        let mut all = vec![0; region.len() as usize];
+        region.read(0, &mut all);
+        let written: Vec<usize> = all.iter().enumerate().filter(|(_, byte)| **byte == b'x').map(|(at, _)| at).collect();
+        assert_eq!(written, [4999, 8999, (8 << 20) - 1]);
+        assert!(region.grow((8 << 20) + 1).is_err());
+        assert_eq!(resident(&Region::with_room(4096, 1 << 30).unwrap()), 0);
+        // More than there are addresses: as many as are needed.
+        let region = Region::with_room(4096, 1 << 60).unwrap();
+        assert_eq!((region.len(), region.room()), (4096, 4096));
+        assert!(zeroed_words(1 << 20).iter().all(|word| word.load(Ordering::Relaxed) == 0));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     unit::{Flags, LogicalUnit, State},
 };
 use serde::{Deserialize, Serialize};
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt};
 
 /// The lasting state of a logical unit; each family of commands has its part. A part that a record lacks is as in a new
 /// unit, and parts that are not known here are passed over.
@@ -31,6 +31,9 @@ pub struct Lasting {
     /// What the unit has to do by itself, or has failed to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job: Option<Job>,
+    /// How its medium is divided, if it has protection information.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
     /// Saved mode pages that are not as by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mode_pages: Vec<KeptPage>,
@@ -40,6 +43,24 @@ pub struct Lasting {
     /// States of target port groups that initiators have set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) access: Vec<KeptAccess>,
+}
+
+/// What decides where the protection information of a medium lies, and what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Bytes of its blocks.
+    pub bytes: u64,
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Type of protection.
+    pub protection: u8,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Layout { bytes, block_size, protection } = self;
+        write!(f, "type {protection} for {bytes} bytes in blocks of {block_size}")
+    }
 }
 
 /// Takes a change back that could not be saved.
@@ -62,6 +83,7 @@ impl LogicalUnit {
         let state = self.lock();
         let mut lasting = state.lasting.clone();
         lasting.reservations = state.reservations.keep();
+        lasting.layout = self.layout();
         lasting.mode_pages = state.modes.keep(self.thin());
         lasting.information = state.information.clone();
         lasting.access = self.keep_access();
@@ -106,6 +128,13 @@ impl LogicalUnit {
             }
             other => state.undo = other,
         }
+    }
+
+    /// How its medium is divided; None: it has no protection information, or is empty at each start.
+    pub fn layout(&self) -> Option<Layout> {
+        let protection = self.protection().filter(|_| self.store().persistent)?;
+        let bytes = self.blocks() << self.block_shift();
+        Some(Layout { bytes, block_size: self.block_size(), protection: protection.number() })
     }
 
     /// Changes the lasting state, in memory; gives its new number.

@@ -41,7 +41,7 @@ pub use attention::Attention;
 pub use background::{Background, Chore};
 pub use command::{Command, Context, Event, Moving, Outcome, Span, Step};
 pub use identity::Identity;
-pub use lasting::Lasting;
+pub use lasting::{Lasting, Layout};
 pub use port::{InitiatorPort, Path, PortId, TargetPort, WELL_KNOWN_REPORT_LUNS, lun_field, lun_number};
 pub use profile::{Profile, Provisioning};
 pub use reservations::Kept as KeptReservations;

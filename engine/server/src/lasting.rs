@@ -46,12 +46,21 @@ impl UnitFiles {
         match fs::read(&path) {
             Ok(bytes) => {
                 let lasting: Lasting = serde_json::from_slice(&bytes).map_err(damaged)?;
+                if let (Some(was), Some(is)) = (lasting.layout, unit.layout())
+                    && was != is
+                {
+                    let unit = unit.identity().name.clone();
+                    return Err(StateError::Layout { path: path.clone(), unit, was, is });
+                }
                 unit.restore(lasting).map_err(|why| damaged(serde::de::Error::custom(why)))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StateError::Io { path, source }),
         }
         self.stored.insert(naa, Mutex::new(None));
+        if unit.layout().is_some() {
+            self.keep(unit).map_err(|source| StateError::Io { path, source })?;
+        }
         Ok(())
     }
 }
@@ -93,7 +102,7 @@ fn name(naa: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backstore_api::Geometry;
+    use backstore_api::{Geometry, Protection};
     use scsi::{Identity, Profile};
     use std::sync::Arc;
 
@@ -193,6 +202,28 @@ mod tests {
             let error = load(&record).unwrap_err().to_string();
             assert!(error.contains("move it away"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_protected_medium_that_is_divided_otherwise_now_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |bytes, kind, persistent| {
+            let profile = Profile { protection: Some(kind), ..Profile::new(Identity::from_name("iqn.x:a"), 512) };
+            let unit = LogicalUnit::new(profile, Geometry { persistent, ..Geometry::new(bytes) });
+            UnitFiles::new(folder.path()).load(&unit).map_err(|error| error.to_string())
+        };
+        load(1 << 20, Protection::Type1, true).unwrap();
+        load(1 << 20, Protection::Type1, true).unwrap();
+        for (bytes, kind) in [(2 << 20, Protection::Type1), (1 << 20, Protection::Type3)] {
+            let error = load(bytes, kind, true).unwrap_err();
+            assert!(
+                error.contains("iqn.x:a") && error.contains("for 1048576 bytes") && error.contains("unit-"),
+                "{error}"
+            );
+        }
+        // Memory is empty.
+        load(2 << 20, Protection::Type1, false).unwrap();
+        UnitFiles::new(folder.path()).load(&unit()).unwrap();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! One file, `identities.json` in the state directory, written whole to a temporary name, synced, renamed, and the
 //! directory synced: a kill at any moment leaves the old or the new one.
 
-use scsi::Identity;
+use scsi::{Identity, Layout};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -30,6 +30,21 @@ pub enum StateError {
         path: PathBuf,
         /// What is wrong.
         source: serde_json::Error,
+    },
+    /// Protection information would be looked for in the wrong place.
+    #[error(
+        "volume {unit}: its protection information is {was} (state file {path}), and it would be {is} now; give it its old size, \
+         `block_size` and `protection` again and copy it to a new volume, or move the state file away to write all its blocks anew"
+    )]
+    Layout {
+        /// Its record.
+        path: PathBuf,
+        /// Whose medium.
+        unit: String,
+        /// As it was formatted.
+        was: Layout,
+        /// As the configuration and its store have it.
+        is: Layout,
     },
     /// All 65,535 relative target port identifiers are taken.
     #[error("state file {path}: no relative target port identifier is left; remove ports that are gone")]

@@ -32,6 +32,8 @@ pub(crate) struct Unmapping {
     ranges: Vec<(u64, u64)>,
     /// LBPRZ.
     zeroes: bool,
+    /// Without a write cache it is on stable storage before the end: nobody flushes it later.
+    flush: bool,
 }
 
 impl Unmapping {
@@ -50,7 +52,7 @@ impl Unmapping {
                 };
             }
         }
-        good()
+        if std::mem::take(&mut self.flush) { Step::Flush } else { good() }
     }
 }
 
@@ -70,7 +72,8 @@ fn unmap(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step
 fn parameters(command: &mut Command, list: &[u8], unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
     match ranges(list, unit) {
         Ok(ranges) => {
-            let mut unmapping = Box::new(Unmapping { ranges, zeroes: unit.unmaps_to_zeroes() });
+            let flush = !unit.write_cache() && ranges.iter().any(|(_, length)| *length > 0);
+            let mut unmapping = Box::new(Unmapping { ranges, zeroes: unit.unmaps_to_zeroes(), flush });
             let step = unmapping.next();
             command.state = State::Unmapping(unmapping);
             step

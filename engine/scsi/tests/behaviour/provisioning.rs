@@ -383,3 +383,19 @@ fn with_situa_one_initiator_is_told_of_a_threshold_as_soon_as_there_is_one() {
     }
     assert_eq!(told, 1);
 }
+
+#[test]
+fn without_a_write_cache_an_unmap_is_stable_before_its_end() {
+    let mut rig = Rig::new();
+    let (cdb, list) = unmap(&[(8, 8), (64, 0), (128, 8)]);
+    rig.run(&cdb, &list).good();
+    assert_eq!(rig.flushes, 0);
+    let caching = [&[0; 4][..], &[0x08, 18], &[0; 18]].concat();
+    rig.run(&[0x15, 0x10, 0, 0, caching.len() as u8, 0], &caching).good();
+    rig.flushes = 0;
+    rig.run(&cdb, &list).good();
+    assert_eq!((rig.flushes, rig.steps.last()), (1, Some(&Step::Flush)));
+    let (cdb, list) = unmap(&[(64, 0)]);
+    rig.run(&cdb, &list).good();
+    assert_eq!(rig.flushes, 1, "nothing was unmapped");
+}

@@ -156,19 +156,16 @@ fn keep_settled(old: &Volume, new: &mut Volume, later: &mut Vec<String>) {
     for key in differences(&settled, new) {
         later.push(format!("volume `{name}`: `{}` takes effect after a restart", key_of(&key)));
     }
-    if let (Store::Ram { size: now, .. }, Store::Ram { size, .. }) = (&old.store, &new.store)
-        && size > now
-    {
-        later.push(format!(
-            "volume `{name}`: memory can't grow while it is in use: `size` takes effect after a restart"
-        ));
-        settled.store = old.store.clone();
-    }
     if old.protection.is_some() && old.store.size() != new.store.size() {
-        later.push(format!(
-            "volume `{name}`: with `protection` its `size` can't change: make a new volume and copy; a restart with another \
-             `size` loses the protection information"
-        ));
+        later.push(match old.store {
+            Store::Ram { .. } | Store::Null { .. } => {
+                format!("volume `{name}`: with `protection` its `size` takes effect after a restart")
+            }
+            _ => format!(
+                "volume `{name}`: with `protection` its `size` can't change, now or at a restart: the information lies behind \
+                 the last block; make a new volume and copy"
+            ),
+        });
         settled.store = old.store.clone();
     }
     *new = settled;
@@ -294,16 +291,15 @@ mod tests {
     }
 
     #[test]
-    fn another_size_is_measured_and_memory_does_not_grow() {
+    fn another_size_is_measured() {
         let before = file("a", ", size = \"1MiB\"") + &volume("m", "kind = \"ram\", size = \"4MiB\"");
-        let after = before.replace("1MiB", "2MiB").replace("4MiB", "3MiB");
-        let changes = compare(&plan(&before), plan(&after));
-        assert_eq!(changes.measured, [0, 1]);
-        assert!(changes.is_empty() && changes.later.is_empty(), "{changes:?}");
-        let changes = compare(&plan(&before), plan(&before.replace("4MiB", "5MiB")));
-        assert!(changes.measured.is_empty());
-        assert_eq!(changes.later.len(), 1, "{:?}", changes.later);
-        assert_eq!(changes.plan.volumes[1].store.size(), Some(4 << 20));
+        for (size, bytes) in [("3MiB", 3 << 20), ("5MiB", 5 << 20)] {
+            let after = before.replace("1MiB", "2MiB").replace("4MiB", size);
+            let changes = compare(&plan(&before), plan(&after));
+            assert_eq!(changes.measured, [0, 1]);
+            assert!(changes.is_empty() && changes.later.is_empty(), "{changes:?}");
+            assert_eq!(changes.plan.volumes[1].store.size(), Some(bytes));
+        }
     }
 
     #[test]
