@@ -192,9 +192,12 @@ fn block_limits(unit: &LogicalUnit, _: &TargetPort, out: &mut Vec<u8>) {
         put(32, 0x8000_0000); // UGAVALID, aligned to LBA 0
     }
     put(40, write_same::MOST_BLOCKS as u32);
-    // MAXIMUM ATOMIC TRANSFER LENGTH. ATOMIC ALIGNMENT and GRANULARITY are 0: any; there is no atomic boundary.
+    // MAXIMUM ATOMIC TRANSFER LENGTH, ATOMIC ALIGNMENT and GRANULARITY; there is no atomic boundary.
     put(44, write_atomic::most_blocks(unit));
-    page[0] = 0x01; // WSNZ
+    let atom = write_atomic::granularity(unit).unwrap_or(0);
+    put(48, atom);
+    put(52, atom);
+    page[0] = u8::from(!write_same::counts_to_the_end(unit)); // WSNZ
     page[1] = compare_and_write::most_blocks(unit);
     let granularity = u16::try_from(unit.physical_block() >> shift).unwrap_or(u16::MAX).max(1);
     page[2..4].copy_from_slice(&granularity.to_be_bytes());

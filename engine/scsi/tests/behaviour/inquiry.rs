@@ -152,6 +152,7 @@ fn block_limits_follow_the_store() {
     let page = vpd(&mut rig, 0xB0);
     assert_eq!(page.len(), 64);
     assert_eq!(page[4], 1, "WSNZ");
+    assert_eq!((be(&page, 44), be(&page, 48), be(&page, 52)), (512, 8, 8), "atomic writes of physical blocks");
     assert_eq!(page[5], 255, "COMPARE AND WRITE");
     assert_eq!(page[6..8], [0, 8], "4096 / 512");
     assert_eq!(be(&page, 8), rig.unit.max_transfer() / 512);
@@ -164,6 +165,8 @@ fn block_limits_follow_the_store() {
 
     let mut rig = Rig::with(Geometry { discard_granularity: 0, ..geometry() }, 4096);
     let page = vpd(&mut rig, 0xB0);
+    assert_eq!(page[4], 0, "no WSNZ");
+    assert_eq!(page[48..56], [0; 8], "no atomic writes, or anywhere");
     assert_eq!(page[6..8], [0, 1]);
     assert_eq!(page[20..36], [0; 16], "no UNMAP");
     assert_eq!(be(&page, 8), rig.unit.max_transfer() / 4096);

@@ -186,7 +186,7 @@ fn write_same_of_zeroes_does_not_write_a_pattern() {
 fn write_same_checks_range_before_length() {
     let mut rig = Rig::new();
     let refused = |rig: &mut Rig, lba: u64, blocks| rig.run(&cdb_16(0x93, 0, lba, blocks), &[0; BLOCK]).refused();
-    assert_eq!(refused(&mut rig, 0, 0), (ILLEGAL, 0x2400), "WSNZ");
+    assert_eq!(refused(&mut rig, BLOCKS, 0), (ILLEGAL, 0x2100));
     assert_eq!(refused(&mut rig, BLOCKS + 1, 0), (ILLEGAL, 0x2100));
     assert_eq!(refused(&mut rig, BLOCKS - 1, 2), (ILLEGAL, 0x2100));
     let mut rig = Rig::with(Geometry { bytes: 64 << 20, ..geometry() }, 512);
@@ -194,6 +194,28 @@ fn write_same_checks_range_before_length() {
     rig.run(&cdb_16(0x93, 0, 0, 65535), &[1; BLOCK]).good();
     assert_eq!(rig.medium[..65535 * BLOCK].iter().position(|b| *b != 1), None);
     assert_eq!(rig.medium[65535 * BLOCK], 0x5A);
+}
+
+#[test]
+fn a_write_same_of_no_number_goes_to_the_last_block_of_a_full_volume() {
+    let full = |bytes| Rig::with(Geometry { discard_granularity: 0, bytes, ..geometry() }, 512);
+    for (number, cdb) in [cdb_10(0x41, 0, 7, 0).to_vec(), cdb_16(0x93, 0, 7, 0).to_vec()].into_iter().enumerate() {
+        let mut rig = full(geometry().bytes);
+        let value = 1 + number as u8;
+        rig.run(&cdb, &[value; BLOCK]).good();
+        assert!(rig.medium[..7 * BLOCK].iter().all(|byte| *byte == 0x5A));
+        assert!(rig.medium[7 * BLOCK..].iter().all(|byte| *byte == value));
+        assert_eq!(rig.medium.len(), BLOCKS as usize * BLOCK);
+        assert_eq!(rig.run(&cdb_16(0x93, 0, BLOCKS, 0), &[0; BLOCK]).refused(), (ILLEGAL, 0x2100));
+        assert_eq!(Rig::new().run(&cdb, &[value; BLOCK]).refused(), (ILLEGAL, 0x2400), "WSNZ of a thin one");
+    }
+    // The longest that there may be.
+    let mut rig = full(64 << 20);
+    let last = (64 << 20) / 512 - 65535;
+    assert_eq!(rig.run(&cdb_16(0x93, 0x01, last - 1, 0), &[]).refused(), (ILLEGAL, 0x2400));
+    rig.run(&cdb_16(0x93, 0x01, last, 0), &[]).good();
+    assert!(rig.medium[last as usize * BLOCK..].iter().all(|byte| *byte == 0));
+    assert_eq!(rig.medium[last as usize * BLOCK - 1], 0x5A);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn write_atomic(flags: u8, lba: u64, blocks: u16) -> [u8; 16] {
 
 #[test]
 fn an_atomic_write_is_collected_whole_and_written_at_once() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(Geometry { physical_block: 512, ..geometry() }, 512);
     rig.run(&write_atomic(0, 9, 3), &[7; 3 * BLOCK]).good();
     let span = Span { offset: 9 * 512, length: 3 * 512 };
     assert_eq!(rig.steps.last(), Some(&Step::Put { span, durable: false }));
@@ -51,6 +51,18 @@ fn an_atomic_write_is_collected_whole_and_written_at_once() {
     let mut boundary = write_atomic(0, 0, 1);
     boundary[11] = 1;
     assert_eq!(rig.run(&boundary, &[0; BLOCK]).refused(), (ILLEGAL, 0x2400), "ATOMIC BOUNDARY");
+}
+
+#[test]
+fn an_atomic_write_is_of_whole_physical_blocks() {
+    let mut rig = Rig::new();
+    rig.run(&write_atomic(0, 8, 16), &[7; 16 * BLOCK]).good();
+    assert_eq!(rig.medium[8 * BLOCK..24 * BLOCK], [7; 16 * BLOCK]);
+    assert_eq!(rig.run(&write_atomic(0, 1, 8), &[]).sense(), Sense::field_in_cdb(2, None));
+    assert_eq!(rig.run(&write_atomic(0, 8, 9), &[]).sense(), Sense::field_in_cdb(12, None));
+    rig.run(&write_atomic(0, 8, 0), &[]).good();
+    assert_eq!(rig.run(&write_atomic(0, BLOCKS + 1, 1), &[]).refused(), (ILLEGAL, 0x2100));
+    assert_eq!(rig.medium[24 * BLOCK], 0x5A);
 }
 
 #[test]
