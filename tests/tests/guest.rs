@@ -4,6 +4,7 @@
 use ringlun_tests::{
     Setup, Target,
     programs::{self, build_folder, ringlun, run, scratch},
+    wait,
 };
 use std::{
     fs,
@@ -108,10 +109,14 @@ fn what_sg3_utils_ask_for_is_done() {
         "stpg",
         "identifying",
         "buffers",
+        "xcopy",
+        "sanitize",
+        "format",
     ];
     let target = Target::start(
         "[[volume]]\nname = \"disk\"\nstore = { kind = \"file\", path = \"$DIR/disk.img\", size = \"64MiB\" }\n\
-         [[volume]]\nname = \"other\"\nstore = { kind = \"file\", path = \"$DIR/other.img\", size = \"64MiB\" }\n",
+         [[volume]]\nname = \"other\"\nstore = { kind = \"file\", path = \"$DIR/other.img\", size = \"64MiB\" }\n\
+         [[target]]\nname = \"disks\"\nluns = [{ volume = \"disk\" }, { volume = \"other\" }]\n",
     );
     let out = scenario("sg3.sh", &[("G_PORTAL", &from_guest(&target)), ("G_PARTS", &parts.join(" "))]);
     for part in parts {
@@ -139,6 +144,37 @@ fn the_loss_of_either_of_two_paths_is_survived_under_load() {
 fn two_initiators_fence_each_other() {
     let target = Target::start("[[volume]]\nname = \"disk\"\nstore = { kind = \"ram\", size = \"16MiB\" }\n");
     scenario("reservations.sh", &[("G_PORTAL", &from_guest(&target))]);
+    target.end();
+}
+
+#[test]
+fn a_file_system_grows_with_its_volume() {
+    let volumes = |size: &str| {
+        let disk = |kind| {
+            format!(
+                "[[volume]]\nname = \"{kind}\"\n\
+                 store = {{ kind = \"file\", path = \"$DIR/{kind}.img\", size = \"{size}\" }}\n"
+            )
+        };
+        disk("ext4") + &disk("xfs") + "[[volume]]\nname = \"ready\"\nstore = { kind = \"null\", size = \"1MiB\" }\n"
+    };
+    let mut target = Target::start(&volumes("320MiB"));
+    let portal = from_guest(&target);
+    std::thread::scope(|scope| {
+        let ran = scope.spawn(|| scenario("resize.sh", &[("G_PORTAL", &portal), ("G_SIZE", &(640 << 20).to_string())]));
+        let ready =
+            || target.log().lines().any(|line| line.contains("logged in") && line.contains(":ready")).then_some(());
+        wait::within(BOUND, || ran.is_finished().then_some(()).or_else(ready));
+        if !ran.is_finished() {
+            for kind in ["ext4", "xfs"] {
+                let file = fs::File::options().write(true).open(target.folder().join(format!("{kind}.img")));
+                file.and_then(|file| file.set_len(640 << 20)).expect("a larger file");
+            }
+            let said = target.reload(&volumes("640MiB")).success();
+            assert!(said.contains("volume `ext4`: 640 MiB instead of 320 MiB"), "{said}");
+        }
+        ran.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
     target.end();
 }
 

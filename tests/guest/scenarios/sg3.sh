@@ -1,14 +1,14 @@
 # sg3-utils against a disk, and what each tool has done there. Erases it.
 #   G_PORTAL (10.0.2.2:3260)
-#   G_PARTS  which of the parts below, in this order   G_DISK G_OTHER  short names of two targets (disk, other)
-name=${G_DISK:-disk} other_name=${G_OTHER:-other}
+#   G_PARTS  which of the parts below, in this order   G_TARGET  short name of a target with LUNs 0 and 1 (disks)
+name=${G_TARGET:-disks}
 
 say "login"
 must discover
 must login
-must wait_disks
-dev=/dev/$(disk_of "$name")
-[ -b "$dev" ] || die "no disk of $name"
+must wait_disks 2
+dev=/dev/$(disk_of "$name" "" 0) other=/dev/$(disk_of "$name" "" 1)
+[ -b "$dev" ] && [ -b "$other" ] || die "no disks of $name"
 
 # Small ranges of 512-byte blocks, past the page cache.
 fill() {   # fill LBA COUNT CHARACTER
@@ -41,7 +41,7 @@ part_vpd() {
   must sg_inq --vpd --page=0 --raw "$dev" > /run/pages
   local codes code
   codes=$(tail -c +5 /run/pages | od -An -v -tx1)
-  for code in 80 83 b0 b1 b2; do case " $codes " in *" $code "*) ;; *) die "no page $code among $codes" ;; esac; done
+  for code in 80 83 86 87 88 8f b0 b1 b2; do case " $codes " in *" $code "*) ;; *) die "no page $code among $codes" ;; esac; done
   for code in $codes; do
     echo "page $code"
     decoded sg_vpd --page=0x$code "$dev"
@@ -126,22 +126,24 @@ part_persist() {
 }
 
 part_xcopy() {
-  local to=/dev/$(disk_of "$other_name")
+  # It opens disks by their numbers.
+  must mkdir -p /dev/block
+  local disk
+  for disk in "$dev" "$other"; do must ln -sf "$disk" "/dev/block/$(lsblk -dno MAJ:MIN "$disk" | tr -d ' ')"; done
   fill 12288 256 C
   fill 16384 256 D
   # Within the disk, and to another one.
   ends 0 sg_xcopy if="$dev" skip=12288 of="$dev" seek=16400 count=128 bs=512
   must shows 16384 16 D; must shows 16400 128 C; must shows 16528 112 D
-  ends 0 sg_xcopy if="$dev" skip=12288 of="$to" seek=64 count=256 bs=512
-  must shows 64 256 C "$to"
+  ends 0 sg_xcopy if="$dev" skip=12288 of="$other" seek=64 count=256 bs=512
+  must shows 64 256 C "$other"
   ends 0 sg_copy_results --params "$dev"
 }
 
 part_token() {
-  local to=/dev/$(disk_of "$other_name")
   fill 12288 256 E
-  ends 0 ddpt --odx if="$dev" skip=12288 of="$to" seek=1024 count=256 bs=512
-  must shows 1024 256 E "$to"
+  ends 0 ddpt --odx if="$dev" skip=12288 of="$other" seek=1024 count=256 bs=512
+  must shows 1024 256 E "$other"
 }
 
 part_logs() {
@@ -192,7 +194,10 @@ part_format() {
   local before
   before=$(blockdev --getsize64 "$dev")
   fill 20480 64 A
-  ends 0 sg_format --format --quick "$dev"
+  # Without --wait it looks once a minute.
+  ends 0 sg_format --format --quick --wait "$dev"
+  must shows 20480 64 '\0'
+  ends 0 sg_get_lba_status --brief --lba=0 "$dev"; has '^0x0+ +0x0*20000 +1 '
   ends 0 sg_readcap --long "$dev"; has 'Logical block length=512 bytes'
   [ "$(blockdev --getsize64 "$dev")" = "$before" ] || die "another size after the format"
   fill 20480 64 B
