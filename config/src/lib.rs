@@ -14,6 +14,7 @@
 mod access;
 mod display;
 mod host;
+mod log;
 mod mask;
 mod names;
 mod plan;
@@ -25,6 +26,7 @@ mod size;
 
 pub use access::{Access, AccessRule, Chap, Credentials, Denial, HashAlgorithm, InitiatorPattern, PatternError};
 pub use host::{Host, PathState, System};
+pub use log::log_filter;
 pub use plan::{
     AccessState, FEATURES, IdentityOverride, Limits, LogFormat, LogSettings, Naa, Plan, Portal, PortalGroup,
     Provisioning, Server, Store, Target, Volume,

@@ -319,3 +319,16 @@ fn the_sessions_of_a_target_are_bounded() {
     second.command(cdb::test_unit_ready()).good();
     target.end();
 }
+
+#[test]
+fn a_line_of_json_names_each_thing_once() {
+    let volume = "[[volume]]\nname = \"disk\"\nstore = { kind = \"ram\", size = \"1MiB\" }\n";
+    let target = Setup::new(volume).server("log_format = \"json\"").start();
+    drop(target.client("disk"));
+    for words in [["logged in", "authentication"], ["session ended", "the connection broke"]] {
+        let line = target.logged(&words);
+        let read: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(read["target"], target.name("disk"), "{line}");
+        assert_eq!(line.matches("\"target\":").count(), 1, "{line}");
+    }
+}

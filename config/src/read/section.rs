@@ -128,8 +128,8 @@ impl<'i> Section<'i> {
         found.and_then(|at| u32::try_from(at.value).ok()).unwrap_or(default)
     }
 
-    /// A size: text with a unit, or a number of bytes.
-    pub fn size(&mut self, key: &str, out: &mut Findings) -> Option<At<u64>> {
+    /// A size: text with a unit, or a number of bytes; `example`: such as "10GiB".
+    pub fn size(&mut self, key: &str, example: &str, out: &mut Findings) -> Option<At<u64>> {
         let at = self.take(key)?;
         let parsed = match &at.value {
             DeValue::String(text) => text.parse::<Size>(),
@@ -139,7 +139,7 @@ impl<'i> Section<'i> {
                 _ => Err(SizeError::TooLarge),
             },
             other => {
-                wrong_type(&at.key, at.span, other, "a size", &format!("{key} = \"10GiB\""), out);
+                wrong_type(&at.key, at.span, other, "a size", &format!("{key} = \"{example}\""), out);
                 return None;
             }
         };
@@ -148,9 +148,11 @@ impl<'i> Section<'i> {
             Err(error) => {
                 let cure = match &error {
                     SizeError::Unit { nearest, .. } => {
-                        format!("units are KiB, MiB, GiB and TiB (of 1024); is `{nearest}` meant?")
+                        format!("units are KiB, MiB, GiB, TiB and PiB (of 1024); is `{nearest}` meant?")
                     }
-                    _ => format!("write a number with KiB, MiB, GiB or TiB, such as {key} = \"10GiB\", or bytes"),
+                    _ => format!(
+                        "write a number with KiB, MiB, GiB, TiB or PiB, such as {key} = \"{example}\", or bytes"
+                    ),
                 };
                 out.error(at.span, &at.key, format!("the size can't be read: {error}"), cure);
                 None

@@ -176,7 +176,7 @@ impl Reader<'_> {
 
     /// Off, or from a block on: below that a notification costs more than the copy.
     fn zero_copy(&mut self, section: &mut Section<'_>) -> u32 {
-        let Some(At { value, key, span }) = section.size("zero_copy", &mut self.out) else { return 0 };
+        let Some(At { value, key, span }) = section.size("zero_copy", "64KiB", &mut self.out) else { return 0 };
         if value == 0 || (4096..=1 << 24).contains(&value) {
             return value as u32; // at most 2^24
         }
@@ -190,7 +190,7 @@ impl Reader<'_> {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let out = &mut self.out;
         let max_half_open_logins = section.limit("max_half_open_logins", 1, 65_536, default.max_half_open_logins, out);
-        let memory = section.size("buffer_memory", out);
+        let memory = section.size("buffer_memory", "256MiB", out);
         let mut time = |section: &mut Section<'_>, key: &str, low: u32, high: u32, default: Duration| {
             Duration::from_secs(u64::from(section.limit(key, low, high, seconds(default), out)))
         };
@@ -223,7 +223,13 @@ impl Reader<'_> {
     }
 
     fn log(&mut self, section: &mut Section<'_>) -> LogSettings {
-        let level = section.string("log", "log = \"info\"", &mut self.out).map(|at| at.value.into_owned());
+        let level = section.string("log", "log = \"info\"", &mut self.out).and_then(|at| {
+            if let Err((cause, cure)) = crate::log_filter(&at.value) {
+                self.out.error(at.span, &at.key, cause, cure);
+                return None;
+            }
+            Some(at.value.into_owned())
+        });
         let format = section.string("log_format", "log_format = \"text\"", &mut self.out);
         let format = format.and_then(|at| match &*at.value {
             "text" => Some(LogFormat::Text),

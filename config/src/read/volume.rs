@@ -178,7 +178,7 @@ impl Reader<'_> {
     }
 
     fn background_rate(&mut self, section: &mut Section<'_>) -> Option<u64> {
-        let at = section.size("background_rate", &mut self.out)?;
+        let at = section.size("background_rate", "200MiB", &mut self.out)?;
         if at.value == 0 {
             self.out.error(at.span, &at.key, "at this rate nothing would end", "leave it out for no limit");
             return None;
@@ -333,7 +333,7 @@ impl Reader<'_> {
 
     /// A size that is there, not zero and a multiple of the block size.
     fn checked_size(&mut self, section: &mut Section<'_>, block_size: u32) -> Option<At<u64>> {
-        let At { value, key, span } = section.size("size", &mut self.out)?;
+        let At { value, key, span } = section.size("size", "10GiB", &mut self.out)?;
         let block = u64::from(block_size);
         if value == 0 {
             self.out.error(span, &key, "the size is zero", "give it one, such as size = \"10GiB\"");

@@ -1,6 +1,7 @@
 //! What input led to, and what the server has to do about it.
 
 use crate::task::{Task, TaskKey};
+use std::fmt;
 
 /// What input led to.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +39,18 @@ pub enum CloseReason {
     Reinstated,
     /// The peer did not answer a ping in time.
     Silent,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CloseReason::Logout => "logged out",
+            CloseReason::HeaderDigest => "a header digest was wrong",
+            CloseReason::Protocol(what) => what,
+            CloseReason::Reinstated => "another login took its place",
+            CloseReason::Silent => "no answer to a ping",
+        })
+    }
 }
 
 /// What the server has to do.

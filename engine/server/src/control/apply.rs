@@ -372,6 +372,7 @@ fn describe(changes: &Changes, before: &Plan, lines: &mut Vec<String>) {
     say(volumes(before, &changes.removed), "removed");
     say(targets(&changes.new_targets), "added");
     say(targets(&changes.remapped), "has other LUNs");
-    say(targets(&changes.regulated), "has other access rules, for new logins");
+    say(targets(&changes.regulated), "has other access rules or bounds, for new logins");
     say(changes.old_targets.clone(), "removed");
+    say(changes.general.iter().map(|key| format!("`{key}` in [server]")).collect(), "holds from now on");
 }

@@ -26,8 +26,10 @@ pub struct Changes {
     pub new_targets: Vec<usize>,
     /// Targets of the new plan whose LUNs have changed.
     pub remapped: Vec<usize>,
-    /// Targets of the new plan whose access rules have changed.
+    /// Targets of the new plan whose access rules or bounds of sessions have changed.
     pub regulated: Vec<usize>,
+    /// Keys of `[server]` that hold from now on.
+    pub general: Vec<String>,
     /// Names of targets that go.
     pub old_targets: Vec<String>,
     /// What waits for a restart.
@@ -46,7 +48,13 @@ fn place(volume: &Volume) -> (&'static str, String) {
 /// Compares the plan that runs with a new one that has been checked.
 pub fn compare(running: &Plan, mut new: Plan) -> Changes {
     let mut later = Vec::new();
+    let own = |plan: &Plan, target: &Target| {
+        Some(target.max_sessions).filter(|most| *most != plan.limits.sessions_per_target)
+    };
+    let bounds: HashMap<String, Option<u32>> =
+        new.targets.iter().map(|target| (target.name.clone(), own(&new, target))).collect();
     keep_general(running, &mut new, &mut later);
+    let general = differences(&running.limits, &new.limits).iter().map(|name| key_of(name)).collect();
     let places: HashMap<_, usize> = running.volumes.iter().enumerate().map(|(at, v)| (place(v), at)).collect();
     let (mut kept, mut measured, mut added) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (at, volume) in new.volumes.iter_mut().enumerate() {
@@ -72,13 +80,13 @@ pub fn compare(running: &Plan, mut new: Plan) -> Changes {
         if !has_same_luns(old, target, &kept) {
             remapped.push(at);
         }
-        if old.access != target.access {
+        if old.access != target.access || bounds.get(&target.name) != Some(&own(running, old)) {
             regulated.push(at);
         }
     }
     let gone = running.targets.iter().filter(|target| new.target(&target.name).is_none());
     let old_targets = gone.map(|target| target.name.clone()).collect();
-    Changes { kept, measured, added, removed, new_targets, remapped, regulated, old_targets, later, plan: new }
+    Changes { kept, measured, added, removed, new_targets, remapped, regulated, general, old_targets, later, plan: new }
 }
 
 impl Changes {
@@ -89,6 +97,7 @@ impl Changes {
             && self.new_targets.is_empty()
             && self.remapped.is_empty()
             && self.regulated.is_empty()
+            && self.general.is_empty()
             && self.old_targets.is_empty()
     }
 }
@@ -337,7 +346,19 @@ mod tests {
         assert_eq!((&changes.plan.server, &changes.plan.portals), (&now.server, &now.portals));
         assert_eq!(changes.plan.limits.queue_depth, 64);
         assert_eq!(changes.plan.limits.login_timeout, Duration::from_secs(6), "this can change");
+        assert_eq!(changes.general, ["login_timeout_s"]);
         assert_eq!(changes.plan.volumes, now.volumes);
+    }
+
+    #[test]
+    fn a_bound_of_sessions_is_told_where_it_is_set() {
+        let one = |name: &str, most: &str| file(name, ", size = \"1MiB\"") + most;
+        let two = |most: &str| one("a", most) + &one("b", "");
+        let general = |most: u32| format!("[server]\nsessions_per_target = {most}\n");
+        let changes = compare(&plan(&(general(8) + &two(""))), plan(&(general(9) + &two("max_sessions = 2\n"))));
+        assert_eq!(changes.general, ["sessions_per_target"]);
+        assert_eq!(changes.regulated, [0], "b has the bound of all");
+        assert_eq!(changes.plan.targets.iter().map(|t| t.max_sessions).collect::<Vec<_>>(), [2, 9]);
     }
 
     #[test]

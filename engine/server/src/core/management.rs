@@ -377,7 +377,7 @@ impl<R: Reactor> Core<R> {
             place.nexus.end(self.units[place.unit as usize].logical());
         }
         let reason = closing.unwrap_or(CloseReason::Protocol("closed"));
-        info!(session = identity.id, initiator = %identity.initiator.name, target = %identity.target, ?reason, "session ended");
+        info!(session = identity.id, initiator = %identity.initiator.name, target = %identity.target, %reason, "session ended");
         if self.links.is_empty() {
             // It may sleep until the next one comes.
             self.commands = 0;
