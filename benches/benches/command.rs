@@ -121,6 +121,7 @@ fn port(unit: &Arc<LogicalUnit>) -> TargetPort {
         relative_port: 1,
         ports: Vec::new(),
         luns: BTreeMap::from([(0, unit.clone())]),
+        copies: scsi::CopyManager::new([0; 32]),
     }
 }
 

@@ -370,6 +370,53 @@ pub fn write_atomic_16(lba: u64, blocks: u16) -> Cdb {
     build(&[(0, &[0x9c]), (2, &lba.to_be_bytes()), (12, &blocks.to_be_bytes())])
 }
 
+/// POPULATE TOKEN (SBC-4 5.12); the parameter list is made by [`populate_token_parameters`].
+pub fn populate_token(list_identifier: u32, parameter_list_length: u32) -> Cdb {
+    build(&[(0, &[0x83, 0x10]), (6, &list_identifier.to_be_bytes()), (10, &parameter_list_length.to_be_bytes())])
+}
+
+/// The parameter list of POPULATE TOKEN for (address, blocks) pairs (SBC-4 5.12.2), without a wish for a ROD type.
+pub fn populate_token_parameters(inactivity_timeout_s: u32, ranges: &[(u64, u32)]) -> Vec<u8> {
+    let mut list = vec![0; 16];
+    list[4..8].copy_from_slice(&inactivity_timeout_s.to_be_bytes());
+    add_ranges(&mut list, ranges);
+    list
+}
+
+/// WRITE USING TOKEN (SBC-4 5.59); the parameter list is made by [`write_using_token_parameters`].
+pub fn write_using_token(list_identifier: u32, parameter_list_length: u32) -> Cdb {
+    build(&[(0, &[0x83, 0x11]), (6, &list_identifier.to_be_bytes()), (10, &parameter_list_length.to_be_bytes())])
+}
+
+/// The parameter list of WRITE USING TOKEN for (address, blocks) pairs (SBC-4 5.59.2). `offset`: blocks into the data of
+/// the token.
+pub fn write_using_token_parameters(immediate: bool, offset: u64, token: &[u8; 512], ranges: &[(u64, u32)]) -> Vec<u8> {
+    let mut list = vec![0; 536];
+    list[2] = u8::from(immediate);
+    list[8..16].copy_from_slice(&offset.to_be_bytes());
+    list[16..528].copy_from_slice(token);
+    add_ranges(&mut list, ranges);
+    list
+}
+
+/// Block device range descriptors behind a header that ends with their length. Lengths are cut to 16 bits.
+fn add_ranges(list: &mut Vec<u8>, ranges: &[(u64, u32)]) {
+    let header = list.len();
+    list[header - 2..].copy_from_slice(&((ranges.len() * 16) as u16).to_be_bytes());
+    for (lba, blocks) in ranges {
+        list.extend_from_slice(&lba.to_be_bytes());
+        list.extend_from_slice(&blocks.to_be_bytes());
+        list.extend_from_slice(&[0; 4]);
+    }
+    let length = list.len() as u16 - 2;
+    list[..2].copy_from_slice(&length.to_be_bytes());
+}
+
+/// RECEIVE ROD TOKEN INFORMATION (SBC-4 5.25).
+pub fn receive_rod_token_information(list_identifier: u32, allocation_length: u32) -> Cdb {
+    build(&[(0, &[0x84, 0x07]), (2, &list_identifier.to_be_bytes()), (10, &allocation_length.to_be_bytes())])
+}
+
 /// START STOP UNIT (SBC-4 5.27).
 pub fn start_stop_unit(immediate: bool, power_condition: u8, load_eject: bool, start: bool) -> Cdb {
     let last = power_condition << 4 | u8::from(load_eject) << 1 | u8::from(start);
@@ -411,6 +458,15 @@ mod tests {
         assert_eq!(with_control(read_10(0, 0), 4)[9], 4);
         assert_eq!(with_control(read_12(0, 0), 4)[11], 4);
         assert_eq!(with_control(read_16(0, 0), 4)[15], 4);
+    }
+
+    #[test]
+    fn lists_about_tokens_count_their_bytes() {
+        let list = populate_token_parameters(60, &[(1, 2), (3, 4)]);
+        assert_eq!((list.len(), &list[..8], &list[14..16]), (48, &[0, 46, 0, 0, 0, 0, 0, 60][..], &[0, 32][..]));
+        let list = write_using_token_parameters(true, 5, &[7; 512], &[(1, 2)]);
+        assert_eq!((list.len(), &list[..3], &list[15..17]), (552, &[2, 38, 1][..], &[5, 7][..]));
+        assert_eq!((&list[527..536], list[543]), (&[7, 0, 0, 0, 0, 0, 0, 0, 16][..], 1));
     }
 
     #[test]

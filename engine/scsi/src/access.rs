@@ -175,6 +175,12 @@ pub(crate) fn check(unit: &LogicalUnit, entry: &Entry, portal_group: u16) -> Res
     if allowed { Ok(()) } else { Err(sense(state)) }
 }
 
+/// Why a port group gives no access to the medium.
+pub(crate) fn closed(unit: &LogicalUnit, portal_group: u16) -> Option<Sense> {
+    let state = unit.access(portal_group);
+    state.is_restricted().then(|| sense(state))
+}
+
 /// What REQUEST SENSE says of a restricted port group.
 pub(crate) fn sense(state: AccessState) -> Sense {
     match state {

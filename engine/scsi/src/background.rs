@@ -210,7 +210,10 @@ impl Background {
             }
             (Phase::Telling(Ok(())), _) => Phase::Claiming,
             (Phase::Telling(Err(_)), _) | (Phase::Failing, _) => Phase::Over,
-            (Phase::Claiming, _) => Phase::Working,
+            (Phase::Claiming, _) => {
+                unit.revoke_tokens();
+                Phase::Working
+            }
             (Phase::Working, Ok(())) => self.advance(unit),
             (Phase::Flushing, Ok(())) => {
                 let (pass, offset) = (self.job.pass, self.job.offset);

@@ -4,7 +4,7 @@ use crate::{
     access,
     background::Job,
     cdb::{Cdb, VARIABLE_LENGTH},
-    copy::running::Running,
+    copy::{populate::Populating, running::Running},
     port::{Path, TargetPort},
     readiness,
     reservations::{Rule, Verdict},
@@ -13,7 +13,7 @@ use crate::{
     spc,
     status::Status,
     table::{self, Entry, Found, Traits},
-    unit::{Flags, LogicalUnit},
+    unit::{Flags, LogicalUnit, UnitId},
 };
 use backstore_api::StoreError;
 use std::sync::Arc;
@@ -51,6 +51,7 @@ pub(crate) enum State {
     Filling(sbc::write_same::Filling),
     Unmapping(Box<sbc::unmap::Unmapping>),
     Copying(Box<Running>),
+    Populating(Box<Populating>),
     /// Extents of GET LBA STATUS.
     Extents,
     /// Space for LOG SENSE.
@@ -158,15 +159,10 @@ impl Command {
             access::check(unit, entry, port.portal_group)?;
             readiness::check(unit, entry, flags)?;
         }
-        if entry.traits.has(Traits::WRITES) {
-            if flags.has(Flags::READ_ONLY) {
-                return Err(Sense::new(SenseKey::DataProtect, asc::WRITE_PROTECTED));
-            }
-            if flags.has(Flags::SOFTWARE_PROTECTED) {
-                return Err(Sense::new(SenseKey::DataProtect, asc::SOFTWARE_WRITE_PROTECTED));
-            }
+        match entry.traits.has(Traits::WRITES).then(|| flags.write_protected()).flatten() {
+            Some(sense) => Err(sense),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A command to a LUN that is not there (SPC-4 5.11, 6.6).
@@ -221,6 +217,7 @@ impl Command {
                 let result = if let Event::Failed(error) = event { Err(error) } else { Ok(()) };
                 then(self, result, number, unit, context)
             }
+            (State::Populating(populating), event) => populating.step(&event, unit, context),
             (State::Copying(running), event) => running.step(event, unit, context),
             (State::Checking(_), Event::Failed(_)) if self.cdb.opcode() == spc::diagnostic::SEND => {
                 fail(Sense::new(SenseKey::HardwareError, asc::LOGICAL_UNIT_FAILED_SELF_TEST))
@@ -255,6 +252,19 @@ impl Command {
             (State::Extents, Event::Extents(extents)) => sbc::capacity::lba_status(&self.cdb, extents, unit, context),
             (State::Space, Event::Space(space)) => spc::log_pages::provisioning(&self.cdb, space, unit, context),
             _ => fail(Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE)),
+        }
+    }
+
+    /// It carries a copy out that this unit is a side of.
+    pub fn copies_at(&self, unit: UnitId) -> bool {
+        matches!(&self.state, State::Copying(running) if running.touches(unit))
+    }
+
+    /// Who asked for the copy that it carries out.
+    pub fn copies_for(&self) -> Option<&Path> {
+        match &self.state {
+            State::Copying(running) => running.path(),
+            _ => None,
         }
     }
 

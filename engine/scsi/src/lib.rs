@@ -40,6 +40,7 @@ pub use access::{AccessState, GroupAccess};
 pub use attention::Attention;
 pub use background::{Background, Chore};
 pub use command::{Command, Context, Event, Moving, Outcome, Span, Step};
+pub use copy::token::CopyManager;
 pub use identity::Identity;
 pub use lasting::{Lasting, Layout};
 pub use port::{InitiatorPort, Path, PortId, TargetPort, WELL_KNOWN_REPORT_LUNS, lun_field, lun_number};

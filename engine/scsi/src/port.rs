@@ -1,6 +1,6 @@
 //! Target ports and logical unit numbers (SAM-5 4.7).
 
-use crate::unit::LogicalUnit;
+use crate::{copy::token::CopyManager, unit::LogicalUnit};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The initiator port of a session (SAM-5 4.5.6; RFC 7143 4.4.2: InitiatorName with ISID).
@@ -43,6 +43,8 @@ pub struct TargetPort {
     pub ports: Vec<PortId>,
     /// LUN (0..16383) to logical unit.
     pub luns: BTreeMap<u16, Arc<LogicalUnit>>,
+    /// The copy manager's tokens: the same of all ports of this host.
+    pub copies: Arc<CopyManager>,
 }
 
 /// What [`lun_number`] gives for the REPORT LUNS well-known logical unit. No map holds it: its commands go to

@@ -42,6 +42,31 @@ pub(crate) fn check(unit: &LogicalUnit, entry: &Entry, flags: Flags) -> Result<(
     Ok(())
 }
 
+/// Why the unit's medium can't be used as it is; its copies are asked this.
+pub(crate) fn refuses_medium(unit: &LogicalUnit) -> Option<Sense> {
+    let flags = unit.flags();
+    if flags.has(Flags::OCCUPIED)
+        && let Some(sense) = unit.occupied()
+    {
+        return Some(sense);
+    }
+    let absent = flags.has(Flags::EJECTED).then_some(NO_MEDIUM);
+    absent.or_else(|| flags.has(Flags::STOPPED).then_some(STOPPED))
+}
+
+impl Flags {
+    /// Why nothing may be written.
+    #[inline]
+    pub fn write_protected(self) -> Option<Sense> {
+        let code = match (self.has(Flags::READ_ONLY), self.has(Flags::SOFTWARE_PROTECTED)) {
+            (false, false) => return None,
+            (true, _) => asc::WRITE_PROTECTED,
+            (false, true) => asc::SOFTWARE_WRITE_PROTECTED,
+        };
+        Some(Sense::new(SenseKey::DataProtect, code))
+    }
+}
+
 /// What REQUEST SENSE says of the state, without a pending unit attention.
 pub(crate) fn sense(unit: &LogicalUnit) -> Sense {
     let flags = unit.flags();

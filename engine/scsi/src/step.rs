@@ -181,6 +181,17 @@ pub enum Step {
         /// As for a write.
         durable: bool,
     },
+    /// Waits until no write to the range is on its way, on any core. [`Event::Stored`]; none begins before the next
+    /// step is known, which is [`Step::Done`].
+    Barrier {
+        /// Bytes.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// The command is answered with GOOD, and goes on without its session. [`Event::Stored`]; or [`Event::Failed`] when too
+    /// many go on so, after which it has to be done.
+    Detach,
     /// As [`Step::Status`], of any unit.
     Survey {
         /// Whose.
@@ -257,6 +268,12 @@ pub enum Event<'a> {
         reading: bool,
         /// Bytes that were written, from the beginning on without a gap.
         moved: u32,
+    },
+    /// Another unit than that of the command has begun to work for itself, so that a [`Step::Copy`], [`Step::Survey`] or
+    /// [`Step::Blank`] ended early.
+    Occupied {
+        /// It is the source of the copy; else the target.
+        reading: bool,
     },
     /// The initiator offers fewer bytes than [`Step::Receive`] asks for (Expected Data Transfer Length); or the data-out
     /// of a write or comparison ended too early.

@@ -6,7 +6,7 @@
 use crate::{
     access::{self, Group},
     attention::{Attention, Log, Pending},
-    copy::operation::Operations,
+    copy::{operation::Operations, token::Watch},
     counters::{Count, Counters, Ledger, Totals},
     identity::Identity,
     lasting::{Lasting, Undo},
@@ -93,6 +93,7 @@ pub struct LogicalUnit {
     pub(crate) progress: AtomicU16,
     state: Mutex<State>,
     copies: Operations,
+    watch: Watch,
 }
 
 pub(crate) struct State {
@@ -104,7 +105,7 @@ pub(crate) struct State {
     buffer: Vec<u8>,
     ledger: Ledger,
     /// Nexuses that prevent medium removal.
-    prevent: Vec<u64>,
+    pub prevent: Vec<u64>,
     /// Sense code of [`Flags::LOW_POWER`].
     pub power: u16,
     pub lasting: Lasting,
@@ -168,6 +169,7 @@ impl LogicalUnit {
                 job_is_new: false,
             }),
             copies: Operations::default(),
+            watch: Watch::default(),
         })
     }
 
@@ -181,6 +183,12 @@ impl LogicalUnit {
     #[inline]
     pub fn id(&self) -> UnitId {
         self.id
+    }
+
+    /// Tokens for its data, seen from those who write.
+    #[inline]
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Copy operations that it was asked for.
@@ -239,6 +247,7 @@ impl LogicalUnit {
         let mut state = self.lock();
         let blocks = bytes >> self.block_shift;
         if self.blocks.swap(blocks, Ordering::AcqRel) != blocks {
+            self.watch.written(&(blocks << self.block_shift..u64::MAX));
             state.log.push(Attention::CapacityChanged, None);
             self.changed();
         }
@@ -412,20 +421,6 @@ impl LogicalUnit {
         let mut flags = self.flags();
         change(&mut flags);
         self.flags.store(flags.0, Ordering::Release);
-    }
-
-    /// PREVENT ALLOW MEDIUM REMOVAL of one nexus.
-    pub(crate) fn prevent(&self, nexus: u64, prevent: bool) {
-        let mut state = self.lock();
-        state.prevent.retain(|id| *id != nexus);
-        if prevent {
-            state.prevent.push(nexus);
-        }
-    }
-
-    /// Some nexus prevents medium removal.
-    pub fn removal_prevented(&self) -> bool {
-        self.lock().is_prevented()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -11,7 +11,7 @@ use backstore_api::Protection;
 use config::Plan;
 use memory::{Arena, ArenaConfig};
 use reactor::{FeatureMask, Reactor, Ring, RingSettings, RingWaker};
-use scsi::{AccessState, GroupAccess, LogicalUnit, PortId, Profile, TargetPort};
+use scsi::{AccessState, CopyManager, GroupAccess, LogicalUnit, PortId, Profile, TargetPort};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -89,6 +89,8 @@ pub(crate) struct House {
     pub groups: BTreeSet<u16>,
     /// By target name and portal group.
     pub ports: Ports,
+    /// Tokens of all units: those of all ports.
+    pub copies: Arc<CopyManager>,
     /// Keeps the state directory locked.
     pub state: State,
 }
@@ -117,7 +119,8 @@ impl House {
         }
         let groups = plan.portals.iter().map(|p| p.group).collect();
         let slots = (0..seats.len() as u16).collect();
-        let mut house = House { seats, slots, groups, ports: BTreeMap::new(), state };
+        let copies = CopyManager::new(rand::random());
+        let mut house = House { seats, slots, groups, ports: BTreeMap::new(), copies, state };
         for target in &plan.targets {
             let ports = house.ports_of(target, &house.slots.clone())?;
             house.ports.extend(ports);
@@ -140,6 +143,7 @@ impl House {
                 relative_port,
                 ports: ids.clone(),
                 luns: target.luns.iter().filter_map(|(&lun, &volume)| Some((lun, unit(volume)?))).collect(),
+                copies: self.copies.clone(),
             };
             ((target.name.clone(), portal_group), Arc::new(port))
         };

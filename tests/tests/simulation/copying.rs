@@ -40,7 +40,7 @@ fn stamp(id: u64, length: usize) -> Vec<u8> {
 }
 
 /// A LID1 parameter list with one segment, without identifier.
-fn parameter_list(source: usize, target: usize, sectors: u16, from: u64, to: u64) -> Vec<u8> {
+pub fn parameter_list(source: usize, target: usize, sectors: u16, from: u64, to: u64) -> Vec<u8> {
     let mut list = vec![0, 0x18, 0, 64, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0, 0];
     for volume in [source, target] {
         let mut descriptor = [0; 32];

@@ -179,6 +179,7 @@ impl House {
             relative_port: 1,
             ports: vec![scsi::PortId { relative_port: 1, portal_group: 1 }],
             luns: logicals.iter().enumerate().map(|(lun, unit)| (lun as u16, unit.clone())).collect(),
+            copies: scsi::CopyManager::new([7; 32]),
         });
         let mut twins = Vec::new();
         for _ in 0..blueprint.cores {

@@ -3,6 +3,7 @@
 
 mod background;
 mod client;
+mod copy_ends;
 mod copying;
 mod dice;
 mod exhaustion;
@@ -16,3 +17,4 @@ mod random;
 mod reservations;
 mod roster;
 mod sequences;
+mod tokens;

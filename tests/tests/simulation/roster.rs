@@ -122,8 +122,8 @@ impl Game {
     fn remap(&mut self) {
         let luns = self.shown.iter().map(|(lun, disk)| (*lun, self.disks[*disk].unit.clone())).collect();
         let old = &self.house.port;
-        let (target_name, ports) = (old.target_name.clone(), old.ports.clone());
-        let port = TargetPort { target_name, ports, luns, ..*self.house.port };
+        let (target_name, ports, copies) = (old.target_name.clone(), old.ports.clone(), old.copies.clone());
+        let port = TargetPort { target_name, ports, luns, copies, ..*self.house.port };
         self.house.port = Arc::new(port);
         self.tell(|| ToCore::Remap(self.house.port.clone()));
         for asked in self.asked.values_mut() {

@@ -90,6 +90,18 @@ pub(super) fn resolve(
     Ok(Side { unit: unit.clone(), descriptor: Some(at) })
 }
 
+/// The descriptor of a unit: by its NAA designator.
+pub(super) fn of_unit(unit: &LogicalUnit) -> [u8; LENGTH] {
+    let mut descriptor = [0; LENGTH];
+    descriptor[0] = IDENTIFICATION;
+    if let Some((kind, code_set, value)) = vpd::unit_designators(unit).find(|known| known.2.len() <= 20) {
+        descriptor[4..8].copy_from_slice(&[code_set, kind, 0, value.len() as u8]);
+        descriptor[8..8 + value.len()].copy_from_slice(&value);
+    }
+    descriptor[29..].copy_from_slice(&unit.block_size().to_be_bytes()[1..]);
+    descriptor
+}
+
 /// The unit's Device Identification page has this designator.
 fn is_named(unit: &LogicalUnit, descriptor: &[u8]) -> bool {
     let (code_set, association, kind) = (descriptor[4] & 0x0F, descriptor[5] >> 4 & 0b11, descriptor[5] & 0x0F);

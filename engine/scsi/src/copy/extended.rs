@@ -3,7 +3,7 @@
 use super::{
     list::{self, List},
     operation::{Operation, Refusal},
-    running::{Culprit, Move, Running},
+    running::{Culprit, Move, Running, Script},
     segment::{self, Segment},
 };
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
     status::Status,
     unit::LogicalUnit,
 };
-use backstore_api::StoreError;
 use std::sync::Arc;
 
 pub(super) const LID1: u8 = 0x00;
@@ -36,8 +35,9 @@ fn parameters(command: &mut Command, bytes: &[u8], _: &LogicalUnit, context: &mu
         Ok(operation) => operation,
         Err(step) => return step,
     };
-    let script = Segments { list, number: 0, segment: None };
-    command.run(Running::new(operation, script), context)
+    let immediate = list.immediate;
+    let script = Script::Segments(Segments { list, number: 0, segment: None });
+    command.run(Running::new(operation, script, immediate, context), context)
 }
 
 /// Begins an operation of the session that the command came from.
@@ -88,7 +88,7 @@ impl Segments {
     }
 
     /// The end of a segment that a unit did not do, of whose `length` bytes `done` are written.
-    pub fn failure(&self, culprit: Culprit, _: Option<StoreError>, done: u64, length: u64) -> Sense {
+    pub fn failure(&self, culprit: Culprit, done: u64, length: u64) -> Sense {
         let Some(segment) = &self.segment else {
             return Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE);
         };

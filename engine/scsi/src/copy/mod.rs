@@ -1,4 +1,4 @@
-//! Third-party copy (SPC-4 5.17): EXTENDED COPY and what belongs to it.
+//! Third-party copy (SPC-4 5.17): EXTENDED COPY, copies by tokens (SBC-4 4.28), and what belongs to them.
 //!
 //! The copy manager of a unit moves data between logical units of this host. It is a part of the unit's command: a
 //! [`running::Running`] asks for bounded pieces, and checks before each what may have changed since the last.
@@ -9,9 +9,13 @@ mod extended;
 mod list;
 pub(crate) mod operation;
 pub(crate) mod page;
+pub(crate) mod populate;
+mod ranges;
 mod results;
 pub(crate) mod running;
 mod segment;
+pub(crate) mod token;
+mod write_using;
 
 use crate::table::{Entry, Traits};
 
@@ -19,6 +23,9 @@ use crate::table::{Entry, Traits};
 const OUT: u8 = 0x83;
 /// Opcode of those that tell of them.
 const IN: u8 = 0x84;
+
+/// GROUP NUMBER: nobody asks what a group did.
+const GROUP: u8 = 0x3F;
 
 /// MAXIMUM CSCD DESCRIPTOR COUNT.
 const MOST_CSCDS: usize = 64;
@@ -42,6 +49,20 @@ pub(crate) const TABLE: &[Entry] = &[
         extended::extended_copy,
     )
     .timeouts(60, 600),
+    Entry::action(
+        populate::ACTION,
+        &[OUT, populate::ACTION, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, GROUP, 0],
+        Traits::MEDIUM,
+        populate::populate_token,
+    )
+    .timeouts(2, 60),
+    Entry::action(
+        write_using::ACTION,
+        &[OUT, write_using::ACTION, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, GROUP, 0],
+        Traits::MEDIUM.and(Traits::WRITES),
+        write_using::write_using_token,
+    )
+    .timeouts(5, 120),
     Entry::action(
         abort::ACTION,
         &[OUT, abort::ACTION, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -71,6 +92,12 @@ pub(crate) const TABLE: &[Entry] = &[
         &[IN, results::STATUS_LID4, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
         Traits::NONE,
         results::status_lid4,
+    ),
+    Entry::action(
+        results::TOKEN_INFORMATION,
+        &[IN, results::TOKEN_INFORMATION, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
+        Traits::NONE,
+        results::token_information,
     ),
 ];
 

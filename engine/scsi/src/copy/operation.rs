@@ -1,6 +1,7 @@
 //! Copy operations that a logical unit's copy manager knows: running ones, and those whose results are held (SPC-4
 //! 5.17.4). They are found by the session that asked for them and by LIST IDENTIFIER.
 
+use super::token::Token;
 use crate::{sense::Sense, status::Status};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -44,6 +45,8 @@ struct Results {
     status_taken: bool,
     /// The same of RECEIVE COPY FAILURE DETAILS.
     details_taken: bool,
+    /// A ROD token that was made.
+    token: Option<Box<Token>>,
 }
 
 impl Operation {
@@ -61,6 +64,7 @@ impl Operation {
                 ending: Ending::Running { background: false },
                 status_taken: false,
                 details_taken: false,
+                token: None,
             }),
         })
     }
@@ -109,6 +113,21 @@ impl Operation {
         if matches!(results.ending, Ending::Running { .. }) {
             results.ending = ending;
         }
+    }
+
+    /// Its command has been answered.
+    pub fn detach(&self) {
+        self.results().ending = Ending::Running { background: true };
+    }
+
+    /// It made a ROD token.
+    pub fn give(&self, token: Box<Token>) {
+        self.results().token = Some(token);
+    }
+
+    /// Looks at its ROD token.
+    pub fn token<T>(&self, look: impl FnOnce(Option<&Token>) -> T) -> T {
+        look(self.results().token.as_deref())
     }
 
     /// The results are told by RECEIVE COPY STATUS (LID1), once. False: they were.

@@ -1,5 +1,5 @@
-//! RECEIVE COPY STATUS (LID1 and LID4), RECEIVE COPY OPERATING PARAMETERS and RECEIVE COPY FAILURE DETAILS (SPC-4 6.22
-//! to 6.25).
+//! RECEIVE COPY STATUS (LID1 and LID4), RECEIVE COPY OPERATING PARAMETERS, RECEIVE COPY FAILURE DETAILS (SPC-4 6.22
+//! to 6.25) and RECEIVE ROD TOKEN INFORMATION (SBC-4 5.25).
 
 use super::{
     operation::{Ending, Operation},
@@ -17,10 +17,12 @@ pub(super) const STATUS_LID1: u8 = 0x00;
 pub(super) const OPERATING_PARAMETERS: u8 = 0x03;
 pub(super) const FAILURE_DETAILS: u8 = 0x04;
 pub(super) const STATUS_LID4: u8 = 0x05;
+pub(super) const TOKEN_INFORMATION: u8 = 0x07;
 
 /// TRANSFER COUNT UNITS.
 const BYTES: u8 = 0x00;
 const KIBIBYTES: u8 = 0x01;
+const LOGICAL_BLOCKS: u8 = 0xF1;
 /// ESTIMATED STATUS UPDATE DELAY of an operation that has ended, and of one that runs: milliseconds.
 const ENDED: u32 = 0xFFFF_FFFE;
 const UPDATE_DELAY_MS: u32 = 100;
@@ -87,6 +89,28 @@ pub(super) fn status_lid4(command: &mut Command, unit: &LogicalUnit, context: &m
     header(&operation, (BYTES, operation.progress().0), unit, context.scratch);
     let available = context.scratch.len() as u32 - 4;
     context.scratch[..4].copy_from_slice(&available.to_be_bytes());
+    answer(context, command.cdb.u32(10))
+}
+
+/// How far POPULATE TOKEN or WRITE USING TOKEN is, and the token. It can be had again until the session has another
+/// operation with that identifier, or ends: an answer may get lost.
+pub(super) fn token_information(command: &mut Command, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
+    let Some(operation) = find(command.cdb.u32(2), unit, context) else { return unknown() };
+    context.scratch.clear();
+    let (bytes, _, _) = operation.progress();
+    header(&operation, (LOGICAL_BLOCKS, bytes >> unit.block_shift()), unit, context.scratch);
+    let out = &mut *context.scratch;
+    // ROD TOKEN DESCRIPTORS LENGTH, and the only descriptor.
+    operation.token(|token| match token {
+        Some(token) => {
+            out.extend((token.len() as u32 + 2).to_be_bytes());
+            out.extend([0, 0]);
+            out.extend_from_slice(token);
+        }
+        None => out.extend([0; 4]),
+    });
+    let available = out.len() as u32 - 4;
+    out[..4].copy_from_slice(&available.to_be_bytes());
     answer(context, command.cdb.u32(10))
 }
 

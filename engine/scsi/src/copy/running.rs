@@ -4,17 +4,19 @@
 use super::{
     extended::Segments,
     operation::{Ending, Operation},
+    write_using::TokenWrite,
 };
 use crate::{
-    access::AccessState,
+    access,
     command::{Context, Event, Outcome, Step, fail},
-    port::TargetPort,
+    port::{Path, TargetPort},
+    readiness,
     reservations::Verdict,
     sense::{Sense, SenseKey, asc},
     status::Status,
-    unit::{Flags, LogicalUnit, Nexus},
+    unit::{LogicalUnit, UnitId},
 };
-use backstore_api::{Extent, StoreError};
+use backstore_api::Extent;
 use std::{collections::VecDeque, sync::Arc};
 
 /// Bytes of one piece: between stores in memory, which move it at once on the core that others wait for, and others.
@@ -38,6 +40,8 @@ const HOLE_GRANULE: u64 = 4096;
 pub(crate) enum Source {
     /// A unit, from this byte on.
     Unit(Arc<LogicalUnit>, u64),
+    /// It is all zeroes.
+    Zeroes,
 }
 
 /// Data to move: a range of whole blocks within both units.
@@ -77,10 +81,13 @@ struct Current {
 
 impl Current {
     fn new(motion: Move) -> Current {
-        let Source::Unit(unit, from) = &motion.source;
-        let (from, same) = (*from, Arc::ptr_eq(unit, &motion.target));
-        let overlaps = same && from.abs_diff(motion.at) < motion.length;
-        let backward = overlaps && from < motion.at;
+        let (overlaps, backward) = match &motion.source {
+            Source::Unit(unit, from) if Arc::ptr_eq(unit, &motion.target) => {
+                let overlaps = from.abs_diff(motion.at) < motion.length;
+                (overlaps, overlaps && *from < motion.at)
+            }
+            _ => (false, false),
+        };
         Current { motion, done: 0, backward, overlaps, runs: VecDeque::new(), asked: false, piece: 0 }
     }
 
@@ -95,9 +102,10 @@ impl Current {
 
     /// What to do now.
     fn step(&mut self) -> Step {
-        let Source::Unit(source, from) = &self.motion.source;
+        let left = self.left();
+        let Source::Unit(source, from) = &self.motion.source else { return self.blank(left) };
         let (source, from, target) = (source.clone(), *from, self.motion.target.clone());
-        let (at, durable, left) = (self.motion.at, target.durable(false), self.left());
+        let (at, durable) = (self.motion.at, target.durable(false));
         let copy = |place: u64, length: u64| Step::Copy {
             source: source.id(),
             from: from + place,
@@ -128,11 +136,20 @@ impl Current {
                 self.piece = length.min(if memory { MEMORY_PIECE } else { PIECE });
                 copy(self.done, self.piece)
             }
-            false => {
-                self.piece = length.min(ZERO_PIECE);
-                let (offset, unmap) = (at + self.done, target.unmaps() && target.store().discard_zeroes);
-                Step::Blank { unit: target.id(), offset, length: self.piece, unmap, durable }
-            }
+            false => self.blank(length),
+        }
+    }
+
+    /// Zeroes, up to this many bytes.
+    fn blank(&mut self, most: u64) -> Step {
+        self.piece = most.min(ZERO_PIECE);
+        let target = &self.motion.target;
+        Step::Blank {
+            unit: target.id(),
+            offset: self.motion.at + self.done,
+            length: self.piece,
+            unmap: target.unmaps() && target.store().discard_zeroes,
+            durable: target.durable(false),
         }
     }
 
@@ -149,7 +166,7 @@ impl Current {
 
     /// Takes in where the source has data. What isn't told is copied.
     fn survey(&mut self, extents: &[Extent]) {
-        let Source::Unit(_, from) = self.motion.source;
+        let Source::Unit(_, from) = self.motion.source else { return };
         let (begin, end) = (self.done, self.done + self.left().min(SURVEY));
         let mut at = begin;
         for extent in extents {
@@ -181,25 +198,94 @@ impl Current {
     }
 }
 
+/// What is to be copied.
+pub(super) enum Script {
+    Segments(Segments),
+    Token(TokenWrite),
+}
+
+impl Script {
+    /// The next data to move; None at the end.
+    fn next(
+        &mut self,
+        unit: &Arc<LogicalUnit>,
+        context: &Context<'_>,
+        operation: &Operation,
+    ) -> Result<Option<Move>, Sense> {
+        match self {
+            Script::Segments(segments) => segments.next(unit, context, operation),
+            Script::Token(write) => Ok(write.next(context.now)),
+        }
+    }
+
+    /// Why what was moved last must not count, nor anything be moved any more.
+    fn invalid(&self) -> Option<Sense> {
+        match self {
+            Script::Segments(_) => None,
+            Script::Token(write) => write.invalid(),
+        }
+    }
+
+    fn failure(&self, culprit: Culprit, reason: Option<Sense>, done: u64, length: u64) -> Sense {
+        match self {
+            Script::Segments(segments) => segments.failure(culprit, done, length),
+            Script::Token(write) => write.failure(culprit, reason),
+        }
+    }
+
+    /// All is moved; gives what goes with GOOD.
+    fn end(&self) -> Result<Option<Sense>, Sense> {
+        match self {
+            Script::Segments(segments) => Ok(segments.information()),
+            Script::Token(write) => write.end().map(|()| None),
+        }
+    }
+}
+
 /// A copy operation and the command that carries it out.
 pub(crate) struct Running {
     operation: Arc<Operation>,
-    script: Segments,
+    script: Script,
     current: Option<Current>,
+    /// For whom: its session may be gone before the operation is.
+    nexus: Option<(u64, Path)>,
+    /// The command is to be answered before the first piece.
+    detach: bool,
 }
 
 impl Running {
-    pub fn new(operation: Arc<Operation>, script: Segments) -> Running {
-        Running { operation, script, current: None }
+    /// `immediate`: its command is answered first.
+    pub(super) fn new(operation: Arc<Operation>, script: Script, immediate: bool, context: &Context<'_>) -> Running {
+        let nexus = context.nexus.as_ref().map(|nexus| (nexus.id(), nexus.path().clone()));
+        Running { operation, script, current: None, nexus, detach: immediate }
+    }
+
+    /// A unit is a side of what is being moved.
+    pub fn touches(&self, unit: UnitId) -> bool {
+        self.current.as_ref().is_some_and(|current| {
+            let source = matches!(&current.motion.source, Source::Unit(source, _) if source.id() == unit);
+            source || current.motion.target.id() == unit
+        })
+    }
+
+    /// Who asked for it.
+    pub fn path(&self) -> Option<&Path> {
+        self.nexus.as_ref().map(|(_, path)| path)
     }
 
     /// The next piece, or the end.
     pub fn next(&mut self, unit: &Arc<LogicalUnit>, context: &mut Context<'_>) -> Step {
+        if self.detach {
+            return Step::Detach;
+        }
         loop {
             if self.operation.is_aborted() {
                 let sense = Sense::new(SenseKey::CopyAborted, asc::COMMANDS_CLEARED_BY_DEVICE_SERVER);
                 self.operation.end(Ending::Terminated);
                 return fail(sense);
+            }
+            if let Some(sense) = self.script.invalid() {
+                return self.fail(sense);
             }
             match &mut self.current {
                 None => match self.script.next(unit, context, &self.operation) {
@@ -211,8 +297,8 @@ impl Running {
                     self.current = None;
                 }
                 Some(current) => {
-                    if let Some(culprit) = refuses(&current.motion, context.port, context.nexus.as_deref()) {
-                        return self.blame(culprit, None);
+                    if let Some((culprit, reason)) = refuses(&current.motion, context.port, self.nexus.as_ref()) {
+                        return self.blame(culprit, reason);
                     }
                     return current.step();
                 }
@@ -222,6 +308,20 @@ impl Running {
 
     /// Takes what happened; gives the next step.
     pub fn step(&mut self, event: Event<'_>, unit: &Arc<LogicalUnit>, context: &mut Context<'_>) -> Step {
+        if self.detach {
+            self.detach = false;
+            return match event {
+                Event::Stored => {
+                    self.operation.detach();
+                    self.next(unit, context)
+                }
+                _ => Step::Done(Outcome { status: Status::Busy, sense: None, data: 0 }),
+            };
+        }
+        // Whoever has changed the source meanwhile has cancelled the token first.
+        if let Some(sense) = self.script.invalid() {
+            return self.fail(sense);
+        }
         let Some(current) = &mut self.current else {
             return self.fail(Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE));
         };
@@ -239,14 +339,25 @@ impl Running {
                 let bytes = current.in_order() - before;
                 self.operation.moved(bytes);
             }
-            Event::Failed(error) => return self.blame(Culprit::Target, Some(error)),
+            Event::Failed(error) => {
+                let block = current.motion.target.block_size();
+                return self.blame(Culprit::Target, Some(Sense::from_store(error, block, true)));
+            }
             Event::CopyFailed { error, reading, moved } => {
                 if !current.backward {
                     let moved = u64::from(moved).min(current.piece);
                     current.done += moved;
                     self.operation.moved(moved);
                 }
-                return self.blame(if reading { Culprit::Source } else { Culprit::Target }, Some(error));
+                let block = current.motion.target.block_size();
+                let culprit = if reading { Culprit::Source } else { Culprit::Target };
+                return self.blame(culprit, Some(Sense::from_store(error, block, true)));
+            }
+            Event::Occupied { reading } => {
+                let culprit = if reading { Culprit::Source } else { Culprit::Target };
+                let refused = refuses(&current.motion, context.port, self.nexus.as_ref());
+                let (culprit, reason) = refused.unwrap_or((culprit, None));
+                return self.blame(culprit, reason);
             }
             _ => return self.fail(Sense::new(SenseKey::HardwareError, asc::INTERNAL_TARGET_FAILURE)),
         }
@@ -254,12 +365,12 @@ impl Running {
     }
 
     /// One of the two units did not do it.
-    fn blame(&mut self, culprit: Culprit, error: Option<StoreError>) -> Step {
+    fn blame(&mut self, culprit: Culprit, reason: Option<Sense>) -> Step {
         let (done, length) = match &self.current {
             Some(current) => (current.in_order(), current.motion.length),
             None => (0, 0),
         };
-        let sense = self.script.failure(culprit, error, done, length);
+        let sense = self.script.failure(culprit, reason, done, length);
         self.fail(sense)
     }
 
@@ -269,7 +380,10 @@ impl Running {
     }
 
     fn succeed(&mut self) -> Step {
-        let sense = self.script.information();
+        let sense = match self.script.end() {
+            Ok(sense) => sense,
+            Err(sense) => return self.fail(sense),
+        };
         self.operation.end(Ending::Ended { status: Status::Good, sense });
         Step::Done(Outcome { status: Status::Good, sense, data: 0 })
     }
@@ -282,23 +396,21 @@ impl Drop for Running {
     }
 }
 
-/// A unit that can't take part as it is, by the port that the command came to, or for a reservation of others.
-fn refuses(motion: &Move, port: &TargetPort, nexus: Option<&Nexus>) -> Option<Culprit> {
-    let Source::Unit(source, _) = &motion.source;
-    let flags = motion.target.flags();
-    let absent = [Flags::STOPPED, Flags::EJECTED];
-    let refused = [Flags::READ_ONLY, Flags::SOFTWARE_PROTECTED];
-    let verdict = |unit: &LogicalUnit| {
-        let restricted = matches!(unit.access(port.portal_group), AccessState::Standby | AccessState::Unavailable);
-        match nexus {
-            _ if restricted => Verdict::Little,
-            Some(nexus) => unit.with_reservations(|state| state.verdict(nexus.id(), nexus.path())),
-            None => Verdict::All,
-        }
+/// A unit that can't take part as it is, by the port that the command came to, or for a reservation of others; and what
+/// a write to it would be told.
+fn refuses(motion: &Move, port: &TargetPort, nexus: Option<&(u64, Path)>) -> Option<(Culprit, Option<Sense>)> {
+    let verdict = |unit: &LogicalUnit| match nexus {
+        Some((id, path)) => unit.with_reservations(|state| state.verdict(*id, path)),
+        None => Verdict::All,
     };
-    if absent.into_iter().chain(refused).any(|flag| flags.has(flag)) || verdict(&motion.target) > Verdict::All {
-        return Some(Culprit::Target);
+    let unready =
+        |unit: &LogicalUnit| access::closed(unit, port.portal_group).or_else(|| readiness::refuses_medium(unit));
+    let target = &motion.target;
+    let reason = unready(target).or_else(|| target.flags().write_protected());
+    if reason.is_some() || verdict(target) > Verdict::All {
+        return Some((Culprit::Target, reason));
     }
-    let missing = absent.into_iter().any(|flag| source.flags().has(flag));
-    (missing || verdict(source) > Verdict::Reads).then_some(Culprit::Source)
+    let Source::Unit(source, _) = &motion.source else { return None };
+    let reason = unready(source);
+    (reason.is_some() || verdict(source) > Verdict::Reads).then_some((Culprit::Source, reason))
 }

@@ -120,9 +120,23 @@ fn prevent_allow(command: &mut Command, unit: &LogicalUnit, context: &mut Contex
 }
 
 impl LogicalUnit {
+    /// PREVENT ALLOW MEDIUM REMOVAL of one nexus.
+    pub(crate) fn prevent(&self, nexus: u64, prevent: bool) {
+        let mut state = self.lock();
+        state.prevent.retain(|id| *id != nexus);
+        if prevent {
+            state.prevent.push(nexus);
+        }
+    }
+
+    /// Some nexus prevents medium removal.
+    pub fn removal_prevented(&self) -> bool {
+        self.lock().is_prevented()
+    }
+
     /// Loads the medium and starts the unit, or ejects it. Nobody may prevent a change.
     fn move_medium(&self, load: bool, nexus: Option<u64>) -> Result<(), Sense> {
-        self.try_change(|state, flags| {
+        let moved = self.try_change(|state, flags| {
             if load != flags.has(Flags::EJECTED) {
                 flags.set(Flags::STOPPED, flags.has(Flags::STOPPED) && !load);
                 return Ok(());
@@ -137,7 +151,11 @@ impl LogicalUnit {
                 state.attention(crate::Attention::MediumMayHaveChanged, nexus);
             }
             Ok(())
-        })
+        });
+        if !load && moved.is_ok() {
+            self.revoke_tokens();
+        }
+        moved
     }
 
     fn start(&self, start: bool) -> Result<(), Sense> {

@@ -361,6 +361,22 @@ fn the_long_form_counts_its_descriptors_from_one_and_can_tell_more() {
 }
 
 #[test]
+fn the_long_form_can_be_answered_before_it_copies() {
+    let (mut rig, _) = pair(512);
+    let before = rig.medium.clone();
+    let segments = [blocks(0xFFFF, 0xFFFF, 4, 20, 30)];
+    extended_copy(&mut rig, 1, &list_4(9, 0, 1, &[], &segments)).good();
+    assert_eq!(rig.steps[1], Step::Detach);
+    assert_eq!(rig.medium[30 * BLOCK..34 * BLOCK], before[20 * BLOCK..24 * BLOCK]);
+    let told = results(&mut rig, 0x05, 9).good();
+    assert_eq!((told[5], &told[16..24]), (0x01, &(4 * BLOCK as u64).to_be_bytes()[..]));
+    // What can be seen from the list is refused at once, and not on the way.
+    let sense = extended_copy(&mut rig, 1, &list_4(9, 0, 1, &[], &[blocks(0xFFFF, 5, 4, 20, 30)])).sense();
+    assert_eq!((sense.key, rig.steps.len()), (ABORTED, 2));
+    assert_eq!(results(&mut rig, 0x05, 9).good()[5], 0x02);
+}
+
+#[test]
 fn what_is_not_running_can_not_be_aborted() {
     let (mut rig, _) = pair(512);
     let abort = [0x83, 0x1C, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

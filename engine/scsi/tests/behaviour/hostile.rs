@@ -7,7 +7,7 @@ use scsi::{Command, Context, Event, LogicalUnit, Profile, Sense, SenseKey, Speci
 
 /// A CDB that often is of an existing command.
 fn cdb() -> impl Strategy<Value = Vec<u8>> {
-    const KNOWN: [(u8, u8); 49] = [
+    const KNOWN: [(u8, u8); 52] = [
         (0x00, 0),
         (0x03, 0),
         (0x08, 0),
@@ -39,8 +39,11 @@ fn cdb() -> impl Strategy<Value = Vec<u8>> {
         (0x5A, 0x10),
         (0x83, 0),
         (0x83, 1),
+        (0x83, 0x10),
+        (0x83, 0x11),
         (0x84, 0),
         (0x84, 5),
+        (0x84, 7),
         (0x88, 0),
         (0x8A, 0),
         (0x8E, 0),
@@ -168,8 +171,10 @@ fn check(step: &Step, unit: &LogicalUnit, scratch: &[u8]) {
             inside(*to, (*length).into());
             assert!(*length <= 16 << 20 && (from.abs_diff(*to) >= (*length).into() || *length <= 64 << 10));
         }
-        Step::Survey { offset, length, .. } | Step::Blank { offset, length, .. } => inside(*offset, *length),
-        Step::Flush | Step::Save | Step::Space | Step::Abort | Step::Work { .. } => (),
+        Step::Survey { offset, length, .. } | Step::Blank { offset, length, .. } | Step::Barrier { offset, length } => {
+            inside(*offset, *length)
+        }
+        Step::Flush | Step::Save | Step::Space | Step::Abort | Step::Detach | Step::Work { .. } => (),
         Step::Done(outcome) => {
             assert!(outcome.data as usize <= scratch.len());
             // EXTENDED COPY may be asked to have something to say with GOOD.

@@ -20,6 +20,7 @@ mod rig;
 mod saved;
 mod service;
 mod tasks;
+mod tokens;
 mod transfer;
 mod uninterrupted;
 mod unit_control;

@@ -19,7 +19,7 @@ fn commands(rig: &mut Rig) -> Vec<(u8, Option<u16>)> {
 fn each_listed_command_is_found_alone_and_only_in_its_form() {
     let mut rig = Rig::new();
     let commands = commands(&mut rig);
-    assert_eq!(commands.len(), 79);
+    assert_eq!(commands.len(), 82);
     for (opcode, action) in commands {
         let (right, wrong) = if action.is_some() { (2, 1) } else { (1, 2) };
         let number = action.unwrap_or(0);

@@ -2,8 +2,8 @@
 
 use backstore_api::{Extent, Geometry, Space, StoreError};
 use scsi::{
-    Background, Chore, Command, Context, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome, Path, PortId,
-    Profile, Sense, SenseKey, Status, Step, TargetPort, UnitId,
+    Background, Chore, Command, Context, CopyManager, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome,
+    Path, PortId, Profile, Sense, SenseKey, Status, Step, TargetPort, UnitId,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -134,6 +134,7 @@ impl Rig {
                     PortId { relative_port: 300, portal_group: 2 },
                 ],
                 luns: [(0, unit.clone())].into(),
+                copies: CopyManager::new([7; 32]),
             },
             nexus: Nexus::new(&unit, 1, path(1)),
             unit,
@@ -402,6 +403,7 @@ impl Store<'_> {
                 self.status(offset, length, limit);
                 Event::Extents(&self.extents)
             }
+            Step::Barrier { .. } | Step::Detach => Event::Stored,
             Step::Done(_) => unreachable!(),
         }
     }

@@ -305,9 +305,9 @@ impl<R: Reactor> Core<R> {
 
     /// A job has claimed the unit: what runs there and isn't done is refused, as new commands are.
     pub(crate) fn refuse_running(&mut self, unit: u16) {
+        let id = self.units[unit as usize].logical().id();
         let concerned = |work: &super::work::Work| {
-            work.place.is_some()
-                && work.unit == unit
+            work.touches(unit, id)
                 && work.stage == Stage::Running
                 && work.transfer.motion != Motion::None
                 && !work.saves()
@@ -316,7 +316,7 @@ impl<R: Reactor> Core<R> {
             self.tasks.iter().filter(|(_, task)| concerned(&task.work)).map(|(key, _)| key).collect();
         for task_key in keys {
             if let Some(task) = self.tasks.get_mut(task_key) {
-                task.work.transfer.failure.get_or_insert(Failure::Occupied);
+                task.work.transfer.failure.get_or_insert(Failure::Occupied(unit));
                 self.drive(task_key);
             }
         }

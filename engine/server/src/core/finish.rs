@@ -14,6 +14,9 @@ impl<R: Reactor> Core<R> {
     /// The command's outcome is known.
     pub(crate) fn finish(&mut self, task_key: TaskKey, outcome: Outcome) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
+        if task.work.detached.is_some() {
+            return self.vanish(task_key);
+        }
         task.work.transfer.motion = Motion::None;
         self.drop_windows(task_key);
         let Some(task) = self.tasks.get_mut(task_key) else { return };

@@ -193,7 +193,8 @@ impl<R: Reactor> Core<R> {
                     }
                     Scope::Nexuses(unit, nexuses) => dying(&|w| {
                         let link = self.links.get(w.link);
-                        w.place.is_some() && w.unit == *unit && link.is_none_or(|link| link.is_of(nexuses))
+                        let id = self.units[*unit as usize].logical().id();
+                        w.touches(*unit, id) && link.is_none_or(|link| link.is_of(nexuses))
                     }),
                 };
             if pending {
@@ -274,10 +275,12 @@ impl<R: Reactor> Core<R> {
                 }
             }
         }
-        let Some(link) = self.links.get_mut(key) else { return };
-        link.session.detach(&mut self.tasks, task_key);
-        if let Some(place) = place {
-            link.places[place as usize].tasks.leave(task_key.index, attribute(code), &mut self.ready);
+        // What goes on by itself has no session any more.
+        if let Some(link) = self.links.get_mut(key) {
+            link.session.detach(&mut self.tasks, task_key);
+            if let Some(place) = place {
+                link.places[place as usize].tasks.leave(task_key.index, attribute(code), &mut self.ready);
+            }
         }
         self.bury(task_key);
         self.run_ready();
@@ -421,6 +424,7 @@ impl<R: Reactor> Core<R> {
                     }
                     self.flush_units();
                 } else if self.reactor.now() >= at {
+                    self.kill_detached();
                     let keys: Vec<Key> = self.links.iter().filter(|(_, l)| !l.closed).map(|(k, _)| k).collect();
                     for key in keys {
                         self.cut += 1;

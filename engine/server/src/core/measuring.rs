@@ -1,8 +1,10 @@
-//! How full the stores of thin units are: looked at once a second where an initiator has set a threshold.
+//! What units are looked at for once a second: how full their stores are, where an initiator has set a threshold, and
+//! tokens that have expired.
 
 use super::{Core, Drain};
 use backstore_api::{Answer, Request, Submitted};
 use reactor::Reactor;
+use std::time::Duration;
 
 /// Tag of the requests: no task has it.
 pub(crate) const SPACE_TAG: u64 = u64::MAX - 3;
@@ -24,6 +26,13 @@ impl<R: Reactor> Core<R> {
                 // The next second comes.
                 Submitted::Full(_) => {}
             }
+        }
+    }
+
+    /// Tokens that nobody has used for too long expire; each unit's home core sees to it.
+    pub(crate) fn sweep_tokens(&self, now: Duration) {
+        for (_, unit) in (0..).zip(&self.units).filter(|(slot, _)| self.home(*slot) == self.number) {
+            unit.logical().sweep_tokens(now);
         }
     }
 

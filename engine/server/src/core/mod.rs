@@ -6,6 +6,7 @@
 mod at_once;
 pub mod chores;
 mod copying;
+mod detaching;
 pub mod fencing;
 mod finish;
 mod input;
@@ -231,6 +232,7 @@ impl<R: Reactor> Core<R> {
             self.tick(now);
             self.cut_deaf(now);
             self.measure_units();
+            self.sweep_tokens(now);
         }
         self.feed_starving();
         self.resume_yielded();
@@ -502,7 +504,8 @@ impl<R: Reactor> Core<R> {
     pub(crate) fn report_ended(&self, id: SessionId, reason: CloseReason) {
         // Whose the aborted tasks in a store are isn't asked: this session may be the second of its nexus, and have waited
         // for the first one's.
-        let late = self.tasks.iter().any(|(_, task)| self.links.get(task.work.link).is_none());
+        let is_late = |work: &Work| work.detached.is_none() && self.links.get(work.link).is_none();
+        let late = self.tasks.iter().any(|(_, task)| is_late(&task.work));
         self.post.report(ToControl::Ended { core: self.number, ended: Ended { id, reason, late } });
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     Core,
     management::{Management, Reply, Scope},
-    work::Stage,
+    work::{Stage, Work},
 };
 use crate::mail::{FromCore, ToCore};
 use memory::Key;
@@ -43,23 +43,31 @@ impl<R: Reactor> Core<R> {
         self.managements_drained();
     }
 
-    /// TAS is 0: no status is sent, and each nexus that had a task hears of it (SAM-5 5.6).
+    /// TAS is 0: no status is sent, and each nexus that had a task hears of it (SAM-5 5.6). What they copy to or from the
+    /// unit ends, too, whichever unit was asked for that.
     fn abort_nexuses(&mut self, unit: u16, nexuses: &[Path]) {
+        let id = self.units[unit as usize].logical().id();
+        let alive = |work: &Work| work.stage != Stage::Dying && work.touches(unit, id);
         let links: Vec<Key> = self.links.iter().filter(|(_, link)| link.is_of(nexuses)).map(|(key, _)| key).collect();
         for key in links {
-            let of_it = self.tasks.iter().filter(|(_, task)| {
-                let work = &task.work;
-                work.link == key && work.unit == unit && work.place.is_some() && work.stage != Stage::Dying
-            });
-            let tasks: Vec<TaskKey> = of_it.map(|(task, _)| task).collect();
+            let of_it = self.tasks.iter().filter(|(_, task)| task.work.link == key && alive(&task.work));
+            let (tasks, mut asked): (Vec<TaskKey>, Vec<u16>) = of_it.map(|(task, t)| (task, t.work.unit)).unzip();
             if tasks.is_empty() {
                 continue;
             }
             self.kill_all(&tasks);
+            asked.push(unit);
             let Some(link) = self.links.get_mut(key) else { continue };
-            for place in link.places.iter_mut().filter(|place| place.unit == unit) {
+            for place in link.places.iter_mut().filter(|place| asked.contains(&place.unit)) {
                 place.nexus.attention(Attention::CommandsCleared);
             }
         }
+        let theirs = |work: &Work| {
+            let path = work.command.as_ref().and_then(Command::copies_for);
+            work.detached.is_some() && path.is_some_and(|path| nexuses.contains(path))
+        };
+        let alone = self.tasks.iter().filter(|(_, task)| theirs(&task.work) && alive(&task.work));
+        let tasks: Vec<TaskKey> = alone.map(|(key, _)| key).collect();
+        self.kill_all(&tasks);
     }
 }

@@ -252,8 +252,9 @@ impl<R: Reactor> Core<R> {
     /// Whether a unit is gone.
     fn leave(&mut self, leaver: &mut Leaver) -> bool {
         let slot = leaver.slot;
+        let id = self.units[slot as usize].logical().id();
         let is_used = self.units[slot as usize].queue.in_flight() > 0
-            || self.tasks.iter().any(|(_, task)| task.work.place.is_some() && task.work.unit == slot)
+            || self.tasks.iter().any(|(_, task)| task.work.touches(slot, id))
             || self.managements.iter().any(|management| management.concerns(slot));
         if is_used || !self.leave_chore(slot) {
             return false;
@@ -279,6 +280,7 @@ impl<R: Reactor> Core<R> {
                 self.forget_places(key);
             }
         }
+        self.units[slot as usize].logical().revoke_tokens();
         self.units[slot as usize].leave(&mut self.reactor);
         debug!(core = self.number, slot, volume = name, "unit removed");
         self.post.report(ToControl::Removed { core: self.number, slot, failure });

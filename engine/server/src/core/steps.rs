@@ -29,6 +29,8 @@ pub(crate) enum Plain {
     Prefetch { offset: u64, length: u64 },
     /// LOG SENSE.
     Space,
+    /// Nothing: it waits for its fence, under which the command is stepped.
+    Barrier { offset: u64, length: u64 },
     /// GET LBA STATUS.
     Status { offset: u64, length: u64, limit: u32 },
 }
@@ -42,6 +44,7 @@ impl Plain {
             | Plain::Zero { offset, length, .. }
             | Plain::Fill { offset, length, .. }
             | Plain::Prefetch { offset, length }
+            | Plain::Barrier { offset, length }
             | Plain::Status { offset, length, .. } => offset..offset.saturating_add(length),
         }
     }
@@ -93,6 +96,11 @@ impl<R: Reactor> Core<R> {
         call: impl FnOnce(&mut Context<'_>) -> T,
     ) -> Option<T> {
         let task = self.tasks.get(task_key)?;
+        if let Some(port) = &task.work.detached {
+            let unit = Some(self.units[task.work.unit as usize].logical());
+            let now = self.reactor.now();
+            return Some(call(&mut Context { port, unit, nexus: None, scratch: &mut self.scratch, now }));
+        }
         let link = self.links.get_mut(task.work.link)?;
         let (unit, nexus) = match task.work.place.map(|place| &mut link.places[place as usize]) {
             // The LUN was taken away before the command could start: it is one to no LUN.
@@ -131,6 +139,7 @@ impl<R: Reactor> Core<R> {
             if task.work.stage != Stage::Running {
                 return;
             }
+            let (task_unit, target) = (task.work.unit, task.work.sides[1]);
             let step = match self.pump(task_key) {
                 Pumped::Waiting => return,
                 Pumped::Moved => self.step(task_key, Event::Moved),
@@ -141,9 +150,11 @@ impl<R: Reactor> Core<R> {
                         let moved = self.tasks.get(task_key).map_or(0, |task| task.work.transfer.finished);
                         self.step(task_key, Event::CopyFailed { error, reading, moved })
                     }
-                    Failure::Occupied => {
-                        let unit = self.tasks.get(task_key).map(|task| task.work.unit as usize);
-                        let sense = unit.and_then(|unit| self.units[unit].logical().occupied());
+                    Failure::Occupied(unit) if task_unit != unit => {
+                        self.step(task_key, Event::Occupied { reading: target != unit })
+                    }
+                    Failure::Occupied(unit) => {
+                        let sense = self.units[unit as usize].logical().occupied();
                         // It is through already: the command has merely come at a bad time.
                         let sense = sense.unwrap_or(aborted(0, 0));
                         return self.finish(task_key, failed(sense));
@@ -297,6 +308,15 @@ impl<R: Reactor> Core<R> {
                 if let Some(step) = self.begin_copy(task_key, &copy) {
                     return self.begin(task_key, step);
                 }
+            }
+            Step::Barrier { offset, length } => self.begin_plain(task_key, Plain::Barrier { offset, length }),
+            Step::Detach => {
+                let event = match self.detach(task_key) {
+                    true => Event::Stored,
+                    false => Event::Failed(StoreError::Other(0)),
+                };
+                let step = self.step(task_key, event);
+                return step.is_some_and(|step| self.begin(task_key, step));
             }
             Step::Survey { unit, offset, length, limit } => {
                 return self.begin_elsewhere(task_key, unit, Plain::Status { offset, length, limit });

@@ -26,10 +26,11 @@ impl<R: Reactor> Core<R> {
         let checks = work.transfer.checks(window);
         let motion = work.transfer.motion;
         let whole = work.transfer.whole();
+        let barrier = motion == Motion::Plain && matches!(work.plain, Plain::Barrier { .. });
         let w = &mut work.transfer.windows[window];
         let writes = match motion {
             Motion::Write | Motion::Swap | Motion::Put | Motion::Merge => true,
-            Motion::Plain => work.plain.writes(),
+            Motion::Plain => work.plain.writes() || barrier,
             Motion::Copy => w.leg != Leg::Read,
             _ => false,
         };
@@ -51,13 +52,20 @@ impl<R: Reactor> Core<R> {
             }
             let (window, range) = if motion == Motion::Merge { (WHOLE, whole) } else { (window, range.clone()) };
             let exclusive = match unit.queue.exclusive(range.clone()) {
-                None if matches!(motion, Motion::Swap | Motion::Put | Motion::Merge) => Some(range),
+                None if matches!(motion, Motion::Swap | Motion::Put | Motion::Merge) || barrier => Some(range),
                 exclusive => exclusive,
             };
             if let Some(exclusive) = exclusive {
                 self.ask_fence(task_key, window, exclusive);
                 return self.list_waiting(task_key, unit_index);
             }
+        }
+        if barrier {
+            w.phase = Phase::Done;
+            return;
+        }
+        if writes {
+            unit.logical().written(&range);
         }
         let request = match motion {
             Motion::Read | Motion::Check => {
@@ -99,6 +107,7 @@ impl<R: Reactor> Core<R> {
                     w.charge = charge;
                     Request::Fill { offset, length, buffer, pattern, durable }
                 }
+                Plain::Barrier { .. } => return,
                 Plain::Prefetch { offset, length } => Request::Prefetch { offset, length },
                 Plain::Status { offset, length, limit } => Request::Status { offset, length, limit },
             },
@@ -509,6 +518,17 @@ impl<R: Reactor> Core<R> {
         Pumped::Waiting
     }
 
+    /// A barrier holds its fence: the command is stepped, and the fence given back.
+    fn step_under_fence(&mut self, task_key: TaskKey) -> Pumped {
+        let step = self.step(task_key, scsi::Event::Stored);
+        let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+        let unit = task.work.unit;
+        let mut window = task.work.transfer.close_oldest();
+        task.work.transfer.motion = Motion::None;
+        self.drop_fence(unit, std::mem::take(&mut window.fence));
+        step.map_or(Pumped::Waiting, Pumped::Stepped)
+    }
+
     /// A plain store operation.
     pub(crate) fn pump_plain(&mut self, task_key: TaskKey) -> Pumped {
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
@@ -532,6 +552,9 @@ impl<R: Reactor> Core<R> {
             && transfer.windows[transfer.first as usize].phase == Phase::Done
             && work.transfer.failure.is_none()
         {
+            if matches!(work.plain, Plain::Barrier { .. }) {
+                return self.step_under_fence(task_key);
+            }
             work.transfer.close_oldest();
             work.transfer.motion = Motion::None;
             return match work.answer.take() {

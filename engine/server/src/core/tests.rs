@@ -59,6 +59,7 @@ impl Rig {
             relative_port: 1,
             ports: vec![scsi::PortId { relative_port: 1, portal_group: 1 }],
             luns: BTreeMap::from([(0, unit.clone())]),
+            copies: scsi::CopyManager::new([0; 32]),
         };
         let core = Core::new(0, limits, twin, post.clone(), vec![Unit::new(unit, queue, 128)]);
         let (socket, peer) = world.connect().unwrap();

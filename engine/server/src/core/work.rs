@@ -6,9 +6,10 @@ use super::{
 };
 use backstore_api::Checks;
 use memory::{Buffer, Key, RegionSlice};
-use scsi::{Command, Outcome, Span};
+use scsi::{Command, Outcome, Span, TargetPort, UnitId};
 use std::{
     ops::{Deref, DerefMut, Range},
+    sync::Arc,
     time::Duration,
 };
 
@@ -199,8 +200,8 @@ pub(crate) enum Failure {
         error: backstore_api::StoreError,
         reading: bool,
     },
-    /// The unit has begun to work for itself.
-    Occupied,
+    /// The unit has begun to work for itself: its position.
+    Occupied(u16),
     /// The protocol gave up on the data: ASC, ASCQ of ABORTED COMMAND.
     Data(u8, u8),
 }
@@ -319,6 +320,8 @@ pub(crate) struct Work {
     pub unit: u16,
     /// The units whose stores the transfer is between, for a copy: source and target. Else both are the one.
     pub sides: [u16; 2],
+    /// It was answered and goes on without a session, which had this port.
+    pub detached: Option<Arc<TargetPort>>,
     /// The stores were found not to copy by themselves.
     pub by_hand: bool,
     pub command: Option<Command>,
@@ -363,6 +366,12 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// It is a command to this unit, or a copy that this unit is a side of.
+    pub fn touches(&self, unit: u16, id: UnitId) -> bool {
+        self.place.is_some()
+            && (self.unit == unit || self.command.as_ref().is_some_and(|command| command.copies_at(id)))
+    }
+
     /// It puts the unit's lasting state on stable storage.
     pub fn saves(&self) -> bool {
         self.transfer.motion == Motion::Plain && matches!(self.plain, Plain::Save)
@@ -377,7 +386,7 @@ impl Work {
         self.begin(Motion::None, Span { offset: 0, length: 0 }, 0);
         self.stage = Stage::New;
         (self.place, self.unit, self.link) = (None, 0, Key::default());
-        (self.sides, self.by_hand) = ([0; 2], false);
+        (self.sides, self.by_hand, self.detached) = ([0; 2], false, None);
         (self.command, self.outcome, self.parameter, self.answer) = (None, None, None, None);
         (self.early, self.early_error, self.immediate, self.wanted) = (None, None, 0, 0);
         (self.unsolicited, self.starved, self.entered, self.at_once) = (false, false, false, false);
