@@ -15,8 +15,10 @@ use std::{
     time::Duration,
 };
 
-/// A guest boots in ten to twenty seconds without hardware help; the first one also builds the guest.
-const BOUND: Duration = Duration::from_secs(400);
+/// A guest boots in ten to twenty seconds without hardware help. Seconds; generous, for busy machines.
+const LIMIT: u64 = 300;
+/// What is on top of that: the first one also builds the guest.
+const BESIDE: Duration = Duration::from_secs(100);
 
 const DIGESTS: &str = "node.conn[0].iscsi.HeaderDigest=CRC32C node.conn[0].iscsi.DataDigest=CRC32C";
 
@@ -27,9 +29,14 @@ fn here() -> PathBuf {
 /// Runs a scenario; gives what it has printed.
 #[track_caller]
 fn scenario(name: &str, variables: &[(&str, &str)]) -> String {
+    scenario_within(LIMIT, name, variables)
+}
+
+#[track_caller]
+fn scenario_within(limit: u64, name: &str, variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(here().join("run"));
-    command.arg(here().join("scenarios").join(name)).arg("300").envs(variables.iter().copied());
-    let out = programs::finish(command, BOUND).success();
+    command.arg(here().join("scenarios").join(name)).arg(limit.to_string()).envs(variables.iter().copied());
+    let out = programs::finish(command, Duration::from_secs(limit) + BESIDE).success();
     let passed = format!("== {}: passed", name.trim_end_matches(".sh"));
     assert!(out.contains(&passed), "no line {passed:?} in\n{out}");
     out
@@ -164,7 +171,7 @@ fn a_file_system_grows_with_its_volume() {
         let ran = scope.spawn(|| scenario("resize.sh", &[("G_PORTAL", &portal), ("G_SIZE", &(640 << 20).to_string())]));
         let ready =
             || target.log().lines().any(|line| line.contains("logged in") && line.contains(":ready")).then_some(());
-        wait::within(BOUND, || ran.is_finished().then_some(()).or_else(ready));
+        wait::within(Duration::from_secs(LIMIT) + BESIDE, || ran.is_finished().then_some(()).or_else(ready));
         if !ran.is_finished() {
             for kind in ["ext4", "xfs"] {
                 let file = fs::File::options().write(true).open(target.folder().join(format!("{kind}.img")));
@@ -275,24 +282,25 @@ fn built_test(name: &str) -> PathBuf {
 #[test]
 fn the_tests_pass_on_the_kernel_of_the_guest() {
     let folder = files();
-    pack(&ringlun(), "ringlun", folder.path());
+    let packed = folder.path().join("files");
+    pack(&ringlun(), "ringlun", &packed);
     // The exercise takes a minute without hardware help; this kernel's own set of features is what is new there.
     let tests = ["features:every_feature", "isolation", "durability", "refusals"];
     for name in tests {
         let name = name.split(':').next().expect("a name");
-        pack(&built_test(name), name, folder.path());
+        pack(&built_test(name), name, &packed);
     }
-    let scratch = folder.path().with_extension("scratch");
+    let scratch = folder.path().join("scratch");
     fs::File::create(&scratch).and_then(|file| file.set_len(4 << 30)).expect("a sparse file");
     let drive = format!("-drive file={},if=none,id=scratch,format=raw,cache=unsafe", scratch.display());
     let variables = [
-        ("GUEST_FILES", folder.path().to_str().unwrap()),
+        ("GUEST_FILES", packed.to_str().unwrap()),
         ("GUEST_ARGS", &format!("{drive} -device virtio-blk-pci,romfile=,drive=scratch")),
         ("GUEST_MEM", "3072"),
         ("GUEST_CPUS", "2"),
         ("G_TESTS", &tests.join(" ")),
     ];
-    let out = scenario("tests.sh", &variables);
-    fs::remove_file(&scratch).expect("our own file");
+    // Two minutes on an idle machine.
+    let out = scenario_within(LIMIT * 2, "tests.sh", &variables);
     assert_eq!(out.matches("test result: ok").count(), tests.len(), "{out}");
 }

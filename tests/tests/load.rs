@@ -224,6 +224,8 @@ fn a_target_that_goes_away_is_an_error_of_the_run() {
     command.args(["--quiet", "--duration", "30s", "--warmup", "0s"]).arg(target.uri("disk", 0));
     let ended = std::thread::scope(|scope| {
         let run = scope.spawn(|| programs::finish(command, Duration::from_secs(60)));
+        // It is at work, or a little before.
+        target.logged(&["logged in"]);
         std::thread::sleep(Duration::from_millis(700));
         target.kill();
         run.join().expect("it ends")

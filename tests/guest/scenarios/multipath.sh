@@ -37,15 +37,22 @@ within 20 _active 2 || { multipath -ll; die "two paths wanted"; }
 multipath -ll | cat
 multipath -ll | grep -q "hwhandler='1 alua'" || die "no ALUA"
 dev=/dev/mapper/$(map)
+dm=$(basename "$(readlink -f "$dev")")
+_written() { [ "$(awk '{ print $7 }' "/sys/block/$dm/stat")" -gt $before ]; }
 
 round=0
 for lost in eth1 eth0; do
   round=$((round + 1))
   say "writes; $lost goes down meanwhile"
   must dd if=/dev/urandom of=/root/data bs=1M count=32 status=none
-  dd if=/root/data of="$dev" bs=256k oflag=direct status=none & dd=$!
-  sleep 0.3; must ip link set $lost down
-  must wait $dd
+  # Until the link is down: it goes in the midst of writes.
+  rm -f /run/lost
+  before=$(awk '{ print $7 }' "/sys/block/$dm/stat")
+  (until [ -e /run/lost ]; do dd if=/root/data of="$dev" bs=256k oflag=direct status=none || exit; done) & writes=$!
+  within 20 _written || die "nothing is written"
+  must ip link set $lost down
+  touch /run/lost
+  must wait $writes
   within 30 _active 1 || { multipath -ll; die "one path wanted"; }
   must cmp -n $((32 << 20)) /root/data "$dev"
   say "$lost comes back"
