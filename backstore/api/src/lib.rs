@@ -18,4 +18,4 @@ mod request;
 
 pub use protection::{Checks, Protection, TUPLE, Tag};
 pub use queue::{BlockQueue, Submitted};
-pub use request::{Answer, Completion, CopySource, Extent, Geometry, Request, Space, StoreError};
+pub use request::{Answer, Completion, CopySource, Extent, Geometry, Repeated, Request, Space, StoreError};

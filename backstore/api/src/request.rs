@@ -139,6 +139,8 @@ pub enum Request {
         pattern: u32,
         /// On stable storage before it completes.
         durable: bool,
+        /// The pattern is one block with its tuple. For media with protection information alone.
+        tuple: Option<Repeated>,
     },
     /// The range will be read soon. A hint: it completes before the data is nearer.
     Prefetch {
@@ -255,6 +257,15 @@ impl fmt::Debug for Request {
         };
         write!(f, "{name}{} {:#x}..{:#x}", if durable { "+durable" } else { "" }, span.start, span.end)
     }
+}
+
+/// The tuple of a block that is repeated: reference tags count on from it, but for type 3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Repeated {
+    /// What is checked of it before anything is written.
+    pub checks: Checks,
+    /// First byte of the medium that all of the repetition writes; this request may be a part of it.
+    pub from: u64,
 }
 
 /// A store that another one may copy from.

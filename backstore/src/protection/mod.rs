@@ -120,6 +120,8 @@ struct Job {
     /// Guards of the blocks of a Repeat, which come again and again, and the first block whose tuple isn't written.
     guards: Vec<u16>,
     next: u64,
+    /// The tuple that came with the block of a Repeat, and the block whose tuple it is.
+    given: Option<([u8; TUPLE as usize], u64)>,
     /// Requests at the store.
     at_store: u8,
     started: bool,
@@ -169,6 +171,7 @@ impl<R: Reactor> Queue<R> {
             first: None,
             guards: Vec::new(),
             next: blocks.start,
+            given: None,
             at_store: 0,
             started: false,
             buffer: None,
@@ -219,13 +222,25 @@ impl<R: Reactor> Queue<R> {
                 }
                 job.first = Some(Request::Write { offset, buffer, range: range.start..range.start + length, durable });
             }
-            Request::Fill { buffer, pattern, durable, length, .. } => {
-                if pattern == 0 || !u64::from(pattern).is_multiple_of(size) {
-                    return Err((EINVAL, Some(buffer)));
-                }
+            Request::Fill { buffer, mut pattern, durable, length, tuple: given, .. } => {
                 (job.work, job.durable) = (Work::Repeat, durable);
-                job.guards = buffer[..pattern as usize].chunks(size as usize).map(tuple::guard).collect();
-                job.first = Some(Request::Fill { offset, length, buffer, pattern, durable });
+                if let Some(given) = given {
+                    let whole = buffer.get(..pattern as usize).and_then(|whole| whole.split_at_checked(size as usize));
+                    let Some((block, Ok(tuple))) = whole.map(|(block, tuple)| (block, <[u8; 8]>::try_from(tuple)))
+                    else {
+                        return Err((EINVAL, Some(buffer)));
+                    };
+                    if let Err(tag) = tuple::check(&given.checks, 0, block, &tuple) {
+                        return Err((StoreError::Protection { tag, offset: given.from }, Some(buffer)));
+                    }
+                    job.given = Some((tuple, layout.lba(given.from)));
+                    pattern = size as u32;
+                } else if pattern == 0 || !u64::from(pattern).is_multiple_of(size) {
+                    return Err((EINVAL, Some(buffer)));
+                } else {
+                    job.guards = buffer[..pattern as usize].chunks(size as usize).map(tuple::guard).collect();
+                }
+                job.first = Some(Request::Fill { offset, length, buffer, pattern, durable, tuple: None });
             }
             Request::Zero { unmap: false, durable, .. } => {
                 (job.work, job.durable) = (Work::Repeat, durable);
@@ -359,8 +374,14 @@ impl Job {
                 let blocks = self.next..self.blocks.end.min(self.next + TUPLES_AT_ONCE);
                 let Some(mut buffer) = self.tuples.take_if(|_| !blocks.is_empty()) else { return [None, None] };
                 for (nth, lba) in blocks.clone().enumerate() {
-                    let guard = self.guards[(lba - self.blocks.start) as usize % self.guards.len()];
-                    tuple::store(&mut buffer, nth, &tuple::made(layout.kind, guard, lba));
+                    let tuple = match &self.given {
+                        Some((tuple, first)) => tuple::counted(layout.kind, tuple, lba - first),
+                        None => {
+                            let guard = self.guards[(lba - self.blocks.start) as usize % self.guards.len()];
+                            tuple::made(layout.kind, guard, lba)
+                        }
+                    };
+                    tuple::store(&mut buffer, nth, &tuple);
                 }
                 self.next = blocks.end;
                 let at = layout.tuples_of(&blocks);

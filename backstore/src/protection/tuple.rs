@@ -32,6 +32,17 @@ pub(super) fn made(kind: Protection, guard: u16, lba: u64) -> [u8; T] {
     tuple(guard, 0, reference)
 }
 
+/// The tuple of the block that comes so many behind the one whose tuple is given, and holds the same (SBC-3 5.43).
+pub(super) fn counted(kind: Protection, given: &[u8; T], behind: u64) -> [u8; T] {
+    let mut tuple = *given;
+    if kind != Protection::Type3 {
+        let reference = u32::from_be_bytes([given[4], given[5], given[6], given[7]]);
+        // The tag wraps around.
+        tuple[4..].copy_from_slice(&reference.wrapping_add(behind as u32).to_be_bytes());
+    }
+    tuple
+}
+
 /// What is checked when blocks leave without their tuples (RDPROTECT 000b): what the type says by itself.
 pub(super) fn inherent(kind: Protection, block_size: u32, lba: u64) -> Checks {
     Checks {

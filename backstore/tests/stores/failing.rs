@@ -250,7 +250,7 @@ fn requests_outside_the_medium_or_the_buffer_are_refused() {
         }
         for pattern in [0, 4097] {
             let buffer = core.buffer(4096);
-            let fill = Request::Fill { offset: 0, length: 4096, buffer, pattern, durable: false };
+            let fill = Request::Fill { offset: 0, length: 4096, buffer, pattern, durable: false, tuple: None };
             assert_eq!(core.simple(fill), invalid);
         }
     }

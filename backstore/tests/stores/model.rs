@@ -175,7 +175,8 @@ impl<R: Reactor + 'static> Model<R> {
                 let mut buffer = self.core.buffer(512);
                 buffer[..512].copy_from_slice(&pattern);
                 let (offset, length) = (span.start, span.end - span.start);
-                let request = Request::Fill { offset, length, buffer, pattern: 512, durable: *seed & 1 == 0 };
+                let request =
+                    Request::Fill { offset, length, buffer, pattern: 512, durable: *seed & 1 == 0, tuple: None };
                 self.offer(request, Expected::Done);
             }
             Act::Zero { at, sectors, unmap, durable } => {

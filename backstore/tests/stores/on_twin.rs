@@ -167,7 +167,7 @@ fn next_request(core: &Core<Twin>, dice: &mut Dice, value: u32) -> Request {
         2 => {
             let mut buffer = core.buffer(512);
             buffer[..512].copy_from_slice(&value.to_le_bytes().repeat(128));
-            Request::Fill { offset, length, buffer, pattern: 512, durable }
+            Request::Fill { offset, length, buffer, pattern: 512, durable, tuple: None }
         }
         _ => core.write_request(offset, &value.to_le_bytes().repeat(length as usize / 4), durable),
     }

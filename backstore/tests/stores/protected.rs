@@ -3,7 +3,7 @@
 use crate::harness::{Core, data};
 use crate::plain::Plain;
 use backstore::{FileSettings, Kind, Settings, Store};
-use backstore_api::{Answer, Checks, Protection, Request, StoreError, Tag};
+use backstore_api::{Answer, Checks, Protection, Repeated, Request, StoreError, Tag};
 use std::{path::Path, sync::Arc};
 
 const BLOCK: usize = 512;
@@ -133,7 +133,7 @@ fn long_repetitions_get_all_their_tuples() {
     let mut buffer = core.buffer(512);
     buffer[..512].fill(6);
     let (offset, length) = (3 * 512, 1500 * 512);
-    core.simple(Request::Fill { offset, length, buffer, pattern: 512, durable: true }).unwrap();
+    core.simple(Request::Fill { offset, length, buffer, pattern: 512, durable: true, tuple: None }).unwrap();
     for lba in [3, 514, 515, 1502] {
         assert_eq!(read(&mut core, lba, 1, checks(lba as u32)).unwrap(), with_tuples(&[6], 0, lba as u32));
     }
@@ -142,7 +142,7 @@ fn long_repetitions_get_all_their_tuples() {
     let mut buffer = core.buffer(1536);
     buffer[..1536].copy_from_slice(&[[1; 512], [2; 512], [3; 512]].concat());
     let length = 1000 * 512;
-    core.simple(Request::Fill { offset, length, buffer, pattern: 1536, durable: false }).unwrap();
+    core.simple(Request::Fill { offset, length, buffer, pattern: 1536, durable: false, tuple: None }).unwrap();
     assert_eq!(read(&mut core, 514, 3, checks(514)).unwrap(), with_tuples(&[2, 3, 1], 0, 514));
 }
 
@@ -193,6 +193,46 @@ fn a_pattern_of_a_whole_buffer_fills_a_range() {
     let mut buffer = core.buffer(65536);
     buffer.fill(9);
     let length = core.queue.geometry().bytes;
-    core.simple(Request::Fill { offset: 0, length, buffer, pattern: 65536, durable: false }).unwrap();
+    core.simple(Request::Fill { offset: 0, length, buffer, pattern: 65536, durable: false, tuple: None }).unwrap();
     assert_eq!(read(&mut core, 1000, 1, checks(1000)).unwrap(), with_tuples(&[9], 0, 1000));
+}
+
+#[test]
+fn a_tuple_that_comes_with_a_block_is_checked_and_counted_on() {
+    for kind in [Protection::Type1, Protection::Type2, Protection::Type3] {
+        let mut core = Core::new(Plain::new(), &ram(kind));
+        let block = [0x3C; 512];
+        let guard = crc(&block);
+        let given =
+            |guard: u16, reference: u32| [&guard.to_be_bytes()[..], &[0xAB, 0xCD], &reference.to_be_bytes()].concat();
+        let checks = Checks { block_size: 512, guard: true, application: None, reference: Some(77) };
+        // In two pieces: the second one counts on from the first.
+        let fill = |core: &mut Core<Plain>, offset: u64, blocks: u64, tuple: &[u8], checks: Checks| {
+            let mut buffer = core.buffer(WHOLE);
+            buffer[..WHOLE].copy_from_slice(&[&block[..], tuple].concat());
+            let tuple = Some(Repeated { checks, from: 4 * 512 });
+            let length = blocks * 512;
+            core.simple(Request::Fill { offset, length, buffer, pattern: WHOLE as u32, durable: false, tuple })
+                .map(drop)
+        };
+        fill(&mut core, 4 * 512, 3, &given(guard, 77), checks).unwrap();
+        fill(&mut core, 7 * 512, 2, &given(guard, 77), checks).unwrap();
+        let wrong = |tag| Err(StoreError::Protection { tag, offset: 4 * 512 });
+        assert_eq!(fill(&mut core, 4 * 512, 3, &given(!guard, 77), checks), wrong(Tag::Guard));
+        assert_eq!(fill(&mut core, 4 * 512, 3, &given(guard, 78), checks), wrong(Tag::Reference));
+        // Unchecked, it is kept as it came.
+        fill(&mut core, 20 * 512, 1, &given(!guard, 1), Checks::none(512)).unwrap();
+        for (first, blocks, guard, reference) in [(4, 5, guard, 77), (20, 1, !guard, 1 + 16)] {
+            let found = read(&mut core, first, blocks, Checks::none(512)).unwrap();
+            for (nth, found) in found.chunks(520).enumerate() {
+                let reference = match kind {
+                    Protection::Type3 if first == 20 => 1,
+                    Protection::Type3 => 77,
+                    _ => reference + nth as u32,
+                };
+                assert_eq!(found[..512], block);
+                assert_eq!(found[512..], given(guard, reference), "{kind:?} {first}+{nth}");
+            }
+        }
+    }
 }

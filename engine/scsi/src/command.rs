@@ -207,6 +207,7 @@ impl Command {
             self.cdb.opcode(),
             sbc::write_same::WRITE_SAME_10
                 | sbc::write_same::WRITE_SAME_16
+                | VARIABLE_LENGTH
                 | sbc::compare_and_write::OPCODE
                 | sbc::write_atomic::OPCODE
         );

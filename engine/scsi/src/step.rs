@@ -6,7 +6,7 @@ use crate::{
     status::Status,
     unit::{LogicalUnit, Nexus, UnitId},
 };
-use backstore_api::{Checks, Extent, Space, StoreError};
+use backstore_api::{Checks, Extent, Repeated, Space, StoreError};
 use std::{sync::Arc, time::Duration};
 
 /// What a command sees when it starts or steps.
@@ -77,10 +77,12 @@ pub enum Step {
     /// the span; if it is equal, the second half is written there. Nothing else may touch the span meanwhile, on any
     /// core. [`Event::Moved`], or [`Event::Miscompare`].
     Swap {
-        /// Not empty; half as long as what was received.
+        /// Not empty; half as long as what was received, tuples not counted.
         span: Span,
         /// As for a write.
         durable: bool,
+        /// The blocks came with their tuples: what is checked of these. The blocks alone are compared.
+        checks: Option<Checks>,
     },
     /// ORWRITE: initiator to medium, where each bit is set that is set in the data or in the medium. Nothing else may
     /// touch the span meanwhile, on any core. [`Event::Moved`] at the end.
@@ -140,6 +142,8 @@ pub enum Step {
         length: u64,
         /// As for a write.
         durable: bool,
+        /// The block came with its tuple.
+        tuple: Option<Repeated>,
     },
     /// A job of the unit's own has begun (SANITIZE, FORMAT UNIT): its home core takes it up ([`crate::Background`]).
     /// [`Event::Stored`] when it is recorded, or with `wait` when it is over, well or not; [`Event::Failed`] when it can't

@@ -9,11 +9,11 @@ use crate::{
 /// That buffer's size.
 pub(crate) const MOST_BYTES: u32 = 256 << 10;
 
-/// Takes `times` the bytes of the blocks, which are `most` at most.
+/// Takes the bytes of the blocks, which are `most` at most; `block`: bytes that come for one.
 pub(crate) fn receive(
     command: &mut Command,
     blocks: Blocks,
-    times: u64,
+    block: u32,
     most: u32,
     unit: &LogicalUnit,
     then: Received,
@@ -24,9 +24,8 @@ pub(crate) fn receive(
     if blocks.count > u64::from(most) {
         return fail(blocks.count_refused());
     }
-    let (_, length) = blocks.bytes(unit);
     // No blocks: nothing is transferred, and nothing may be offered.
-    command.receive((times * length) as u32, then)
+    command.receive(blocks.count as u32 * block, then)
 }
 
 /// It has come: what is written of it, and whether it has to be on stable storage before the end (FUA).

@@ -12,10 +12,10 @@ use crate::{
 use backstore_api::{Checks, Protection};
 
 const READS: Traits = Traits::MEDIUM.and(Traits::TYPE2);
-const WRITES: Traits = Traits::MEDIUM.and(Traits::WRITES).and(Traits::TYPE2);
+pub(crate) const WRITES: Traits = Traits::MEDIUM.and(Traits::WRITES).and(Traits::TYPE2);
 
 /// A CDB of 32 bytes: CONTROL, GROUP NUMBER and the flags of byte 10 differ; LBA, tags and length do not.
-const fn usage(action: u8, flags: u8) -> [u8; 32] {
+pub(crate) const fn usage(action: u8, flags: u8) -> [u8; 32] {
     let mut usage = [0xFF; 32];
     (usage[0], usage[1], usage[9], usage[10]) = (0x7F, 0, action, flags);
     // Reserved, GROUP NUMBER; the high half of the service action; reserved.
@@ -37,7 +37,7 @@ pub(crate) const TABLE: &[Entry] = &[
 
 /// The upper three bits of byte 1 (RDPROTECT, WRPROTECT, VRPROTECT) of a command of 10 to 16 bytes, which are not zero:
 /// what is checked of the tuples that move with the blocks.
-fn asked(cdb: &Cdb, lba: u64, unit: &LogicalUnit) -> Result<Checks, Sense> {
+pub(crate) fn asked(cdb: &Cdb, lba: u64, unit: &LogicalUnit) -> Result<Checks, Sense> {
     match unit.protection() {
         None => Err(Sense::field_in_cdb(1, Some(7 - cdb.byte(1).leading_zeros() as u8))),
         // They have no field for the tags that this type is checked by (SBC-3 5.9).
@@ -48,6 +48,11 @@ fn asked(cdb: &Cdb, lba: u64, unit: &LogicalUnit) -> Result<Checks, Sense> {
             chosen(cdb.byte(1) >> 5, 1, None, reference, unit)
         }
     }
+}
+
+/// The same of a command of 32 bytes, in byte 10, with the tags that it carries.
+pub(crate) fn asked_by_32(cdb: &Cdb, unit: &LogicalUnit) -> Result<Checks, Sense> {
+    chosen(cdb.byte(10) >> 5, 10, Some((cdb.u16(24), cdb.u16(26))), Some(cdb.u32(20)), unit)
 }
 
 /// SBC-3 tables 63, 65 and 67 of a protected medium.
@@ -127,11 +132,10 @@ fn write_and_verify_32(command: &mut Command, unit: &LogicalUnit, context: &mut 
 fn long(command: &mut Command, moving: Moving, unit: &LogicalUnit, context: &Context<'_>) -> Step {
     let cdb = &command.cdb;
     let blocks = Blocks::of_32(cdb);
-    let (reference, tag, mask) = (cdb.u32(20), cdb.u16(24), cdb.u16(26));
     match cdb.byte(10) >> 5 {
         0 => transfer::plain(command, blocks, moving, unit, context),
-        field => {
-            let checks = chosen(field, 10, Some((tag, mask)), Some(reference), unit);
+        _ => {
+            let checks = asked_by_32(cdb, unit);
             with_tuples(command, blocks, checks, moving, unit, context)
         }
     }

@@ -49,7 +49,7 @@ fn blocks(command: &Command) -> Blocks {
 fn write_atomic(command: &mut Command, unit: &LogicalUnit, _: &mut Context<'_>) -> Step {
     let wanted = blocks(command);
     match wanted.check(unit).and_then(|()| whole(&wanted, unit)) {
-        Ok(()) => collect::receive(command, wanted, 1, most_blocks(unit), unit, received),
+        Ok(()) => collect::receive(command, wanted, unit.block_size(), most_blocks(unit), unit, received),
         Err(sense) => fail(sense),
     }
 }

@@ -1,7 +1,7 @@
 //! Protection information: what the unit says of it, and what commands ask for.
 
 use crate::rig::*;
-use backstore_api::{Checks, Protection, StoreError, Tag};
+use backstore_api::{Checks, Protection, Repeated, StoreError, Tag};
 use scsi::{Identity, LogicalUnit, Moving, Nexus, Profile, Sense, SenseKey, Span, Step};
 
 fn formatted(protection: Option<Protection>) -> Rig {
@@ -171,4 +171,58 @@ fn format_unit_takes_the_type_that_is_configured_and_no_other() {
         }
         assert_eq!(rig.run(&[0x04, 0x40, 0, 0, 0, 0], &[]).sense(), Sense::field_in_cdb(1, Some(7)), "01b");
     }
+}
+
+#[test]
+fn write_same_and_compare_and_write_take_tuples_as_their_type_has_them() {
+    for kind in TYPES {
+        let mut rig = formatted(Some(kind));
+        let reference = (kind == Protection::Type1).then_some(7);
+        let (same_10, same_16) = (cdb_10(0x41, 0x20, 7, 4), cdb_16(0x93, 0x20, 7, 4));
+        let mut swap = cdb_16(0x89, 0x20, 7, 0);
+        swap[13] = 2;
+        for (cdb, data) in [(&same_10[..], 520), (&same_16, 520), (&swap, 4 * 520)] {
+            let answer = rig.run(cdb, &vec![0; data]);
+            if kind == Protection::Type2 {
+                assert_eq!(answer.refused(), (ILLEGAL, 0x2000), "they have no field for the tags");
+                continue;
+            }
+            answer.good();
+            let checks = all(None, reference);
+            match *rig.steps.last().expect("it is done") {
+                Step::Fill { offset, length, tuple, .. } => {
+                    assert_eq!((offset, length), (7 * 512, 4 * 512));
+                    assert_eq!(tuple, Some(Repeated { checks, from: 7 * 512 }));
+                }
+                Step::Swap { span, checks: is, .. } => {
+                    assert_eq!((span, is), (Span { offset: 7 * 512, length: 1024 }, Some(checks)));
+                }
+                step => panic!("{step:?}"),
+            }
+        }
+        // NDOB: no block comes, and no tuple.
+        let zeroes = rig.run(&cdb_16(0x93, 0x01, 7, 4), &[]);
+        zeroes.good();
+        let mut same_32 = long(0x0D, 0x20, 7, (500, 0x1234, 0xFFFF), 4);
+        let answer = rig.run(&same_32, &[0; 520]);
+        if kind != Protection::Type2 {
+            assert_eq!(answer.refused().0, ILLEGAL);
+            continue;
+        }
+        answer.good();
+        let checks = all(Some((0x1234, 0xFFFF)), Some(500));
+        let tuple = Some(Repeated { checks, from: 7 * 512 });
+        assert!(matches!(rig.steps.last(), Some(Step::Fill { tuple: is, .. }) if *is == tuple));
+        // UNMAP of zeroes without a tuple; ANCHOR where there is none.
+        same_32[10] = 0x08;
+        rig.run(&same_32, &[0; 512]).good();
+        assert!(matches!(rig.steps.last(), Some(Step::Zero { unmap: true, .. })));
+        same_32[10] = 0x18;
+        assert_eq!(rig.run(&same_32, &[0; 512]).sense(), Sense::field_in_cdb(10, Some(4)));
+    }
+    let mut bare = formatted(None);
+    assert_eq!(bare.run(&cdb_16(0x93, 0x20, 7, 4), &[0; 520]).sense(), Sense::field_in_cdb(1, Some(5)));
+    assert_eq!(bare.run(&cdb_16(0x89, 0x60, 7, 0), &[]).sense(), Sense::field_in_cdb(1, Some(6)));
+    let most = |rig: &mut Rig| rig.run(&[0x12, 1, 0xB0, 0, 64, 0], &[]).good()[5];
+    assert_eq!((most(&mut bare), most(&mut formatted(Some(TYPES[0])))), (255, 252));
 }

@@ -306,6 +306,11 @@ impl Store<'_> {
                     None => Event::Moved,
                 }
             }
+            // The tuples are the store's: see its tests.
+            Step::Swap { checks: Some(_), .. } | Step::Fill { tuple: Some(_), .. } => match step {
+                Step::Swap { .. } => Event::Moved,
+                _ => Event::Stored,
+            },
             Step::Swap { span, .. } => {
                 let target = range(span.offset, span.length.into());
                 let (expected, new) = self.pattern.split_at(span.length as usize);

@@ -196,7 +196,7 @@ impl<R: Reactor> Core<R> {
             Chore::Fill { offset, length } => {
                 let Some((buffer, pattern)) = self.pattern(place) else { return self.put_off(place) };
                 self.pace(place, length);
-                self.offer_chore(place, Request::Fill { offset, length, buffer, pattern, durable: false });
+                self.offer_chore(place, Request::Fill { offset, length, buffer, pattern, durable: false, tuple: None });
             }
             Chore::Zero { offset, length, unmap } => {
                 self.pace(place, length);

@@ -6,7 +6,7 @@ use super::{
     link::NO_LUN,
     work::{Failure, Motion, Stage},
 };
-use backstore_api::{Extent, Space, StoreError};
+use backstore_api::{Extent, Repeated, Space, StoreError};
 use protocol::TaskKey;
 use reactor::Reactor;
 use scsi::{Command, Context, Event, Moving, Outcome, Sense, Span, Status, Step, UnitId};
@@ -24,7 +24,7 @@ pub(crate) enum Plain {
     /// WRITE SAME of zeroes.
     Zero { offset: u64, length: u64, unmap: bool, durable: bool },
     /// WRITE SAME of the block in `Work::parameter`.
-    Fill { offset: u64, length: u64, durable: bool },
+    Fill { offset: u64, length: u64, durable: bool, tuple: Option<Repeated> },
     /// PRE-FETCH.
     Prefetch { offset: u64, length: u64 },
     /// LOG SENSE.
@@ -250,8 +250,10 @@ impl<R: Reactor> Core<R> {
                 let length = if repeat && writes >= block { span.length } else { comes.min(writes) / block * block };
                 work.begin(Motion::Compare, span, length).repeat = repeat;
             }
-            Step::Swap { span, durable } => {
-                work.begin(Motion::Swap, span, span.length).durable = durable;
+            Step::Swap { span, durable, checks } => {
+                let length = checks.map_or(span.length, |checks| span.length / block * checks.block_with_tuple());
+                let transfer = work.begin(Motion::Swap, span, length);
+                (transfer.durable, transfer.tuples) = (durable, checks);
             }
             Step::Put { span, durable } => {
                 work.begin(Motion::Put, span, span.length).durable = durable;
@@ -340,8 +342,8 @@ impl<R: Reactor> Core<R> {
             Step::Zero { offset, length, unmap, durable } => {
                 self.begin_plain(task_key, Plain::Zero { offset, length, unmap, durable });
             }
-            Step::Fill { offset, length, durable } => {
-                self.begin_plain(task_key, Plain::Fill { offset, length, durable });
+            Step::Fill { offset, length, durable, tuple } => {
+                self.begin_plain(task_key, Plain::Fill { offset, length, durable, tuple });
             }
             Step::Prefetch { offset, length } => self.begin_plain(task_key, Plain::Prefetch { offset, length }),
             Step::Status { offset, length, limit } => {

@@ -102,10 +102,10 @@ impl<R: Reactor> Core<R> {
                 Plain::Save => return self.save(task_key, window),
                 Plain::Discard { offset, length } => Request::Discard { offset, length },
                 Plain::Zero { offset, length, unmap, durable } => Request::Zero { offset, length, unmap, durable },
-                Plain::Fill { offset, length, durable } => {
+                Plain::Fill { offset, length, durable, tuple } => {
                     let Some(Parameter { buffer, length: pattern, charge }) = work.parameter.take() else { return };
                     w.charge = charge;
-                    Request::Fill { offset, length, buffer, pattern, durable }
+                    Request::Fill { offset, length, buffer, pattern, durable, tuple }
                 }
                 Plain::Barrier { .. } => return,
                 Plain::Prefetch { offset, length } => Request::Prefetch { offset, length },
@@ -154,7 +154,7 @@ impl<R: Reactor> Core<R> {
                         let charge = task.work.transfer.windows[window].charge.take();
                         task.work.parameter = Some(Parameter { buffer, length: range.end, charge });
                     }
-                    Request::Write { buffer, .. }
+                    Request::Write { buffer, .. } | Request::WriteTuples { buffer, .. }
                         if matches!(task.work.transfer.motion, Motion::Swap | Motion::Merge) =>
                     {
                         // It begins again with the read: still under its fence.
@@ -452,6 +452,7 @@ impl<R: Reactor> Core<R> {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
         let work = &mut *task.work;
         let start = work.transfer.range(window).start;
+        let checks = work.transfer.checks(window);
         let (durable, w) = (work.transfer.durable, &mut work.transfer.windows[window]);
         let length = w.length as usize;
         let (Some(parameter), Some(mut medium)) = (&work.parameter, w.other.take()) else { return false };
@@ -459,7 +460,7 @@ impl<R: Reactor> Core<R> {
         let found = &medium[w.data.start as usize..w.data.end as usize];
         let failure = match found.len() < length {
             true => Some(Failure::Store(StoreError::Medium { offset: start + found.len() as u64 })),
-            false => first_difference(expected, found).map(|at| Failure::Miscompare(start + at as u64)),
+            false => differing(expected, found, checks).map(|at| Failure::Miscompare(start + at as u64)),
         };
         if let Some(failure) = failure {
             w.other = Some(medium);
@@ -467,7 +468,11 @@ impl<R: Reactor> Core<R> {
             return false;
         }
         medium[..length].copy_from_slice(new);
-        let request = Request::Write { offset: start, buffer: medium, range: 0..length as u32, durable };
+        let (offset, buffer, range) = (start, medium, 0..length as u32);
+        let request = match checks {
+            Some(checks) => Request::WriteTuples { offset, buffer, range, durable, checks },
+            None => Request::Write { offset, buffer, range, durable },
+        };
         self.offer(task_key, window, Phase::Verifying, request);
         true
     }
@@ -568,6 +573,16 @@ impl<R: Reactor> Core<R> {
         }
         Pumped::Waiting
     }
+}
+
+/// The first byte of the medium that differs, tuples neither compared nor counted.
+fn differing(expected: &[u8], found: &[u8], checks: Option<Checks>) -> Option<usize> {
+    let Some(checks) = checks else { return first_difference(expected, found) };
+    let (block, whole) = (checks.block_size as usize, checks.block_with_tuple() as usize);
+    let blocks = expected.chunks(whole).zip(found.chunks(whole)).enumerate();
+    blocks.into_iter().find_map(|(nth, (expected, found))| {
+        first_difference(&expected[..block], &found[..block]).map(|at| nth * block + at)
+    })
 }
 
 /// A read of the medium, with tuples if there is something to check of them.

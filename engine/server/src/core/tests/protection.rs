@@ -205,3 +205,76 @@ fn type_2_is_checked_by_the_tags_of_commands_of_32_bytes() {
     rig.read(&cdb_16(0x88, 0, 9, 3), 3 * BLOCK);
     assert_eq!(rig.carry_out(&[]).data, without_tuples(&bytes));
 }
+
+#[test]
+fn write_same_repeats_a_block_and_counts_its_tuple_on() {
+    let mut rig = rig(Protection::Type1);
+    let one = with_tuples(1, 0x1234, 9);
+    // More than one piece.
+    rig.command(TaskAttribute::Simple, &cdb_16(0x93, 0x20, 9, 3000), WHOLE as u32, &[]);
+    assert_eq!(rig.carry_out(&one), End { status: 0, data: Vec::new(), sense: (0, 0, 0) });
+    let expected: Vec<u8> =
+        (0..3000u32).flat_map(|nth| [&one[..WHOLE - 4], &(9 + nth).to_be_bytes()].concat()).collect();
+    rig.read(&cdb_16(0x88, 0x20, 9, 3000), expected.len() as u32);
+    assert!(rig.carry_out(&[]).data == expected);
+    let mut bad = with_tuples(2, 0, 8).split_off(WHOLE);
+    bad[0] ^= 1;
+    rig.command(TaskAttribute::Simple, &cdb_16(0x93, 0x20, 9, 3000), WHOLE as u32, &bad);
+    assert_eq!(rig.carry_out(&[]).sense, GUARD_FAILED);
+    rig.read(&cdb_16(0x88, 0x20, 9, 3000), expected.len() as u32);
+    assert!(rig.carry_out(&[]).data == expected, "nothing was written");
+    // A block without a tuple is too short.
+    rig.command(TaskAttribute::Simple, &cdb_16(0x93, 0x20, 9, 1), BLOCK, &one[..BLOCK as usize]);
+    assert_eq!(rig.carry_out(&[]).sense, (5, 0x0E, 0x03));
+}
+
+#[test]
+fn write_same_of_32_bytes_carries_the_tags_of_type_2() {
+    let mut rig = rig(Protection::Type2);
+    let one = with_tuples(1, 0x1234, 500);
+    let mut cdb = [0; 32];
+    (cdb[0], cdb[7], cdb[9], cdb[10], cdb[19], cdb[31]) = (0x7F, 24, 0x0D, 0x20, 3, 5);
+    cdb[20..24].copy_from_slice(&500u32.to_be_bytes());
+    cdb[24..28].copy_from_slice(&[0x12, 0x34, 0xFF, 0xFF]);
+    rig.long(&cdb, WHOLE as u32, false);
+    assert_eq!(rig.carry_out(&one).status, 0);
+    cdb[9] = 0x09;
+    rig.long(&cdb, 5 * WHOLE as u32, true);
+    let expected: Vec<u8> =
+        (0..5u32).flat_map(|nth| [&one[..WHOLE - 4], &(500 + nth).to_be_bytes()].concat()).collect();
+    assert!(rig.carry_out(&[]).data == expected);
+    (cdb[9], cdb[25]) = (0x0D, 0x35);
+    rig.long(&cdb, WHOLE as u32, false);
+    assert_eq!(rig.carry_out(&one).sense, (0xB, 0x10, 0x02));
+}
+
+#[test]
+fn compare_and_write_compares_blocks_and_writes_them_with_their_tuples() {
+    let mut rig = rig(Protection::Type1);
+    let old = with_tuples(3, 1, 5);
+    let new = with_tuples(4, 1, 4).split_off(WHOLE);
+    let length = old.len() as u32;
+    rig.command(TaskAttribute::Simple, &cdb_16(0x8A, 0x20, 5, 3), length, &[]);
+    assert_eq!(rig.carry_out(&old).status, 0);
+    let swap = |rig: &mut Rig, expected: &[u8], new: &[u8]| {
+        rig.command(TaskAttribute::Simple, &cdb_16(0x89, 0x20, 5, 3), 2 * length, &[]);
+        rig.carry_out(&[expected, new].concat())
+    };
+    let medium = |rig: &mut Rig| {
+        rig.read(&cdb_16(0x88, 0x20, 5, 3), length);
+        rig.carry_out(&[]).data
+    };
+    let mut bad = new.clone();
+    bad[2 * WHOLE + 511] ^= 1;
+    assert_eq!(swap(&mut rig, &old, &bad).sense, GUARD_FAILED);
+    assert!(medium(&mut rig) == old);
+    assert_eq!(swap(&mut rig, &old, &new).status, 0);
+    assert!(medium(&mut rig) == new);
+    assert_eq!(swap(&mut rig, &old, &new).sense, (0xE, 0x1D, 0));
+    assert!(medium(&mut rig) == new);
+    // Without tuples the target makes them.
+    let (expected, plain) = (without_tuples(&new), without_tuples(&old));
+    rig.command(TaskAttribute::Simple, &cdb_16(0x89, 0, 5, 3), 6 * BLOCK, &[]);
+    assert_eq!(rig.carry_out(&[&expected[..], &plain].concat()).status, 0);
+    assert!(without_tuples(&medium(&mut rig)) == plain);
+}
