@@ -118,6 +118,14 @@ fn amounts_rates_and_silence_are_kept() {
 }
 
 #[test]
+fn a_client_that_spins_notices_that_a_full_socket_takes_more() {
+    let target = target();
+    let result = measure(&target, "disk", "--depth 8 --block-size 1MiB --read-percent 0 --spin --amount 256MiB");
+    assert_eq!(number(&result, "/write/operations"), 256.0);
+    assert_eq!(result["errors"], Value::Array(Vec::new()));
+}
+
+#[test]
 fn chap_is_spoken_both_ways() {
     let target = target();
     let write = |name: &str, text: &str| {

@@ -219,6 +219,8 @@ impl<'a> Worker<'a> {
         if self.manner.spin && self.sessions.len() <= ASKED_DIRECTLY {
             self.ready.clear();
             self.ready.extend(0..self.sessions.len());
+            // No event tells that a full socket takes more.
+            self.sessions.iter_mut().filter(|session| !session.over).try_for_each(Session::writable)?;
         } else {
             self.wait()?;
         }

@@ -11,7 +11,7 @@ pub struct Load {
     pub random: bool,
     /// Reads among a hundred operations.
     pub read_percent: u8,
-    /// The client polls instead of sleeping.
+    /// The client polls instead of sleeping: the server doesn't pay for waking it, nor wait for it.
     pub spin: bool,
     /// Operations per second at most.
     pub rate: Option<u32>,
@@ -65,7 +65,7 @@ pub fn all() -> Vec<Case> {
 }
 
 fn load(sessions: u32, depth: u32, block: u32, read_percent: u8) -> Load {
-    Load { sessions, depth, block, random: block == 4 * KIB, read_percent, spin: false, rate: None }
+    Load { sessions, depth, block, random: block == 4 * KIB, read_percent, spin: true, rate: None }
 }
 
 fn case(group: &str, load: Load, contenders: Vec<Contender>) -> Case {

@@ -114,7 +114,8 @@ fn bare(servers: &Servers, load: &Load, [cold, spins, timed]: [bool; 3], times: 
     for (name, value) in named {
         command.args([name, &value]);
     }
-    for (flag, wanted) in [("--cold", cold), ("--spin", spins), ("--latencies", timed)] {
+    let flags = [("--cold", cold), ("--spin", spins), ("--client-spin", load.spin && !spins), ("--latencies", timed)];
+    for (flag, wanted) in flags {
         command.args(wanted.then_some(flag));
     }
     command.arg("--json");

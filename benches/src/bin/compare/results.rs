@@ -94,6 +94,9 @@ pub struct About {
     pub date: String,
     pub machine: String,
     pub kernel: String,
+    /// TCP's congestion control.
+    #[serde(default)]
+    pub congestion: String,
     pub ringlun: String,
     pub tgt: String,
     pub fio: String,

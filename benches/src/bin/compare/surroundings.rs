@@ -27,6 +27,7 @@ impl Watch {
             date: administer("date", &["-u", "+%F"])?,
             machine: format!("{kind} with {count} cores of {}", model.map_or("an unknown processor", |(_, name)| name)),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            congestion: fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?.trim().to_owned(),
             ringlun: version(&setup.ringlun.to_string_lossy(), "--version"),
             tgt: format!("tgt {}", version("tgtd", "--version")),
             fio: version("fio", "--version"),

@@ -47,8 +47,12 @@ fn about(results: &Results) -> String {
     let about = &results.about;
     let settings: Vec<_> = about.fio_settings.iter().map(|(store, how)| format!("{store}: {how}")).collect();
     let parts = if about.in_parts { " Put together from several runs, this is said of the last one." } else { "" };
+    let congestion = match about.congestion.as_str() {
+        "" => String::new(),
+        name => format!(", TCP {name}"),
+    };
     let mut text = format!(
-        "{}: {}, Linux {}. {}, {}, {}. {} rounds of {} s, each in turn with its rivals, in {:.0} minutes; the host took {:.1} % of the \
+        "{}: {}, Linux {}{congestion}. {}, {}, {}. {} rounds of {} s, each in turn with its rivals, in {:.0} minutes; the host took {:.1} % of the \
          processors' time away.{parts}\n",
         about.date,
         about.machine,
