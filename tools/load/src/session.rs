@@ -296,6 +296,11 @@ impl Session {
         Ok(())
     }
 
+    /// The socket takes no more, and something is left.
+    pub fn is_full(&self) -> bool {
+        !self.writable
+    }
+
     /// The socket says that it takes more.
     pub fn writable(&mut self) -> Result<(), String> {
         self.writable = true;

@@ -217,10 +217,12 @@ impl<'a> Worker<'a> {
     /// Waits for sockets, serves those that have something, starts what is due.
     fn turn(&mut self) -> Result<(), String> {
         if self.manner.spin && self.sessions.len() <= ASKED_DIRECTLY {
+            // Asking a full socket without end would keep it from emptying: an event says when it takes more.
+            if self.sessions.iter().any(Session::is_full) {
+                self.wait()?;
+            }
             self.ready.clear();
             self.ready.extend(0..self.sessions.len());
-            // No event tells that a full socket takes more.
-            self.sessions.iter_mut().filter(|session| !session.over).try_for_each(Session::writable)?;
         } else {
             self.wait()?;
         }

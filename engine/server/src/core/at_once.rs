@@ -14,8 +14,6 @@ use wire::Crc32c;
 const AT_ONCE_LIMIT: u32 = 64 << 10;
 /// Bytes of a read that are fetched ahead; from there on the processor sees by itself what is read in order.
 const PREFETCH: usize = 4 << 10;
-/// Bytes that are copied before their digest is computed: they are in the cache then.
-const PIECE: usize = 16 << 10;
 
 impl<R: Reactor> Core<R> {
     /// Answers a read from a store that never blocks, without a window. False: take the long way.
@@ -100,15 +98,12 @@ impl<R: Reactor> Core<R> {
         }
         let Some((mut buffer, _charge)) = self.take_buffer(index, class) else { return false };
         let unit = &mut self.units[index as usize];
-        let mut crc = Crc32c::new();
-        let mut at = base;
-        for piece in buffer[..length as usize].chunks_mut(PIECE) {
-            if !matches!(unit.queue.read_now(at, piece), Some(Ok(()))) {
-                return false;
-            }
-            crc.update(piece);
-            at += piece.len() as u64;
+        let data = &mut buffer[..length as usize];
+        if !matches!(unit.queue.read_now(base, data), Some(Ok(()))) {
+            return false;
         }
+        let mut crc = Crc32c::new();
+        crc.update(data);
         let Some(link) = self.links.get_mut(key) else { return true };
         let Some(task) = self.tasks.get_mut(task_key) else { return true };
         let mut header = [0; 52];
