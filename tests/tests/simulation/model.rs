@@ -347,7 +347,8 @@ impl Model {
                 let new: Vec<u8> = old.iter().zip(data).map(|(old, bits)| old | bits).collect();
                 self.put(*lba, &new);
             }
-            Ask::Start(start) => self.stopped = !start,
+            // With others it rests.
+            Ask::Start(start) => self.stopped = !start && self.nexuses.len() == 1,
             Ask::Sense => self.sensed(nexus, end, what),
             Ask::ModeSense { page } => {
                 let mut is = self.page(*page).clone();

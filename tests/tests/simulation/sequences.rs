@@ -237,7 +237,7 @@ fn sequence(seed: u64) -> Abilities {
     blueprint.conduct = random_conduct(&mut dice);
     blueprint.arena = ArenaConfig { small: 40, medium: 40, large: 8 };
     let mut house = House::new(seed, &blueprint);
-    let clients = dice.between(2, 4);
+    let clients = dice.between(1, 4);
     for client in 0..clients {
         house.connect((client % u64::from(blueprint.cores)) as u16, random_parameters(&mut dice));
     }

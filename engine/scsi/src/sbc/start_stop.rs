@@ -90,8 +90,9 @@ fn apply(cdb: &Cdb, unit: &LogicalUnit, context: &mut Context<'_>) -> Step {
     let start = cdb.bit(4, START);
     let done = match condition(cdb) {
         NONE if cdb.bit(4, LOEJ) => unit.move_medium(start, nexus),
-        // A drive with a removable medium spins up by itself when that is used (MMC-6 6.42).
-        NONE if !start && unit.removable() => {
+        // A drive with a removable medium spins up by itself when that is used (MMC-6 6.42). So does one that others use,
+        // too: a host that shuts down stops its disks, and would take them from the others of its cluster.
+        NONE if !start && (unit.removable() || unit.is_shared(context)) => {
             unit.rest(STANDBY_BY_COMMAND);
             Ok(())
         }
@@ -120,6 +121,12 @@ fn prevent_allow(command: &mut Command, unit: &LogicalUnit, context: &mut Contex
 }
 
 impl LogicalUnit {
+    /// Other initiators than that of the command are logged in.
+    fn is_shared(&self, context: &Context<'_>) -> bool {
+        let own = context.nexus.as_ref().map(|nexus| &nexus.path().initiator.name);
+        self.lock().nexuses.values().any(|path| Some(&path.initiator.name) != own)
+    }
+
     /// PREVENT ALLOW MEDIUM REMOVAL of one nexus.
     pub(crate) fn prevent(&self, nexus: u64, prevent: bool) {
         let mut state = self.lock();

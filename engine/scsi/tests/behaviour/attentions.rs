@@ -91,7 +91,7 @@ fn a_reset_is_heard_by_who_asked_too() {
 #[test]
 fn a_stop_by_one_nexus_is_seen_by_the_next_command_of_another() {
     let mut rig = Rig::new();
-    let mut other = Nexus::new(&rig.unit, 2, path(2));
+    let mut other = Nexus::new(&rig.unit, 2, path(1));
     test_unit_ready(&mut rig, &mut other);
     assert_eq!(test_unit_ready(&mut rig, &mut other).sense, None);
     rig.run(&[0x1B, 0, 0, 0, 0, 0], &[]).good();

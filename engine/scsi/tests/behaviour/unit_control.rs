@@ -27,6 +27,29 @@ fn a_stopped_unit_gives_no_medium_access_until_it_is_started() {
 }
 
 #[test]
+fn a_unit_that_others_use_rests_instead_of_stopping() {
+    let mut rig = Rig::new();
+    // A second session of the same initiator is nobody else.
+    let second = Nexus::new(&rig.unit, 2, path(1));
+    rig.run(&STOP, &[]).good();
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), NOT_READY);
+    rig.run(&START, &[]).good();
+    let mut other = Nexus::new(&rig.unit, 3, path(3));
+    rig.run(&STOP, &[]).good();
+    assert_eq!(rig.steps, [Step::Flush]);
+    let sense = rig.run(&[0x03, 0, 0, 0, 18, 0], &[]).good();
+    assert_eq!((sense[2], sense[12], sense[13]), (0, 0x5E, 0x04), "standby, by command");
+    std::mem::swap(&mut rig.nexus, &mut other);
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), (SenseKey::UnitAttention, 0x2900));
+    rig.run(&cdb_10(0x28, 0, 0, 1), &[]).good();
+    std::mem::swap(&mut rig.nexus, &mut other);
+    other.end(&rig.unit);
+    second.end(&rig.unit);
+    rig.run(&STOP, &[]).good();
+    assert_eq!(rig.run(&[0; 6], &[]).refused(), NOT_READY);
+}
+
+#[test]
 fn no_flush_stops_without_a_flush_and_a_failed_flush_does_not_stop() {
     let mut rig = Rig::new();
     rig.run(&[0x1B, 1, 0, 0, 4, 0], &[]).good();
