@@ -16,5 +16,6 @@ mod power_cut;
 mod random;
 mod reservations;
 mod roster;
+mod saved;
 mod sequences;
 mod tokens;
