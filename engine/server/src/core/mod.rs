@@ -5,6 +5,7 @@
 
 mod at_once;
 pub mod chores;
+mod comparing;
 mod copying;
 mod detaching;
 pub mod fencing;
