@@ -55,9 +55,9 @@ fn the_result_says_what_was_done_and_what_it_cost() {
     assert_eq!((&result["pattern"], &result["read_percent"]), (&"random".into(), &70.into()));
     assert_eq!(result["errors"], Value::Array(Vec::new()));
     let seconds = number(&result, "/seconds");
-    assert!((0.3..3.0).contains(&seconds), "{seconds}");
+    assert!(seconds >= 0.3, "{seconds}");
     let operations = ["read", "write", "total"].map(|way| number(&result, &format!("/{way}/operations")));
-    assert!(operations[0] > 100.0 && operations[0] + operations[1] == operations[2], "{operations:?}");
+    assert!(operations[0] > 0.0 && operations[0] + operations[1] == operations[2], "{operations:?}");
     let share = operations[0] / operations[2];
     assert!((0.6..0.8).contains(&share), "{share} of the operations were reads");
     for way in ["read", "write", "total"] {
@@ -178,9 +178,12 @@ fn file(folder: &Path) -> String {
 fn a_later_run_proves_what_an_earlier_one_has_written() {
     let target = target();
     let verify = format!("--verify --verify-file {} --range 1M:32M", file(target.folder()));
-    let result =
-        measure(&target, "disk", &format!("{verify} --verify-fill --sessions 4 --threads 2 --block-size 4k,64k"));
-    assert!(number(&result, "/write/operations") >= 512.0);
+    let result = measure(
+        &target,
+        "disk",
+        &format!("{verify} --verify-fill --sessions 4 --threads 2 --block-size 4k,64k --amount 64M"),
+    );
+    assert!(number(&result, "/total/operations") >= 1024.0);
     // Other threads, sizes and digests; reads alone.
     let reads = format!("{verify} --read-percent 100 --sessions 3 --threads 3 --block-size 512,128k --data-digest");
     let result = measure(&target, "disk", &reads);
