@@ -117,6 +117,7 @@ fn what_sg3_utils_ask_for_is_done() {
         "identifying",
         "buffers",
         "xcopy",
+        "token",
         "sanitize",
         "format",
     ];
