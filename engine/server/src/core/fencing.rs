@@ -4,13 +4,17 @@
 
 use super::{
     Core,
+    steps::Pumped,
     unit::overlap,
-    work::{FenceState, Phase, Work},
+    work::{FenceState, Motion, Phase, Work},
 };
 use crate::mail::{FromCore, ToCore};
 use protocol::TaskKey;
 use reactor::Reactor;
-use scsi::fence::{Action, FenceId, FenceRequest};
+use scsi::{
+    Event,
+    fence::{Action, FenceId, FenceRequest},
+};
 use std::ops::Range;
 
 /// A message about a unit's fences.
@@ -118,6 +122,17 @@ impl<R: Reactor> Core<R> {
             };
             self.fence_send(core, FenceMail { unit, body: FenceBody::Action(action) });
         }
+    }
+
+    /// A barrier holds its fence: the command is stepped, and the fence given back.
+    pub(crate) fn step_under_fence(&mut self, task_key: TaskKey) -> Pumped {
+        let step = self.step(task_key, Event::Stored);
+        let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
+        let unit = task.work.unit;
+        let mut window = task.work.transfer.close_oldest();
+        task.work.transfer.motion = Motion::None;
+        self.drop_fence(unit, std::mem::take(&mut window.fence));
+        step.map_or(Pumped::Waiting, Pumped::Stepped)
     }
 
     fn fence_action(&mut self, unit: u16, action: Action) {

@@ -449,17 +449,6 @@ impl<R: Reactor> Core<R> {
         Pumped::Waiting
     }
 
-    /// A barrier holds its fence: the command is stepped, and the fence given back.
-    fn step_under_fence(&mut self, task_key: TaskKey) -> Pumped {
-        let step = self.step(task_key, scsi::Event::Stored);
-        let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
-        let unit = task.work.unit;
-        let mut window = task.work.transfer.close_oldest();
-        task.work.transfer.motion = Motion::None;
-        self.drop_fence(unit, std::mem::take(&mut window.fence));
-        step.map_or(Pumped::Waiting, Pumped::Stepped)
-    }
-
     /// A plain store operation.
     pub(crate) fn pump_plain(&mut self, task_key: TaskKey) -> Pumped {
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
