@@ -4,7 +4,7 @@
 use crate::{
     client::{GOOD, Said},
     dice::{Dice, mix, seeds},
-    house::{Blueprint, House, Patience, Volume, random_conduct, random_parameters},
+    house::{House, Patience},
 };
 use initiator::{Command, Handle, cdb, lun};
 use scsi::Identity;
@@ -60,19 +60,7 @@ pub fn parameter_list(source: usize, target: usize, sectors: u16, from: u64, to:
 fn copies(seed: u64) -> [usize; 2] {
     let mut dice = Dice::new(seed);
     let clients = dice.between(1, 4);
-    let mut volume = || Volume {
-        alignment: dice.pick(&[1, 512, 4096]),
-        depth: dice.pick(&[1, 4, 32]),
-        ..Volume::new(clients * OWN)
-    };
-    let mut blueprint = Blueprint::new(vec![volume(), volume()]);
-    blueprint.cores = dice.pick(&[1, 2, 2]);
-    blueprint.conduct = random_conduct(&mut dice);
-    let mut house = House::new(seed, &blueprint);
-    for client in 0..clients {
-        house.connect((client % u64::from(blueprint.cores)) as u16, random_parameters(&mut dice));
-    }
-    house.clear_attentions();
+    let mut house = House::pair(seed, &mut dice, clients * OWN, clients);
     let mut model: Vec<Vec<u8>> = (0..2).map(|volume| stamp(seed ^ volume, (clients * OWN) as usize)).collect();
     for (file, bytes) in house.files.iter().zip(&model) {
         file.fill(0, bytes);

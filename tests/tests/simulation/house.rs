@@ -159,6 +159,21 @@ impl House {
         House::on(world, files, seed, blueprint)
     }
 
+    /// Two volumes of so many bytes on one or two cores, with sessions of all kinds that have nothing to be told.
+    pub fn pair(seed: u64, dice: &mut Dice, bytes: u64, clients: u64) -> House {
+        let mut volume =
+            || Volume { alignment: dice.pick(&[1, 512, 4096]), depth: dice.pick(&[1, 4, 32]), ..Volume::new(bytes) };
+        let mut blueprint = Blueprint::new(vec![volume(), volume()]);
+        blueprint.cores = dice.pick(&[1, 2, 2]);
+        blueprint.conduct = random_conduct(dice);
+        let mut house = House::new(seed, &blueprint);
+        for client in 0..clients {
+            house.connect((client % u64::from(blueprint.cores)) as u16, random_parameters(dice));
+        }
+        house.clear_attentions();
+        house
+    }
+
     /// On files that are there already.
     pub fn on(world: World, files: Vec<TwinFile>, seed: u64, blueprint: &Blueprint) -> House {
         let mut stores = Vec::new();

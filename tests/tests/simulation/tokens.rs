@@ -4,7 +4,7 @@
 use crate::{
     client::{CHECK_CONDITION, End, GOOD, Said},
     dice::{Dice, seeds},
-    house::{Blueprint, House, Patience, Volume, random_conduct, random_parameters},
+    house::{Blueprint, House, Patience, Volume, random_parameters},
 };
 use initiator::{Command, Handle, cdb, lun};
 use std::ops::Range;
@@ -143,19 +143,7 @@ impl World {
 fn tokens(seed: u64) -> [usize; 2] {
     let mut dice = Dice::new(seed);
     let clients = dice.between(2, 4);
-    let mut volume = || Volume {
-        alignment: dice.pick(&[1, 512, 4096]),
-        depth: dice.pick(&[1, 4, 32]),
-        ..Volume::new((SHARED + clients * OWN) * SECTOR as u64)
-    };
-    let mut blueprint = Blueprint::new(vec![volume(), volume()]);
-    blueprint.cores = dice.pick(&[1, 2, 2]);
-    blueprint.conduct = random_conduct(&mut dice);
-    let mut house = House::new(seed, &blueprint);
-    for client in 0..clients {
-        house.connect((client % u64::from(blueprint.cores)) as u16, random_parameters(&mut dice));
-    }
-    house.clear_attentions();
+    let house = House::pair(seed, &mut dice, (SHARED + clients * OWN) * SECTOR as u64, clients);
     let (writes, tokens, found) = (Vec::new(), Vec::new(), Vec::new());
     let mut world = World { house, writes, tokens, found, time: 0, done: [0; 2] };
     let mut waits: Vec<(Waits, Option<Handle>)> = (0..clients).map(|_| (Waits::Nothing, None)).collect();

@@ -382,20 +382,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn unit(name: &str) -> Arc<LogicalUnit> {
-        let geometry = Geometry {
-            bytes: 1 << 20,
-            alignment: 1,
-            physical_block: 512,
-            optimal_io: 0,
-            discard_granularity: 0,
-            discard_zeroes: false,
-            persistent: true,
-            read_only: false,
-            rotational: false,
-            cached: true,
-            atomic_write: 0,
-        };
-        LogicalUnit::new(Profile::new(Identity::from_name(name), 512), geometry)
+        LogicalUnit::new(Profile::new(Identity::from_name(name), 512), Geometry::new(1 << 20))
     }
 
     fn port(copies: &Arc<CopyManager>) -> TargetPort {
