@@ -163,8 +163,14 @@ impl House {
     pub fn pair(seed: u64, dice: &mut Dice, bytes: u64, clients: u64) -> House {
         let mut volume =
             || Volume { alignment: dice.pick(&[1, 512, 4096]), depth: dice.pick(&[1, 4, 32]), ..Volume::new(bytes) };
-        let mut blueprint = Blueprint::new(vec![volume(), volume()]);
-        blueprint.cores = dice.pick(&[1, 2, 2]);
+        let volumes = vec![volume(), volume()];
+        House::inhabited(seed, dice, volumes, &[1, 2, 2], clients)
+    }
+
+    /// On one of these numbers of cores, with so many sessions of all kinds that have nothing to be told.
+    pub fn inhabited(seed: u64, dice: &mut Dice, volumes: Vec<Volume>, cores: &[u16], clients: u64) -> House {
+        let mut blueprint = Blueprint::new(volumes);
+        blueprint.cores = dice.pick(cores);
         blueprint.conduct = random_conduct(dice);
         let mut house = House::new(seed, &blueprint);
         for client in 0..clients {

@@ -4,7 +4,7 @@
 use crate::{
     client::{End, GOOD, Said},
     dice::{Dice, mix, seeds},
-    house::{Blueprint, House, Patience, Volume, random_conduct, random_parameters},
+    house::{House, Patience, Volume},
 };
 use initiator::{Command, Handle, cdb, lun};
 use std::collections::{BTreeSet, HashMap};
@@ -16,24 +16,12 @@ fn stamp(id: u64, length: usize) -> Vec<u8> {
     mix(id).to_le_bytes().repeat(length / 8)
 }
 
-fn house(seed: u64, dice: &mut Dice, volume: Volume, clients: u64) -> House {
-    let mut blueprint = Blueprint::new(vec![volume]);
-    blueprint.cores = dice.pick(&[2, 2, 3]);
-    blueprint.conduct = random_conduct(dice);
-    let mut house = House::new(seed, &blueprint);
-    for client in 0..clients {
-        house.connect((client % u64::from(blueprint.cores)) as u16, random_parameters(dice));
-    }
-    house.clear_attentions();
-    house
-}
-
 /// Ranges of sectors of one owner each: single ones next to each other, and whole blocks of 4 KiB.
 fn adjacent(seed: u64) {
     let mut dice = Dice::new(seed);
     let volume = Volume { alignment: 4096, depth: dice.pick(&[2, 32]), ..Volume::new(64 << 10) };
     let clients = dice.between(2, 6);
-    let mut house = house(seed, &mut dice, volume, clients);
+    let mut house = House::inhabited(seed, &mut dice, vec![volume], &[2, 2, 3], clients);
     // The first blocks belong to many, sector by sector; of the others each belongs to one.
     let shared = 2 * 8;
     let mut owned: Vec<(usize, u64, u64)> =
@@ -111,7 +99,7 @@ fn counter(seed: u64) -> u64 {
     volume.block_size = dice.pick(&[512, 4096]);
     let size = volume.block_size as usize;
     let clients = dice.between(2, 5);
-    let mut house = house(seed, &mut dice, volume, clients);
+    let mut house = House::inhabited(seed, &mut dice, vec![volume], &[2, 2, 3], clients);
     let lba = dice.below(4);
     house.files[0].fill(lba * size as u64, &block(0, 0, size));
     let mut steps: Vec<Step> = (0..clients).map(|_| Step::Rest).collect();
@@ -179,7 +167,7 @@ fn resets(seed: u64) -> usize {
     let mut dice = Dice::new(seed);
     let volume = Volume { alignment: 4096, depth: dice.pick(&[2, 8]), ..Volume::new(64 << 10) };
     let clients = dice.between(2, 5);
-    let mut house = house(seed, &mut dice, volume, clients);
+    let mut house = House::inhabited(seed, &mut dice, vec![volume], &[2, 2, 3], clients);
     let mut busy: HashMap<(usize, Handle), (u64, bool)> = HashMap::new();
     let mut requests: HashMap<(usize, Handle), Option<Handle>> = HashMap::new();
     let mut ids = 0;

@@ -82,10 +82,6 @@ const RULES: &[(u8, Option<u16>, Rule)] = &[
     (0x83, None, Rule::Writes),         // EXTENDED COPY, WRITE USING TOKEN
     (0x83, Some(0x10), Rule::Reads),    // POPULATE TOKEN
     (0x84, None, Rule::Writes),         // RECEIVE COPY RESULTS
-    (0x7F, Some(0x09), Rule::Reads),    // READ (32)
-    (0x7F, Some(0x0A), Rule::Reads),    // VERIFY (32)
-    (0x7F, Some(0x0B), Rule::Writes),   // WRITE (32)
-    (0x7F, Some(0x0C), Rule::Writes),   // WRITE AND VERIFY (32)
     (0x88, None, Rule::Reads),          // READ (16)
     (0x89, None, Rule::Writes),         // COMPARE AND WRITE
     (0x8A, None, Rule::Writes),         // WRITE (16)

@@ -2,6 +2,7 @@
 
 use super::{
     Core,
+    storing::write,
     work::{Failure, Phase},
 };
 use backstore_api::{Checks, Request, StoreError};
@@ -54,11 +55,7 @@ impl<R: Reactor> Core<R> {
             return false;
         }
         medium[..length].copy_from_slice(new);
-        let (offset, buffer, range) = (start, medium, 0..length as u32);
-        let request = match checks {
-            Some(checks) => Request::WriteTuples { offset, buffer, range, durable, checks },
-            None => Request::Write { offset, buffer, range, durable },
-        };
+        let request = write(start, medium, length as u32, durable, checks);
         self.offer(task_key, window, Phase::Verifying, request);
         true
     }

@@ -182,9 +182,7 @@ fn ranges_in_flight(work: &Work, unit: u16, ranges: &mut Vec<Range<u64>>) {
     }
     for i in work.transfer.order() {
         let w = &work.transfer.windows[i];
-        if matches!(w.phase, Phase::Storing | Phase::Verifying | Phase::Reading)
-            && !matches!((w.fence, work.transfer.fence), (FenceState::Held(_), _) | (_, FenceState::Held(_)))
-        {
+        if matches!(w.phase, Phase::Storing | Phase::Verifying | Phase::Reading) && !work.transfer.is_fenced(i) {
             let range = work.store_range(i);
             debug_assert!(!overlap(&range, &(0..0)));
             if work.store_unit(i) == unit {

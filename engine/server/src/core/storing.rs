@@ -36,7 +36,7 @@ impl<R: Reactor> Core<R> {
         };
         // A window that holds its fence passes its own hold.
         let of_all = work.transfer.fence;
-        let fenced = matches!((w.fence, of_all), (FenceState::Held(_), _) | (_, FenceState::Held(_)));
+        let fenced = work.transfer.is_fenced(window);
         // Under their one fence, neighbours would meet in the block of the store that they share.
         let busy = |w: &Window| matches!(w.phase, Phase::Storing | Phase::Verifying);
         if motion == Motion::Merge && work.transfer.windows.iter().any(busy) {
@@ -74,11 +74,7 @@ impl<R: Reactor> Core<R> {
             }
             Motion::Write => {
                 let Some(buffer) = w.buffer.take() else { return };
-                let (offset, range, durable) = (range.start, 0..w.length, work.transfer.durable);
-                match checks {
-                    Some(checks) => Request::WriteTuples { offset, buffer, range, durable, checks },
-                    None => Request::Write { offset, buffer, range, durable },
-                }
+                write(range.start, buffer, w.length, work.transfer.durable, checks)
             }
             Motion::Put => {
                 let Some(Parameter { buffer, length, charge }) = work.parameter.take() else { return };
@@ -487,6 +483,15 @@ impl<R: Reactor> Core<R> {
             return self.pump_plain(task_key);
         }
         Pumped::Waiting
+    }
+}
+
+/// A write of so many bytes of a buffer, with tuples if there is something to check of them.
+pub(super) fn write(offset: u64, buffer: Buffer, length: u32, durable: bool, checks: Option<Checks>) -> Request {
+    let range = 0..length;
+    match checks {
+        Some(checks) => Request::WriteTuples { offset, buffer, range, durable, checks },
+        None => Request::Write { offset, buffer, range, durable },
     }
 }
 

@@ -257,6 +257,12 @@ impl Transfer {
         }
     }
 
+    /// Whether a window, or the whole transfer, holds its fence.
+    pub fn is_fenced(&self, window: usize) -> bool {
+        let held = |fence| matches!(fence, FenceState::Held(_));
+        held(self.windows[window].fence) || held(self.fence)
+    }
+
     /// Medium range of a window.
     pub fn range(&self, window: usize) -> Range<u64> {
         let w = &self.windows[window];
