@@ -5,19 +5,20 @@
 //! - A [`Pool`] belongs to one core (it is not `Send`); a [`Buffer`] goes home to its pool when it is dropped.
 //! - Nothing is allocated after start: `take` gives `None` when the pool is empty.
 //! - A [`Region`] is reached by several cores at once. Its bytes may change under a reader, so they are only
-//!   ever copied by raw access here, never lent as a slice.
+//!   ever copied by raw access here; lent as a slice only while nobody can write ([`Region::hold`]).
 #![allow(unsafe_code)] // one of the two homes of unsafe code: see ARCHITECTURE.md
 
 mod ahead;
 mod arena;
 mod mapping;
+mod owner;
 mod racing;
 mod region;
 mod slab;
 
 pub use ahead::Ahead;
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
-pub use region::{Region, RegionSlice, zeroed_words};
+pub use region::{Held, Region, RegionSlice, zeroed_words};
 pub use slab::{Key, Slab};
 
 /// Makes all that this thread has written by [`Region::stream`] visible to other threads before anything that it tells

@@ -2,10 +2,12 @@
 
 use crate::{
     mapping::{Mapping, PAGE},
+    owner::Owner,
     racing,
 };
 use std::{
     fmt, io,
+    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,12 +17,14 @@ use std::{
 /// Anonymous zeroed memory with huge pages asked for; pages are allocated on first touch.
 ///
 /// Several cores read and write it at once: all access is by raw copies, so that racing initiators get mixed bytes
-/// but never undefined behaviour, and no slice over it is ever lent. Access outside of it panics.
+/// but never undefined behaviour. A slice over it is lent only while one thread alone writes, and doesn't
+/// ([`hold`](Region::hold)). Access outside of it panics.
 pub struct Region {
     mapping: Mapping,
     /// Grows, and is a whole number for the processor: an access pays one plain load.
     bytes: AtomicU64,
     room: u64,
+    owner: Owner,
 }
 
 impl Region {
@@ -29,7 +33,7 @@ impl Region {
     /// # Errors
     /// What mmap says (more than the machine's memory is refused by most systems); the message names the bytes.
     pub fn new(bytes: u64) -> io::Result<Arc<Region>> {
-        Ok(Arc::new(Region { mapping: Mapping::new(address(bytes)?)?, bytes: AtomicU64::new(bytes), room: bytes }))
+        Ok(Region::over(Mapping::new(address(bytes)?)?, bytes, bytes))
     }
 
     /// The same with addresses for `room` bytes, to [`grow`](Region::grow) into: they take no memory. Where the system
@@ -42,7 +46,11 @@ impl Region {
         let reserved = address(room).and_then(Mapping::reserve);
         let Ok(mapping) = reserved else { return Region::new(bytes) };
         mapping.open(length)?;
-        Ok(Arc::new(Region { mapping, bytes: AtomicU64::new(bytes), room }))
+        Ok(Region::over(mapping, bytes, room))
+    }
+
+    fn over(mapping: Mapping, bytes: u64, room: u64) -> Arc<Region> {
+        Arc::new(Region { mapping, bytes: AtomicU64::new(bytes), room, owner: Owner::nobody() })
     }
 
     /// Has so many bytes from now on, if it has had fewer: zeroes behind the old ones. Other threads may use them once
@@ -94,6 +102,15 @@ impl Region {
         unsafe { self.mapping.address().as_ptr().add(offset as usize) }
     }
 
+    /// The same, to be written to. No slice over the region exists from now on until this thread holds it.
+    fn at_to_write(&self, offset: u64, length: u64) -> *mut u8 {
+        let address = self.at(offset, length);
+        if length > 0 {
+            self.owner.writes();
+        }
+        address
+    }
+
     /// Copies from `offset` on into all of `into`.
     ///
     /// # Panics
@@ -124,7 +141,7 @@ impl Region {
     /// # Panics
     /// If the range isn't inside the region.
     pub fn write(&self, offset: u64, from: &[u8]) {
-        let into = self.at(offset, from.len() as u64);
+        let into = self.at_to_write(offset, from.len() as u64);
         // SAFETY: `into` is from.len() bytes of the mapping, of which no slice exists.
         unsafe { racing::write(from.as_ptr(), into, from.len()) }
     }
@@ -135,7 +152,7 @@ impl Region {
     /// # Panics
     /// If the range isn't inside the region.
     pub fn stream(&self, offset: u64, from: &[u8]) {
-        let into = self.at(offset, from.len() as u64);
+        let into = self.at_to_write(offset, from.len() as u64);
         // SAFETY: `into` is from.len() bytes of the mapping, of which no slice exists.
         unsafe { racing::stream(from.as_ptr(), into, from.len()) }
     }
@@ -145,7 +162,7 @@ impl Region {
     /// # Panics
     /// If the range isn't inside the region.
     pub fn zero(&self, offset: u64, length: u64, release: bool) {
-        let start = self.at(offset, length);
+        let start = self.at_to_write(offset, length);
         let (offset, length) = (offset as usize, length as usize);
         let end = offset + length;
         let (first, last) = (offset.next_multiple_of(PAGE), end / PAGE * PAGE);
@@ -169,6 +186,24 @@ impl Region {
         self.at(offset, u64::from(length))
     }
 
+    /// Has all bytes stand still as long as what it gives lives. That can be had by the only thread that has written to the
+    /// region since it was made, or since another thread [`let_go`](Region::let_go) of it; not by a thread that does so already.
+    /// Writes of other threads wait, so it must be short.
+    pub fn hold(&self) -> Option<Held<'_>> {
+        self.owner.hold().then_some(Held { region: self, of_this_thread: PhantomData })
+    }
+
+    /// Whether [`hold`](Region::hold) would do it now.
+    #[inline]
+    pub fn may_hold(&self) -> bool {
+        self.owner.may_hold()
+    }
+
+    /// If this thread is the only one that has written, another one may become that.
+    pub fn let_go(&self) {
+        self.owner.let_go();
+    }
+
     /// A counted reference to a range, for sends straight from the region.
     ///
     /// # Panics
@@ -176,6 +211,31 @@ impl Region {
     pub fn slice(self: &Arc<Self>, offset: u64, length: u32) -> RegionSlice {
         self.at(offset, u64::from(length));
         RegionSlice { region: self.clone(), offset, length }
+    }
+}
+
+/// A region whose bytes stand still: see [`Region::hold`].
+pub struct Held<'a> {
+    region: &'a Region,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl Held<'_> {
+    /// A range of the region.
+    ///
+    /// # Panics
+    /// If it isn't inside the region.
+    pub fn bytes(&self, offset: u64, length: u32) -> &[u8] {
+        let start = self.region.at(offset, u64::from(length));
+        // SAFETY: the range was checked, and is mapped for reading as long as the region lives. Nobody writes to it as long as
+        // `self` lives: other threads wait, and this one panics, before any write (`at_to_write`).
+        unsafe { std::slice::from_raw_parts(start, length as usize) }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.region.owner.release();
     }
 }
 
@@ -314,12 +374,54 @@ mod tests {
     }
 
     #[test]
+    fn stands_still_while_it_is_held() {
+        let region = Region::new(8192).unwrap();
+        let writer = std::thread::scope(|scope| {
+            let held = region.hold().unwrap();
+            assert!(region.hold().is_none());
+            let writer = scope.spawn(|| {
+                for byte in 1..200 {
+                    region.stream(0, &[byte; 8192]);
+                }
+            });
+            for _ in 0..200 {
+                assert!(held.bytes(100, 8000).iter().all(|byte| *byte == 0));
+            }
+            assert!(!writer.is_finished());
+            drop(held);
+            writer.join()
+        });
+        writer.unwrap();
+        assert!(region.hold().is_none(), "two threads write");
+        let mut end = [0];
+        region.read(8191, &mut end);
+        assert_eq!(end, [199]);
+    }
+
+    #[test]
+    fn whoever_holds_it_may_not_write() {
+        type Write = fn(&Region);
+        let ways: [Write; 3] = [|r| r.write(0, &[1]), |r| r.stream(0, &[1]), |r| r.zero(0, 4096, true)];
+        for write in ways {
+            let region = Region::new(4096).unwrap();
+            let refused = std::panic::catch_unwind(|| {
+                let _held = region.hold().unwrap();
+                write(&region);
+            });
+            assert!(refused.is_err());
+            write(&region);
+            assert!(region.may_hold());
+        }
+    }
+
+    #[test]
     fn access_outside_panics() {
         let region = Region::new(4096).unwrap();
         for (offset, length) in [(4096, 1), (4090, 7), (u64::MAX, 1), (u64::MAX - 3, 4), (1 << 40, 0)] {
-            for case in 0..5 {
+            for case in 0..6 {
                 let region = region.clone();
                 let refused = std::panic::catch_unwind(move || match case {
+                    5 => assert_eq!(region.hold().unwrap().bytes(offset, length as u32), []),
                     0 => region.read(offset, &mut vec![0; length]),
                     1 => region.write(offset, &vec![0; length]),
                     2 => region.zero(offset, length as u64, false),

@@ -74,6 +74,9 @@ pub trait Reactor: 'static {
     fn close(&mut self, descriptor: Descriptor);
     /// Queues an operation. Gives it back when no slot is free.
     fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation>;
+    /// Gives a socket at once what it takes of a message: so many bytes, perhaps none. They are copied before it returns, whatever
+    /// `RingSettings::zero_copy` says. No Send may be on its way there.
+    fn send_now(&mut self, socket: Descriptor, message: &Message) -> Result<usize, Errno>;
     /// Has the kernel acknowledge at once what has come on a socket, instead of waiting for something to send with it.
     /// Best effort, and of no effect where nothing is ever delayed.
     fn acknowledge(&mut self, _socket: Descriptor) {}

@@ -20,7 +20,8 @@ pub use settings::{Counters, RingSettings};
 pub use waker::RingWaker;
 
 use crate::{
-    Completion, Descriptor, Errno, Feature, Features, Job, Operation, OperationId, Reactor, Returned, Use, Wait,
+    Completion, Descriptor, Errno, Feature, Features, Job, Message, Operation, OperationId, Reactor, Returned, Use,
+    Wait,
     descriptor::{duplicate, make_blocking},
     offload::Offload,
 };
@@ -519,6 +520,14 @@ impl Reactor for Ring {
             return Ok(OperationId(NO_KEY));
         }
         Ok(OperationId(key))
+    }
+
+    fn send_now(&mut self, socket: Descriptor, message: &Message) -> Result<usize, Errno> {
+        let Some(file) = self.files.open(socket) else { return Err(Errno(libc::EBADF)) };
+        let mut vector = self.vectors.pop().unwrap_or_else(Vector::new);
+        let sent = sending::send_now(file.holder.raw(), message, &mut vector);
+        self.vectors.push(vector);
+        sent
     }
 
     fn acknowledge(&mut self, socket: Descriptor) {

@@ -1,10 +1,10 @@
 //! What a connection has to send: PDUs are appended while the last message is still on its way.
 
-use memory::{Buffer, Region};
+use memory::{Buffer, Held, Region};
 use protocol::Sink;
-use reactor::{Message, Part};
+use reactor::{Errno, Message, Part};
 use std::{collections::VecDeque, ops::Range, sync::Arc};
-use wire::{BHS_LEN, DIGEST_LEN, digest};
+use wire::{BHS_LEN, Crc32c, DIGEST_LEN, digest};
 
 /// Data-In PDUs whose data is being fetched by the processor while others are made: two groups of it.
 const AHEAD: usize = 8;
@@ -21,7 +21,20 @@ pub struct Outgoing {
     late: VecDeque<Late>,
     /// Bytes of them.
     late_bytes: usize,
+    /// Digests that are computed when the message is sent.
+    due: Vec<Due>,
 }
+
+/// A digest over pages of a RAM volume that are sent from where they lie.
+struct Due {
+    /// Position of the pages in `Message::parts`.
+    part: u32,
+    /// Of the digest in `Message::bytes`.
+    at: u32,
+}
+
+/// Regions of one message that can be made to stand still at a time.
+const HELD: usize = 4;
 
 /// A Data-In PDU with a digest over data of a RAM volume.
 struct Late {
@@ -107,6 +120,21 @@ impl Outgoing {
         }
     }
 
+    /// Appends a Data-In PDU like that, but doesn't copy the pages: [`seal_now`](Outgoing::seal_now) has them stand still.
+    pub fn in_place(&mut self, header: &[u8], region: &Arc<Region>, offset: u64, length: u32) {
+        self.put(header);
+        self.region(region, offset, length);
+        let (bytes, part) = (&mut self.message.bytes, self.message.parts.len() as u32 - 1);
+        bytes.extend_from_slice(&[0; 3][..wire::padding(length as usize)]);
+        self.due.push(Due { part, at: bytes.len() as u32 });
+        bytes.extend_from_slice(&[0; DIGEST_LEN]);
+    }
+
+    /// Digests are to be computed when this is sent: [`seal_now`](Outgoing::seal_now) takes it.
+    pub fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// Position of a region in the message.
     fn index(&mut self, region: &Arc<Region>) -> u32 {
         let regions = &mut self.message.regions;
@@ -148,6 +176,36 @@ impl Outgoing {
         self.covered = 0;
         self.referred = 0;
         std::mem::replace(&mut self.message, recycled)
+    }
+
+    /// Takes what is to be sent, with the digests of pages that are sent from where they lie. `send` gives the message to the
+    /// socket while these stand still, and says how many bytes that took; what comes back is the rest, with copies of its
+    /// pages.
+    pub fn seal_now(&mut self, recycled: Message, send: impl FnOnce(&Message) -> Result<usize, Errno>) -> Message {
+        let mut message = self.seal(recycled);
+        let (bytes, parts, regions) = (&mut message.bytes, &mut message.parts, &message.regions);
+        let held: [Option<Held<'_>>; HELD] = std::array::from_fn(|index| regions.get(index)?.hold());
+        for Due { part, at } in self.due.drain(..) {
+            let part = &mut parts[part as usize];
+            let Part::Region { index, length, offset } = *part else { unreachable!("pages under a digest") };
+            let mut crc = Crc32c::new();
+            match held.get(index as usize) {
+                Some(Some(held)) => crc.update(held.bytes(offset, length)),
+                _ => {
+                    let start = bytes.len();
+                    regions[index as usize].append_to(offset, length as usize, bytes);
+                    crc.update(&bytes[start..]);
+                    *part = Part::Bytes(start as u32..bytes.len() as u32);
+                }
+            }
+            crc.update(&[0; 3][..wire::padding(length as usize)]);
+            bytes[at as usize..at as usize + DIGEST_LEN].copy_from_slice(&digest::to_wire(crc.finish()));
+        }
+        // What is wrong with the socket comes to light when the rest is sent.
+        let sent = if held.iter().any(Option::is_some) { send(&message).unwrap_or(0) } else { 0 };
+        drop(held);
+        message.go_on_from(sent);
+        message
     }
 
     /// Takes a sealed message back that could not be submitted. Nothing may have been put since.
@@ -266,6 +324,54 @@ mod tests {
         let message = out.seal(Message::default());
         region.write(0, b"late");
         assert_eq!(flat(&message)[1..5], [0; 4]);
+    }
+
+    #[test]
+    fn pages_under_a_digest_stand_still_when_they_are_sent() {
+        let (region, other) = (memory::Region::new(4096).unwrap(), memory::Region::new(4096).unwrap());
+        other.write(0, b"other");
+        // Of this one nobody can be kept from writing.
+        std::thread::scope(|scope| scope.spawn(|| other.write(0, b"other")).join().unwrap());
+        let mut expected = b"<".to_vec();
+        for (header, data) in [(b"one", b"late1"), (b"two", b"other"), (b"3rd", b"ate12")] {
+            let padded = [&data[..], &[0; 3]].concat();
+            expected.extend([&header[..], &padded, &digest::to_wire(digest::crc32c(&padded))].concat());
+        }
+        expected.push(b'>');
+        for sent in [Ok(0), Ok(2), Ok(7), Ok(20), Ok(expected.len()), Err(Errno(32))] {
+            region.write(0, b"early!!!!!");
+            let mut out = Outgoing::default();
+            out.put(b"<");
+            out.in_place(b"one", &region, 0, 5);
+            out.in_place(b"two", &other, 0, 5);
+            out.in_place(b"3rd", &region, 1, 5);
+            out.put(b">");
+            assert!(out.has_due());
+            assert_eq!(out.len(), expected.len());
+            region.write(0, b"late123456");
+            let mut taken = Vec::new();
+            let rest = out.seal_now(Message::default(), |message| {
+                assert!(region.hold().is_none(), "it is held");
+                taken = flat(message)[..sent.unwrap_or(0)].to_vec();
+                sent
+            });
+            assert!(region.hold().is_some());
+            region.write(0, b"too late!!");
+            assert_eq!([taken, flat(&rest)].concat(), expected, "{sent:?}");
+            assert!(out.is_empty() && !out.has_due());
+        }
+    }
+
+    #[test]
+    fn without_a_hold_pages_under_a_digest_are_copied() {
+        let region = memory::Region::new(4096).unwrap();
+        let mut out = Outgoing::default();
+        out.in_place(b"h", &region, 0, 4);
+        std::thread::scope(|scope| scope.spawn(|| region.write(0, b"data")).join().unwrap());
+        region.write(8, b"x");
+        let message = out.seal_now(Message::default(), |_| unreachable!("nothing has to be sent at once"));
+        region.write(0, b"late");
+        assert_eq!(flat(&message)[..5], *b"hdata");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A message on its way out: which bytes are next, as the kernel wants to see them.
 
 use crate::{Errno, Message, Part};
+use std::os::fd::RawFd;
 
 /// Most pieces of one system call; the rest goes in further rounds.
 pub(crate) const PIECES: usize = 256;
@@ -74,23 +75,7 @@ impl Sending {
     }
 
     fn piece(&self, part: usize) -> Option<(*const u8, usize)> {
-        let message = &self.message;
-        if message.parts.is_empty() {
-            return (part == 0).then_some((message.bytes.as_ptr(), message.bytes.len()));
-        }
-        Some(match message.parts.get(part)? {
-            Part::Bytes(range) => {
-                let bytes = &message.bytes[range.start as usize..range.end as usize];
-                (bytes.as_ptr(), bytes.len())
-            }
-            Part::Buffer { index, range } => {
-                let bytes = &message.buffers[*index as usize][range.start as usize..range.end as usize];
-                (bytes.as_ptr(), bytes.len())
-            }
-            Part::Region { index, length, offset } => {
-                (message.regions[*index as usize].as_ptr(*offset, *length), *length as usize)
-            }
-        })
+        piece(&self.message, part)
     }
 
     /// The next round. `spare` are vectors of former sends, to be used again.
@@ -188,6 +173,60 @@ impl Sending {
     pub(crate) fn finish(self, spare: &mut Vec<Box<Vector>>) -> Message {
         spare.extend(self.vector);
         self.message
+    }
+}
+
+/// Where a part lies, and its bytes.
+fn piece(message: &Message, part: usize) -> Option<(*const u8, usize)> {
+    if message.parts.is_empty() {
+        return (part == 0).then_some((message.bytes.as_ptr(), message.bytes.len()));
+    }
+    Some(match message.parts.get(part)? {
+        Part::Bytes(range) => {
+            let bytes = &message.bytes[range.start as usize..range.end as usize];
+            (bytes.as_ptr(), bytes.len())
+        }
+        Part::Buffer { index, range } => {
+            let bytes = &message.buffers[*index as usize][range.start as usize..range.end as usize];
+            (bytes.as_ptr(), bytes.len())
+        }
+        Part::Region { index, length, offset } => {
+            (message.regions[*index as usize].as_ptr(*offset, *length), *length as usize)
+        }
+    })
+}
+
+/// Sends what a socket takes at once of a message, with a copy: so many bytes.
+pub(crate) fn send_now(fd: RawFd, message: &Message, vector: &mut Vector) -> Result<usize, Errno> {
+    let (mut part, mut sent) = (0, 0);
+    loop {
+        let (mut count, mut offered) = (0, 0);
+        while count < PIECES
+            && let Some((address, length)) = piece(message, part)
+        {
+            vector.pieces[count] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
+            (part, count, offered) = (part + 1, count + 1, offered + length);
+        }
+        if offered == 0 {
+            return Ok(sent);
+        }
+        vector.header.msg_iov = vector.pieces.as_mut_ptr();
+        vector.header.msg_iovlen = count as _;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the header names `count` pieces, each of which lies in what the message owns. The kernel has read them when
+        // the call returns.
+        let taken = unsafe { libc::sendmsg(fd, &vector.header, flags) };
+        match usize::try_from(taken) {
+            Ok(taken) => sent += taken,
+            Err(_) if sent > 0 => return Ok(sent),
+            Err(_) => {
+                let errno = Errno::from(std::io::Error::last_os_error());
+                return if matches!(errno.0, libc::EAGAIN | libc::EINTR) { Ok(0) } else { Err(errno) };
+            }
+        }
+        if (taken as usize) < offered {
+            return Ok(sent);
+        }
     }
 }
 

@@ -69,6 +69,18 @@ pub(crate) fn send(
     }
 }
 
+/// What there is room for, or less.
+pub(crate) fn send_now(state: &mut State, end: End, message: &Message) -> Result<usize, Errno> {
+    let Some(room) = state.outgoing(end).room() else { return Err(Errno(libc::EPIPE)) };
+    let mut count = room.min(message_length(message));
+    if state.fragments() && state.random.coin() {
+        count = state.random.below(count as u64 + 1) as usize;
+    }
+    let bytes = message_bytes(message, 0, count);
+    state.put_bytes(end, &bytes);
+    Ok(count)
+}
+
 fn message_length(message: &Message) -> usize {
     if message.parts.is_empty() { message.bytes.len() } else { message.parts.iter().map(Part::length).sum() }
 }

@@ -14,6 +14,9 @@ use wire::Crc32c;
 const AT_ONCE_LIMIT: u32 = 64 << 10;
 /// Bytes of a read that are fetched ahead; from there on the processor sees by itself what is read in order.
 const PREFETCH: usize = 4 << 10;
+/// From here on data under a digest is sent from where it lies, if it can stand still for that. A copy of less costs less
+/// than the system call.
+const IN_PLACE_FROM: u32 = 8 << 10;
 
 impl<R: Reactor> Core<R> {
     /// Answers a read from a store that never blocks, without a window. False: take the long way.
@@ -37,18 +40,23 @@ impl<R: Reactor> Core<R> {
         let finish = Finish { status: 0, transfer: task.work.wanted };
         let mut header = [0; 52];
         let key = task.work.link;
+        let digest = link.connection.data_digest();
         if !unit.still
-            && !link.connection.data_digest()
             && let Some((region, at)) = unit.queue.region(base, length)
+            && (!digest || length >= IN_PLACE_FROM && region.may_hold())
         {
             // It is sent from where it lies at the end of the turn, and is fetched meanwhile.
             self.ahead.add(region, at, (length as usize).min(PREFETCH));
             let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
-            link.outgoing.put(&header[..cut.header]);
-            link.outgoing.region(region, at, length);
-            let pad = wire::padding(length as usize);
-            if pad > 0 {
-                link.outgoing.put(&[0; 3][..pad]);
+            if digest {
+                link.outgoing.in_place(&header[..cut.header], region, at, length);
+            } else {
+                link.outgoing.put(&header[..cut.header]);
+                link.outgoing.region(region, at, length);
+                let pad = wire::padding(length as usize);
+                if pad > 0 {
+                    link.outgoing.put(&[0; 3][..pad]);
+                }
             }
             self.answered(key, task_key, cut.finished);
             return true;

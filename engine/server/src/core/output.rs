@@ -21,8 +21,14 @@ impl<R: Reactor> Core<R> {
             return;
         }
         let bytes = link.outgoing.len();
-        let message = link.outgoing.seal(std::mem::take(&mut link.spare));
-        let operation = Operation::Send { socket: link.descriptor, message };
+        let (spare, socket) = (std::mem::take(&mut link.spare), link.descriptor);
+        // What is sent at once leaves an empty message, whose end is heard of in the next turn like any other's.
+        let message = if link.outgoing.has_due() {
+            link.outgoing.seal_now(spare, |message| self.reactor.send_now(socket, message))
+        } else {
+            link.outgoing.seal(spare)
+        };
+        let operation = Operation::Send { socket, message };
         match self.reactor.submit(operation, link_token(KIND_SEND, key)) {
             Ok(_) => {
                 link.sending = true;
@@ -31,8 +37,12 @@ impl<R: Reactor> Core<R> {
                 link.operations += 1;
             }
             Err(Operation::Send { message, .. }) => {
+                let over = message.length() == 0;
                 link.outgoing.unseal(message);
                 self.mark_dirty(key);
+                if over {
+                    self.go_on_sending(key);
+                }
             }
             Err(_) => unreachable!("a refused operation comes back as it was"),
         }

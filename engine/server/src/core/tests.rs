@@ -283,6 +283,49 @@ fn data_under_a_digest_is_written_when_it_is_right_and_read_with_a_digest() {
 }
 
 #[test]
+fn data_under_a_digest_stands_still_however_little_the_socket_takes() {
+    for (length, window) in [4 << 10, 64 << 10].into_iter().flat_map(|length| [0, 1, 60, 5000].map(|w| (length, w))) {
+        let mut rig = Rig::with(Kind::Ram { bytes: 1 << 20, preallocate: false }, true, None);
+        let write = |rig: &mut Rig, byte: u8| {
+            let data = vec![byte; length as usize];
+            rig.command(TaskAttribute::Simple, &access(0x2a, length), length, &data);
+            rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data)));
+        };
+        write(&mut rig, 1);
+        assert_eq!(rig.statuses(1), [(1, 0)]);
+        rig.peer.set_window(window);
+        let reads = 3;
+        for _ in 0..reads {
+            rig.read(&access(0x28, length), length);
+        }
+        let mut bytes = Vec::new();
+        // While these answers are on their way, or wait, the data changes.
+        for byte in 2..6 {
+            write(&mut rig, byte);
+            for _ in 0..20 {
+                rig.core.turn().unwrap();
+            }
+            bytes.extend(rig.peer.read(7));
+        }
+        rig.peer.set_window(4 << 20);
+        let answer = BHS_LEN + length as usize + 4;
+        let rest = reads * answer + 4 * BHS_LEN - bytes.len();
+        bytes.extend(rig.bytes(rest));
+        let (mut seen, mut at) = (0, 0);
+        while let Some(header) = bytes[at..].first_chunk::<BHS_LEN>() {
+            at += BHS_LEN;
+            if Bhs::new(header).data_segment_length() > 0 {
+                let (data, crc) = bytes[at..at + length as usize + 4].split_at(length as usize);
+                assert_eq!(crc, wire::digest::to_wire(wire::crc32c(data)), "window {window}");
+                at += length as usize + 4;
+                seen += 1;
+            }
+        }
+        assert_eq!((seen, at), (reads, bytes.len()));
+    }
+}
+
+#[test]
 fn a_read_before_an_ordered_write_has_the_old_data() {
     let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
     let (old, new) = ([1; 4096], [2; 4096]);
