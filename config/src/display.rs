@@ -47,6 +47,13 @@ impl Plan {
         if self.server.zero_copy > 0 {
             writeln!(f, "  sent without a copy          from {} on", Size(u64::from(self.server.zero_copy)))?;
         }
+        if self.server.splice > 0 {
+            writeln!(
+                f,
+                "  sent by the page             reads of {} or more of RAM volumes",
+                Size(u64::from(self.server.splice))
+            )?;
+        }
         if !self.server.mask_features.is_empty() {
             writeln!(f, "  kernel features left unused  {}", self.server.mask_features.join(", "))?;
         }

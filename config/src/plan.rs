@@ -25,6 +25,7 @@ pub const FEATURES: &[&str] = &[
     "worker_affinity",
     "busy_poll",
     "zero_copy",
+    "splice",
     "polled_disks",
 ];
 
@@ -68,6 +69,8 @@ pub struct Server {
     pub busy_poll: Duration,
     /// Answers with a piece of at least so many bytes are sent without a copy; 0: none.
     pub zero_copy: u32,
+    /// Reads of at least so many bytes of RAM volumes go to the socket by the page; 0: none.
+    pub splice: u32,
 }
 
 /// Bounds of what is held, and times. All are of the whole process unless they say something else.
@@ -371,6 +374,8 @@ impl Default for Limits {
 const SPARE_VOLUMES: u32 = 8;
 
 /// Less than what it costs to be woken twice on most virtual machines.
+/// From so many bytes on references to pages cost less than copies; figures are in `benches/README.md`.
+pub(crate) const DEFAULT_SPLICE: u32 = 16 << 10;
 pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
 
 /// Most volumes of a process: a LUN map has as many.
@@ -397,6 +402,7 @@ impl Plan {
                 spin: DEFAULT_SPIN,
                 busy_poll: Duration::ZERO,
                 zero_copy: 0,
+                splice: DEFAULT_SPLICE,
             },
             log: LogSettings { level: None, format: None },
             portals: vec![Portal {

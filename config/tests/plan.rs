@@ -162,7 +162,7 @@ fn export_gives_a_volume_a_target_beside_the_group() {
 fn limits_are_taken_from_the_file() {
     let plan = plan(
         "[server]\nmax_connections = 64\nmax_half_open_logins = 10\nlogin_timeout_s = 3\nqueue_depth = 32\n\
-         buffer_memory = '64MiB'\nspin_us = 7\nbusy_poll_us = 9\nzero_copy = '64KiB'\nmask_features = ['all']\nlog_format = 'json'\n\
+         buffer_memory = '64MiB'\nspin_us = 7\nbusy_poll_us = 9\nzero_copy = '64KiB'\nsplice = '8KiB'\nmask_features = ['all']\nlog_format = 'json'\n\
          [[volume]]\nname = 'a'\nmax_sessions = 1\nstore = { kind = 'block', path = '/dev/sdx', poll = true }\n",
     );
     assert_eq!((plan.limits.max_connections, plan.limits.max_half_open_logins), (64, 10));
@@ -172,6 +172,7 @@ fn limits_are_taken_from_the_file() {
     assert_eq!(plan.server.spin, Duration::from_micros(7));
     assert_eq!(plan.server.busy_poll, Duration::from_micros(9));
     assert_eq!(plan.server.zero_copy, 65536);
+    assert_eq!(plan.server.splice, 8192);
     assert_eq!(plan.targets[0].max_sessions, 1);
     assert_eq!(
         plan.volumes[0].store,
@@ -325,6 +326,7 @@ fn line() -> impl Strategy<Value = String> {
         Just("mask_features"),
         Just("spin_us"),
         Just("zero_copy"),
+        Just("splice"),
     ];
     let values = prop_oneof![
         Just("'a'".to_owned()),

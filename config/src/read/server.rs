@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     DEFAULT_PORT, FEATURES, Limits, LogFormat, LogSettings, PathState, Portal, Server, names,
-    plan::{DEFAULT_PREFIX, DEFAULT_SPIN, MAX_VOLUMES, default_cores},
+    plan::{DEFAULT_PREFIX, DEFAULT_SPIN, DEFAULT_SPLICE, MAX_VOLUMES, default_cores},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -23,6 +23,7 @@ pub(super) const KEYS: &[&str] = &[
     "spin_us",
     "busy_poll_us",
     "zero_copy",
+    "splice",
     "max_connections",
     "max_half_open_logins",
     "half_open_per_address",
@@ -65,7 +66,8 @@ impl Reader<'_> {
             mask_features: self.mask_features(&mut section),
             spin: self.microseconds(&mut section, "spin_us", DEFAULT_SPIN),
             busy_poll: self.microseconds(&mut section, "busy_poll_us", Duration::ZERO),
-            zero_copy: self.zero_copy(&mut section),
+            zero_copy: self.sent_uncopied(&mut section, "zero_copy", "64KiB", 0),
+            splice: self.sent_uncopied(&mut section, "splice", "16KiB", DEFAULT_SPLICE),
         };
         let volumes_span = section.has("max_volumes").then(|| section.span_of("max_volumes"));
         let (limits, memory_span) = self.limits(&mut section);
@@ -174,15 +176,16 @@ impl Reader<'_> {
         Duration::from_micros(u64::from(section.limit(key, 0, 1000, default, &mut self.out)))
     }
 
-    /// Off, or from a block on: below that a notification costs more than the copy.
-    fn zero_copy(&mut self, section: &mut Section<'_>) -> u32 {
-        let Some(At { value, key, span }) = section.size("zero_copy", "64KiB", &mut self.out) else { return 0 };
+    /// Off, or from a block on: below that it costs more than the copy.
+    fn sent_uncopied(&mut self, section: &mut Section<'_>, key: &str, example: &str, default: u32) -> u32 {
+        let Some(At { value, key, span }) = section.size(key, example, &mut self.out) else { return default };
         if value == 0 || (4096..=1 << 24).contains(&value) {
             return value as u32; // at most 2^24
         }
         let cause = format!("{value} bytes are no size from which on sends go without a copy");
-        self.out.error(span, &key, cause, "write 0 for none, or 4KiB to 16MiB, such as zero_copy = \"64KiB\"");
-        0
+        let help = format!("write 0 for none, or 4KiB to 16MiB, such as {key} = \"{example}\"");
+        self.out.error(span, &key, cause, help);
+        default
     }
 
     fn limits(&mut self, section: &mut Section<'_>) -> (Limits, Option<Range<usize>>) {

@@ -14,11 +14,13 @@ mod mapping;
 mod owner;
 mod racing;
 mod region;
+mod sheets;
 mod slab;
 
 pub use ahead::Ahead;
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
 pub use region::{Held, Region, RegionSlice, zeroed_words};
+pub use sheets::Sheets;
 pub use slab::{Key, Slab};
 
 /// Makes all that this thread has written by [`Region::stream`] visible to other threads before anything that it tells

@@ -56,6 +56,19 @@ impl Mapping {
         })
     }
 
+    /// Maps `length` bytes of ordinary pages.
+    ///
+    /// # Errors
+    /// As [`new`](Mapping::new).
+    pub(crate) fn of_pages(length: usize) -> io::Result<Mapping> {
+        assert!(length > 0 && length.is_multiple_of(PAGE));
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice replaces nothing.
+        let raw = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE) }?;
+        let address = NonNull::new(raw.cast()).expect("mmap never answers with null");
+        Ok(Mapping { address, length })
+    }
+
     fn map(length: usize, protection: ProtFlags) -> io::Result<Mapping> {
         let refused = |cause: io::Error| {
             io::Error::new(cause.kind(), format!("{length} bytes of memory could not be mapped: {cause}"))
@@ -113,7 +126,7 @@ impl Mapping {
         })
     }
 
-    fn populate_range(&self, offset: usize, length: usize) -> io::Result<()> {
+    pub(crate) fn populate_range(&self, offset: usize, length: usize) -> io::Result<()> {
         assert!(offset.checked_add(length).is_some_and(|end| end <= self.length));
         loop {
             // SAFETY: the range is inside the mapping, and the advice does not change what it holds.

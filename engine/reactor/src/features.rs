@@ -32,13 +32,15 @@ pub enum Feature {
     BusyPoll,
     /// Large messages are sent from their own memory.
     ZeroCopy,
+    /// Pages of RAM volumes go to the socket themselves.
+    Splice,
     /// Completions of some disks are looked for, by a ring of their own.
     PolledDisks,
 }
 
 impl Feature {
     /// All of them, in the order that reports use.
-    pub const ALL: [Feature; 14] = [
+    pub const ALL: [Feature; 15] = [
         Feature::SingleIssuer,
         Feature::DeferTaskrun,
         Feature::CoopTaskrun,
@@ -52,6 +54,7 @@ impl Feature {
         Feature::WorkerAffinity,
         Feature::BusyPoll,
         Feature::ZeroCopy,
+        Feature::Splice,
         Feature::PolledDisks,
     ];
 
@@ -71,6 +74,7 @@ impl Feature {
             Feature::WorkerAffinity => "worker_affinity",
             Feature::BusyPoll => "busy_poll",
             Feature::ZeroCopy => "zero_copy",
+            Feature::Splice => "splice",
             Feature::PolledDisks => "polled_disks",
         }
     }
@@ -81,6 +85,7 @@ impl Feature {
             Feature::PromptRelease => (6, 13),
             Feature::BusyPoll => (6, 9),
             Feature::ZeroCopy => (6, 2),
+            Feature::Splice => (6, 5),
             Feature::SingleIssuer => (6, 0),
             Feature::DeferTaskrun => (6, 1),
             Feature::NoSqArray => (6, 6),
@@ -107,6 +112,7 @@ impl Feature {
             Feature::WorkerAffinity => "workers run on the core's own processor",
             Feature::BusyPoll => "network cards interrupt",
             Feature::ZeroCopy => "sends are copied",
+            Feature::Splice => "answers of RAM volumes are copied",
             Feature::PolledDisks => "disks interrupt",
         }
     }
@@ -286,7 +292,7 @@ mod tests {
         let mask: FeatureMask = "5.19".parse().unwrap();
         let hidden: Vec<Feature> = Feature::ALL.into_iter().filter(|feature| mask.hides(*feature)).collect();
         let newer = [Feature::SingleIssuer, Feature::DeferTaskrun, Feature::NoSqArray, Feature::PromptRelease];
-        assert_eq!(hidden, [&newer[..], &[Feature::BusyPoll, Feature::ZeroCopy]].concat());
+        assert_eq!(hidden, [&newer[..], &[Feature::BusyPoll, Feature::ZeroCopy, Feature::Splice]].concat());
         assert_eq!("6.13".parse(), Ok(FeatureMask::NONE));
     }
 }

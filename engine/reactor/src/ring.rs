@@ -11,6 +11,7 @@ mod settings;
 mod setup;
 mod slot;
 mod spinner;
+mod splicing;
 #[cfg(test)]
 mod tests;
 mod waker;
@@ -29,9 +30,10 @@ use files::{Files, Holder, Links, NONE};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use memory::{Arena, Class, Key, Pool, Slab};
 use provided::Provided;
-use sending::Vector;
+use sending::{SPLICE_WORTH, Vector};
 use slot::{Slot, Step, Target, Tools};
 use spinner::Spinner;
+use splicing::Progress;
 use std::{
     collections::VecDeque,
     io,
@@ -93,6 +95,9 @@ pub struct Ring {
     spinner: Spinner,
     /// Messages with a piece of so many bytes are sent without a copy; 0: none.
     zero_copy: u32,
+    /// Messages whose pieces of regions have so many bytes are spliced.
+    splice: u32,
+    splicer: Option<Box<splicing::Splicer>>,
     now: Duration,
     counters: Counters,
 }
@@ -117,6 +122,7 @@ impl Ring {
             features.set(Feature::MessageRing, Use::Used);
         }
         let zero_copy = if features.uses(Feature::ZeroCopy) { settings.zero_copy } else { 0 };
+        let splicer = Ring::try_splicing(settings.splice > 0, &mut features);
         let offload = Offload::new(settings.helper_threads, settings.worker_cpus.clone(), sleeper.waker());
         let mut ring = Ring {
             ring,
@@ -136,6 +142,8 @@ impl Ring {
             offload,
             spinner: Spinner::new(settings.spin),
             zero_copy,
+            splice: settings.splice,
+            splicer,
             now: clock(),
             counters: Counters::default(),
         };
@@ -217,6 +225,9 @@ impl Ring {
 
     /// Queues the next submission of an operation. False when it has nothing left to do.
     fn advance(&mut self, key: Key) -> bool {
+        if self.splice(key) == Some(Progress::All) {
+            return false;
+        }
         let file = self.slots.get(key).expect("a slot in flight").file;
         let polled = self.goes_polled(key, file);
         let (target, fixed_buffers) = match polled {
@@ -240,6 +251,11 @@ impl Ring {
         }
     }
 
+    /// Bytes of a send that are gone; 0 for other operations.
+    fn sent(&mut self, key: Key) -> u32 {
+        self.slots.get_mut(key).and_then(Slot::sending).map_or(0, |sending| sending.sent())
+    }
+
     fn cancel_slot(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(key) else {
             return;
@@ -256,38 +272,6 @@ impl Ring {
         let slot = self.slots.remove(key).expect("a slot in flight");
         let token = slot.token;
         Completion { token, result, returned: slot.finish(result, provided, &mut self.vectors) }
-    }
-
-    /// Takes an operation off its file, and closes the file when it was the last one there.
-    fn unlink(&mut self, key: Key) {
-        let slot = self.slots.get(key).expect("a slot in flight");
-        let (Links { before, after }, file) = (slot.links, slot.file.slot);
-        if let Some(neighbour) = self.slots.at_mut(before) {
-            neighbour.links.after = after;
-        }
-        if let Some(neighbour) = self.slots.at_mut(after) {
-            neighbour.links.before = before;
-        }
-        let known = self.files.at_mut(file);
-        if known.first == key.index {
-            known.first = after;
-        }
-        if known.closing && known.first == NONE {
-            self.close_now(file);
-        }
-    }
-
-    fn close_now(&mut self, slot: u32) {
-        let Some(file) = self.files.remove(slot) else { return };
-        if file.held > 0 {
-            // With a reset: what the peer has not acknowledged is not to wait for it.
-            let _ = rustix::net::sockopt::set_socket_linger(file.holder.as_fd(), Some(Duration::ZERO));
-        }
-        if self.is_in_table(&file.holder)
-            && let Err(error) = self.ring.submitter().register_files_update(slot, &[-1])
-        {
-            tracing::error!(%error, slot, "a registered file could not be taken out of the ring");
-        }
     }
 
     /// A completion without the kernel: `operation` comes home as it is.
@@ -424,7 +408,7 @@ impl Ring {
             Step::Over(result) => result,
             // What is left after an interruption is never nothing: `step` would have said that it is over.
             Step::Again if self.advance(key) => return,
-            Step::Again => Ok(0),
+            Step::Again => Ok(self.sent(key)),
         };
         let held = self.slots.get(key).is_some_and(Slot::is_held);
         let completion = if held { self.hold(key, result) } else { self.finish(key, result, provided) };
@@ -460,6 +444,9 @@ impl Reactor for Ring {
 
     fn register(&mut self, descriptor: OwnedFd) -> io::Result<Descriptor> {
         make_blocking(descriptor.as_fd())?;
+        if self.splicer.is_some() {
+            Ring::bound_waits(descriptor.as_fd());
+        }
         self.register_holder(Holder::Own(descriptor))
     }
 
@@ -508,14 +495,20 @@ impl Reactor for Ring {
             }
         }
         let links = Links { before: NONE, after: first };
-        let slot = Slot::new(operation, own, token, descriptor, links);
+        let mut slot = Slot::new(operation, own, token, descriptor, links);
+        if self.splicer.is_some()
+            && let Some(sending) = slot.sending()
+        {
+            sending.splice_from(self.splice);
+        }
         let Ok(key) = self.slots.insert(slot) else { unreachable!("room was checked above") };
         if let Some(neighbour) = self.slots.at_mut(first) {
             neighbour.links.before = key.index;
         }
         self.files.at_mut(descriptor.slot).first = key.index;
         if !self.advance(key) {
-            let completion = self.finish(key, Ok(0), None);
+            let sent = self.sent(key);
+            let completion = self.finish(key, Ok(sent), None);
             self.ready.push_back(completion);
             return Ok(OperationId(NO_KEY));
         }
@@ -528,6 +521,10 @@ impl Reactor for Ring {
         let sent = sending::send_now(file.holder.raw(), message, &mut vector);
         self.vectors.push(vector);
         sent
+    }
+
+    fn splices(&self, piece: u32, message: usize) -> bool {
+        self.splicer.is_some() && piece >= self.splice && message as u64 >= SPLICE_WORTH
     }
 
     fn acknowledge(&mut self, socket: Descriptor) {

@@ -408,6 +408,7 @@ fn ring_settings(plan: &Plan, features: FeatureMask) -> RingSettings {
         spin: plan.server.spin,
         busy_poll: plan.server.busy_poll,
         zero_copy: plan.server.zero_copy,
+        splice: plan.server.splice,
         worker_cpus: plan.server.cores.iter().map(|&c| c as u32).collect(),
         features,
         ..RingSettings::default()

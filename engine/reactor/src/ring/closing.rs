@@ -1,13 +1,51 @@
-//! The end of a ring: nothing that the kernel may still touch is freed.
+//! The end of operations, files and the ring: nothing that the kernel may still touch is freed.
 
-use super::{Kind, NO_KEY, Ring, provided, user_data, waker};
+use super::{
+    Kind, NO_KEY, Ring,
+    files::{Links, NONE},
+    provided, user_data, waker,
+};
 use crate::Reactor;
 use io_uring::opcode;
-use memory::{Class, Slab};
+use memory::{Class, Key, Slab};
 use std::time::{Duration, Instant};
 
 /// How long a ring that is dropped waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(5);
+
+impl Ring {
+    /// Takes an operation off its file, and closes the file when it was the last one there.
+    pub(super) fn unlink(&mut self, key: Key) {
+        let slot = self.slots.get(key).expect("a slot in flight");
+        let (Links { before, after }, file) = (slot.links, slot.file.slot);
+        if let Some(neighbour) = self.slots.at_mut(before) {
+            neighbour.links.after = after;
+        }
+        if let Some(neighbour) = self.slots.at_mut(after) {
+            neighbour.links.before = before;
+        }
+        let known = self.files.at_mut(file);
+        if known.first == key.index {
+            known.first = after;
+        }
+        if known.closing && known.first == NONE {
+            self.close_now(file);
+        }
+    }
+
+    pub(super) fn close_now(&mut self, slot: u32) {
+        let Some(file) = self.files.remove(slot) else { return };
+        if file.held > 0 {
+            // With a reset: what the peer has not acknowledged is not to wait for it.
+            let _ = rustix::net::sockopt::set_socket_linger(file.holder.as_fd(), Some(Duration::ZERO));
+        }
+        if self.is_in_table(&file.holder)
+            && let Err(error) = self.ring.submitter().register_files_update(slot, &[-1])
+        {
+            tracing::error!(%error, slot, "a registered file could not be taken out of the ring");
+        }
+    }
+}
 
 impl Drop for Ring {
     fn drop(&mut self) {

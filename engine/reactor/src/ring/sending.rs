@@ -6,6 +6,9 @@ use std::os::fd::RawFd;
 /// Most pieces of one system call; the rest goes in further rounds.
 pub(crate) const PIECES: usize = 256;
 
+/// A message with fewer bytes of regions isn't worth the system calls of splicing.
+pub(crate) const SPLICE_WORTH: u64 = 32 << 10;
+
 /// What sendmsg reads; lives in a box because the kernel may look at it as long as the operation runs.
 pub(crate) struct Vector {
     header: libc::msghdr,
@@ -31,6 +34,10 @@ pub(crate) struct Sending {
     pub(crate) zero_copy: bool,
     /// The kernel has refused that.
     pub(crate) plain: bool,
+    /// Pages of its regions go to the socket themselves; see `splicing.rs`.
+    pub(crate) splices: bool,
+    /// It waits for room in the socket, for that.
+    pub(crate) waited: bool,
     /// Rounds of whose memory the kernel has not let go yet.
     pub(crate) notices: u32,
     /// What it ended with, while the kernel still holds its memory.
@@ -69,6 +76,8 @@ impl Sending {
             vector: None,
             zero_copy: false,
             plain: false,
+            splices: false,
+            waited: false,
             notices: 0,
             over: None,
         }
@@ -76,6 +85,33 @@ impl Sending {
 
     fn piece(&self, part: usize) -> Option<(*const u8, usize)> {
         piece(&self.message, part)
+    }
+
+    /// Has it spliced, if it is worth it: its pieces of regions have so many bytes each, in the mean, and little else is
+    /// with them.
+    pub(crate) fn splice_from(&mut self, least: u32) {
+        let message = &self.message;
+        if message.regions.is_empty() || !message.buffers.is_empty() {
+            return;
+        }
+        let (mut pages, mut pieces, mut rest) = (0, 0, 0);
+        for part in &message.parts {
+            match part {
+                Part::Region { length, .. } => (pages, pieces) = (pages + u64::from(*length), pieces + 1),
+                Part::Bytes(_) | Part::Buffer { .. } => rest += part.length() as u64,
+            }
+        }
+        self.splices = pages >= SPLICE_WORTH && pages >= u64::from(least) * pieces && rest * 8 <= pages;
+    }
+
+    /// Address and length of what is left, piece by piece, and whether it is a region's, which stays where it is.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = (*const u8, usize, bool)> {
+        let mut within = self.within;
+        (self.part..).map_while(|part| Some((part, self.piece(part)?))).map(move |(part, (address, length))| {
+            let within = std::mem::take(&mut within);
+            let stays = matches!(self.message.parts.get(part), Some(Part::Region { .. }));
+            (address.wrapping_add(within), length - within, stays)
+        })
     }
 
     /// The next round. `spare` are vectors of former sends, to be used again.

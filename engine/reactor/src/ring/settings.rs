@@ -29,6 +29,9 @@ pub struct RingSettings {
     pub busy_poll: Duration,
     /// Messages with a piece of at least so many bytes are sent without a copy; 0: none.
     pub zero_copy: u32,
+    /// Messages whose pieces of regions have at least so many bytes are spliced: the pages go to the socket themselves; 0:
+    /// none.
+    pub splice: u32,
     /// Kernel features not to use.
     pub features: FeatureMask,
 }
@@ -47,6 +50,7 @@ impl Default for RingSettings {
             spin: Duration::ZERO,
             busy_poll: Duration::ZERO,
             zero_copy: 0,
+            splice: 0,
             features: FeatureMask::NONE,
         }
     }
@@ -74,6 +78,8 @@ pub struct Counters {
     pub spins: u64,
     /// Receives that found no provided buffer.
     pub starved: u64,
+    /// Bytes of regions, and what stood between them, that were spliced.
+    pub spliced: u64,
     /// Sends without a copy whose memory the kernel has let go of.
     pub zero_copy: u64,
     /// Those of them that it has copied after all.

@@ -168,6 +168,9 @@ impl Slot {
                 let length = range.end - range.start;
                 on!(target, |fd| opcode::Recv::new(fd, address, length).build())
             }
+            Work::Send(sending) if sending.waited => {
+                on!(target, |fd| opcode::PollAdd::new(fd, libc::POLLOUT as u32).build())
+            }
             Work::Send(sending) => {
                 // With MSG_WAITALL the kernel itself waits for room and goes on.
                 let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
@@ -267,6 +270,10 @@ impl Slot {
             return Step::Over(Err(Errno(errno)));
         }
         self.interrupted = 0;
+        if let Work::Send(Sending { waited: true, .. }) = &self.work {
+            // Events of a poll, no bytes.
+            return if self.cancelled { Step::Over(Err(Errno(libc::ECANCELED))) } else { Step::Again };
+        }
         let count = result as u32;
         let (over, at_end) = match &mut self.work {
             Work::Send(sending) => {

@@ -4,6 +4,7 @@ mod files;
 mod on_request;
 mod polled;
 mod sockets;
+mod splicing;
 mod turns;
 
 use super::*;

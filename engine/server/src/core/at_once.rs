@@ -45,8 +45,10 @@ impl<R: Reactor> Core<R> {
             && let Some((region, at)) = unit.queue.region(base, length)
             && (!digest || length >= IN_PLACE_FROM && region.may_hold())
         {
-            // It is sent from where it lies at the end of the turn, and is fetched meanwhile.
-            self.ahead.add(region, at, (length as usize).min(PREFETCH));
+            // It is sent from where it lies at the end of the turn, and is fetched meanwhile if it will be copied.
+            if digest || !self.reactor.splices(length, link.last_bytes) {
+                self.ahead.add(region, at, (length as usize).min(PREFETCH));
+            }
             let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
             if digest {
                 link.outgoing.in_place(&header[..cut.header], region, at, length);

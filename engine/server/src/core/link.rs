@@ -53,6 +53,8 @@ pub(crate) struct Link {
     pub sending: bool,
     /// Bytes of it.
     pub sending_bytes: usize,
+    /// Bytes of the last message: the next one probably has as many.
+    pub last_bytes: usize,
     /// Messages that were sent, and that the kernel still reads: until the peer has acknowledged them.
     pub held: u32,
     /// Bytes of them.

@@ -319,6 +319,7 @@ impl<R: Reactor> Core<R> {
             rests: false,
             sending: false,
             sending_bytes: 0,
+            last_bytes: 0,
             dirty: false,
             closing: None,
             closed: false,

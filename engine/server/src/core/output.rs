@@ -34,6 +34,7 @@ impl<R: Reactor> Core<R> {
                 link.sending = true;
                 link.rests = false;
                 link.sending_bytes = bytes;
+                link.last_bytes = bytes;
                 link.operations += 1;
             }
             Err(Operation::Send { message, .. }) => {

@@ -1,0 +1,230 @@
+//! Answers out of memory that stays: its pages go to the socket themselves, instead of copies of them.
+//!
+//! The way there is a pipe: vmsplice(2) puts references to the pages into it, splice(2) moves them on to the socket. It is
+//! what file servers do with the page cache. Nobody says when a page has been read by the peer, so this is for memory that
+//! is never given back for something else ([`memory::Region`]); what stands between goes through [`Sheets`]. A page that is
+//! written to before the peer has read it is read as it is then.
+
+use super::{Ring, sending::Sending};
+use crate::{Feature, Use};
+use memory::{Key, Sheets};
+use rustix::{
+    net::sockopt::{Timeout, set_socket_timeout},
+    pipe::{PipeFlags, SpliceFlags},
+};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    time::Duration,
+};
+
+const PAGE: usize = 4096;
+/// Pages that the pipe is asked to hold, and that it must hold to be of use: a process without rights gets less.
+const WANTED: usize = 256;
+const LEAST: usize = 32;
+
+/// How far a message came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Progress {
+    /// All of it is the socket's.
+    All,
+    /// The socket has no room for more.
+    Full,
+    /// It doesn't work here, or the connection is broken: sending it otherwise will tell.
+    Refused,
+}
+
+/// Splices messages, one at a time. Between two messages the pipe is empty.
+pub(super) struct Splicer {
+    from: OwnedFd,
+    into: OwnedFd,
+    /// Pages that the pipe holds.
+    slots: usize,
+    /// Takes what the socket didn't.
+    sink: File,
+    sheets: Sheets,
+    pieces: Vec<libc::iovec>,
+    /// There is something in the pipe that belongs to nobody: it is of no use any more.
+    spoiled: bool,
+}
+
+impl Splicer {
+    fn new() -> io::Result<Splicer> {
+        let (from, into) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let mut bytes = WANTED * PAGE;
+        let slots = loop {
+            match rustix::pipe::fcntl_setpipe_size(&into, bytes) {
+                Ok(size) => break size / PAGE,
+                Err(_) if bytes > LEAST * PAGE => bytes /= 2,
+                Err(errno) => return Err(errno.into()),
+            }
+        };
+        let sink = OpenOptions::new().write(true).open("/dev/null")?;
+        let pieces = Vec::with_capacity(slots);
+        Ok(Splicer { from, into, slots, sink, sheets: Sheets::new()?, pieces, spoiled: false })
+    }
+
+    /// Hands over as much of a message as the socket has room for, without waiting.
+    pub(super) fn send(&mut self, socket: BorrowedFd<'_>, sending: &mut Sending) -> Progress {
+        loop {
+            // It must not wait, and has no other way to say so: the flag would be the socket's, for all of its users.
+            let Some(room) = room(socket) else { return Progress::Refused };
+            let Ok(bytes) = self.gather(sending, room) else { return Progress::Refused };
+            if bytes == 0 {
+                return if sending.is_done() { Progress::All } else { Progress::Full };
+            }
+            // SAFETY: the pieces were just gathered: they are memory of the message's regions, which live as long as it and
+            // stay mapped, and of the sheets. The kernel takes references to their pages, and none to the addresses.
+            let filled = unsafe {
+                libc::vmsplice(self.into.as_raw_fd(), self.pieces.as_ptr(), self.pieces.len(), libc::SPLICE_F_NONBLOCK)
+            };
+            let Ok(filled) = usize::try_from(filled) else { return Progress::Refused };
+            let taken = match rustix::pipe::splice(&self.from, None, socket, None, filled, SpliceFlags::NONBLOCK) {
+                Ok(taken) => taken,
+                Err(_) => {
+                    self.drain(filled);
+                    return Progress::Refused;
+                }
+            };
+            sending.advance(taken);
+            if taken < filled {
+                self.drain(filled - taken);
+                return Progress::Full;
+            }
+        }
+    }
+
+    /// Collects what comes next of a message: as much as pipe and socket hold.
+    fn gather(&mut self, sending: &Sending, mut room: usize) -> io::Result<usize> {
+        self.pieces.clear();
+        let (mut bytes, mut slots) = (0, self.slots);
+        for (address, length, stays) in sending.rest() {
+            let mut done = 0;
+            while done < length {
+                let mut step = (length - done).min(room);
+                if step == 0 || slots == 0 {
+                    return Ok(bytes);
+                }
+                let mut from = address.wrapping_add(done);
+                if stays {
+                    let ahead = from.addr() % PAGE;
+                    step = step.min(slots * PAGE - ahead);
+                    slots -= (ahead + step).div_ceil(PAGE);
+                } else {
+                    step = step.min(PAGE);
+                    // SAFETY: bytes of the message that nobody changes while it is being sent; `rest` gives no others but
+                    // those that stay.
+                    let piece = unsafe { std::slice::from_raw_parts(from, step) };
+                    from = match self.sheets.put(piece) {
+                        Some(copy) => copy,
+                        None if bytes > 0 => return Ok(bytes),
+                        None => {
+                            self.sheets.renew()?;
+                            self.sheets.put(piece).ok_or(io::ErrorKind::OutOfMemory)?
+                        }
+                    };
+                    slots -= 1;
+                }
+                self.pieces.push(libc::iovec { iov_base: from.cast_mut().cast(), iov_len: step });
+                done += step;
+                bytes += step;
+                room -= step;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Empties the pipe.
+    fn drain(&mut self, mut bytes: usize) {
+        while bytes > 0 {
+            match rustix::pipe::splice(&self.from, None, &self.sink, None, bytes, SpliceFlags::NONBLOCK) {
+                Ok(gone) if gone > 0 => bytes -= gone,
+                // Not to be expected; what stays must never reach another connection.
+                _ => {
+                    self.spoiled = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Bytes that a socket takes without waiting, by a cautious guess: what it counts includes its own structures.
+fn room(socket: BorrowedFd<'_>) -> Option<usize> {
+    const SK_MEMINFO_WMEM_ALLOC: usize = 2;
+    const SK_MEMINFO_SNDBUF: usize = 3;
+    const SK_MEMINFO_WMEM_QUEUED: usize = 5;
+    const SK_MEMINFO_VARS: usize = 9;
+    let mut numbers = [0u32; SK_MEMINFO_VARS];
+    let mut length = size_of_val(&numbers) as libc::socklen_t;
+    let descriptor: RawFd = socket.as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes, which are the array's.
+    let result = unsafe {
+        libc::getsockopt(descriptor, libc::SOL_SOCKET, libc::SO_MEMINFO, numbers.as_mut_ptr().cast(), &mut length)
+    };
+    if result < 0 {
+        return None;
+    }
+    let used = numbers[SK_MEMINFO_WMEM_QUEUED].max(numbers[SK_MEMINFO_WMEM_ALLOC]);
+    Some(numbers[SK_MEMINFO_SNDBUF].saturating_sub(used) as usize / 4 * 3)
+}
+
+impl Ring {
+    /// The splicer, if it is wanted and there can be one.
+    pub(super) fn try_splicing(settings_ask: bool, features: &mut crate::Features) -> Option<Box<Splicer>> {
+        if !features.wanted(Feature::Splice) {
+            return None;
+        }
+        if !settings_ask {
+            features.set(Feature::Splice, Use::Unasked);
+            return None;
+        }
+        match Splicer::new() {
+            Ok(splicer) => {
+                features.set(Feature::Splice, Use::Used);
+                Some(Box::new(splicer))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "answers of RAM volumes are copied: a pipe for their pages could not be made; raise \
+                     the limit of pipes (fs.pipe-user-pages-soft), or write `splice = 0`"
+                );
+                None
+            }
+        }
+    }
+
+    /// Should it have to wait after all (the kernel is short of memory for sockets), then not for long.
+    pub(super) fn bound_waits(socket: BorrowedFd<'_>) {
+        // Files and devices have no such option, and need none.
+        let _ = set_socket_timeout(socket, Timeout::Send, Some(Duration::from_micros(1)));
+    }
+
+    /// Splices what it can of a send. `None` or `Refused`: the usual way is to be taken, from where it is now.
+    pub(super) fn splice(&mut self, key: Key) -> Option<Progress> {
+        let splicer = self.splicer.as_mut()?;
+        let slot = self.slots.get_mut(key)?;
+        let file = slot.file.slot;
+        let sending = slot.sending().filter(|sending| sending.splices)?;
+        let before = sending.sent();
+        let mut progress = splicer.send(self.files.at(file).holder.as_fd(), sending);
+        if splicer.spoiled {
+            tracing::error!("answers of RAM volumes are copied from now on: the pipe for their pages can't be emptied");
+            progress = Progress::Refused;
+        }
+        let spoiled = splicer.spoiled;
+        self.counters.spliced += u64::from(sending.sent().wrapping_sub(before));
+        // Told that there is room again, and there was none.
+        if progress == Progress::Full && sending.waited && sending.sent() == before {
+            progress = Progress::Refused;
+        }
+        sending.waited = progress == Progress::Full;
+        sending.splices = progress != Progress::Refused;
+        if spoiled {
+            self.splicer = None;
+        }
+        Some(progress)
+    }
+}

@@ -1,0 +1,219 @@
+//! Pages of regions that go to the socket themselves.
+
+use super::*;
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+};
+
+fn splicing(mask: &str) -> Ring {
+    let ring = Ring::new(&RingSettings { splice: 512, ..settings(mask) }, &arena()).unwrap();
+    assert!(ring.features().uses(Feature::Splice));
+    ring
+}
+
+fn tcp(ring: &mut Ring) -> (Descriptor, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    ours.set_nodelay(true).unwrap();
+    let (theirs, _) = listener.accept().unwrap();
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    (ring.register(ours.into()).unwrap(), theirs)
+}
+
+fn region() -> Arc<Region> {
+    let region = Region::new(4 << 20).unwrap();
+    let bytes: Vec<u8> = (0..2 << 20).map(|n: u32| (n / 5 * 7 + n) as u8).collect();
+    // The second half is never written to.
+    region.write(0, &bytes);
+    region
+}
+
+/// Headers with pieces of a region between them, and the bytes that they make.
+fn answers(region: &Arc<Region>, seed: u64, count: u64, length: u32) -> (Message, Vec<u8>) {
+    let mut message = Message { regions: vec![region.clone()], ..Message::default() };
+    let mut expected = Vec::new();
+    for n in seed..seed + count {
+        let start = message.bytes.len() as u32;
+        message.bytes.extend([n as u8; 48]);
+        message.parts.push(Part::Bytes(start..start + 48));
+        let offset = (n * 7_919_111) % (region.len() - u64::from(length));
+        message.parts.push(Part::Region { index: 0, length, offset });
+        expected.extend([n as u8; 48]);
+        let at = expected.len();
+        expected.resize(at + length as usize, 0);
+        region.read(offset, &mut expected[at..]);
+    }
+    (message, expected)
+}
+
+fn returned(completion: Completion) -> Result<u32, Errno> {
+    assert!(matches!(completion.returned, Returned::Message(_)));
+    completion.result
+}
+
+fn by_both(test: impl Fn(Ring, bool)) {
+    for (mask, inet) in [("none", true), ("none", false), ("defer_taskrun,registered_files", true)] {
+        test(splicing(mask), inet);
+    }
+}
+
+fn connect(ring: &mut Ring, inet: bool) -> (Descriptor, Box<dyn Read + Send>) {
+    if inet {
+        let (socket, peer) = tcp(ring);
+        (socket, Box::new(peer))
+    } else {
+        let (socket, peer) = pair(ring);
+        (socket, Box::new(peer))
+    }
+}
+
+#[test]
+fn all_arrives_in_order() {
+    by_both(|mut ring, inet| {
+        let region = region();
+        let (socket, mut peer) = connect(&mut ring, inet);
+        for (round, length) in [4096, 512, 8192, 100_000, 1, 4095, 600_000].into_iter().enumerate() {
+            let (message, expected) = answers(&region, round as u64 * 31, 16, length);
+            let total = expected.len();
+            let reader = thread::spawn(move || {
+                let mut got = vec![0; total];
+                peer.read_exact(&mut got).unwrap();
+                (peer, got)
+            });
+            submit(&mut ring, Operation::Send { socket, message }, 1);
+            assert_eq!(returned(one(&mut ring)), Ok(expected.len() as u32));
+            let (back, got) = reader.join().unwrap();
+            assert!(got == expected, "16 pieces of {length}");
+            peer = back;
+        }
+        assert!(ring.counters().spliced > 16 * 4096);
+        assert_eq!((ring.in_flight(), ring.counters().stale), (0, 0));
+    });
+}
+
+#[test]
+fn headers_stand_still_until_a_late_peer_reads_them() {
+    by_both(|mut ring, inet| {
+        let region = region();
+        let mut late = Vec::new();
+        // More of them than there is room for at once.
+        for n in 0..6 {
+            let (socket, peer) = connect(&mut ring, inet);
+            let mut all = Vec::new();
+            for round in 0..if inet { 20 } else { 2 } {
+                let (message, expected) = answers(&region, n * 100 + round * 1000, 64, 512);
+                submit(&mut ring, Operation::Send { socket, message }, 1);
+                assert_eq!(returned(one(&mut ring)), Ok(expected.len() as u32));
+                all.extend(expected);
+            }
+            late.push((peer, all));
+        }
+        for (mut peer, expected) in late {
+            let mut got = vec![0; expected.len()];
+            peer.read_exact(&mut got).unwrap();
+            assert!(got == expected);
+        }
+        assert!(ring.counters().spliced > 100_000);
+    });
+}
+
+#[test]
+fn a_peer_that_reads_slowly_gets_all() {
+    by_both(|mut ring, inet| {
+        let region = region();
+        let (socket, mut peer) = connect(&mut ring, inet);
+        let (message, expected) = answers(&region, 5, 12, 1 << 20);
+        submit(&mut ring, Operation::Send { socket, message }, 1);
+        let mut out = Vec::new();
+        for _ in 0..10 {
+            ring.turn(Wait::Poll, &mut out).unwrap();
+        }
+        // No socket takes 12 MiB; it waits without a system call that would hold the core.
+        assert!(out.is_empty() && ring.in_flight() == 1);
+        let total = expected.len();
+        let reader = thread::spawn(move || {
+            let mut got = vec![0; total];
+            peer.read_exact(&mut got).unwrap();
+            got
+        });
+        assert_eq!(returned(one(&mut ring)), Ok(total as u32));
+        assert!(reader.join().unwrap() == expected);
+        assert!(ring.counters().spliced > total as u64 / 8);
+    });
+}
+
+#[test]
+fn what_one_peer_left_behind_reaches_no_other() {
+    by_both(|mut ring, inet| {
+        let region = region();
+        for n in 0..20 {
+            let (gone, peer) = connect(&mut ring, inet);
+            let (message, _) = answers(&region, n, 16, 100_000);
+            if n % 2 == 0 {
+                drop(peer);
+                submit(&mut ring, Operation::Send { socket: gone, message }, 1);
+                // The first write to a connection that ends may still be taken.
+                let _ = returned(one(&mut ring));
+                let (message, _) = answers(&region, n, 16, 100_000);
+                submit(&mut ring, Operation::Send { socket: gone, message }, 1);
+                assert!(returned(one(&mut ring)).is_err());
+            } else {
+                // Closed while it waits for room.
+                let (message, _) = (answers(&region, n, 12, 1 << 20).0, message);
+                submit(&mut ring, Operation::Send { socket: gone, message }, 1);
+                ring.close(gone);
+                assert_eq!(returned(one(&mut ring)), Err(Errno(libc::ECANCELED)));
+            }
+            let (socket, mut peer) = connect(&mut ring, inet);
+            let (message, expected) = answers(&region, n, 16, 4096);
+            submit(&mut ring, Operation::Send { socket, message }, 1);
+            assert_eq!(returned(one(&mut ring)), Ok(expected.len() as u32));
+            let mut got = vec![0; expected.len()];
+            peer.read_exact(&mut got).unwrap();
+            assert!(got == expected);
+            ring.close(socket);
+            ring.close(gone);
+        }
+        assert_eq!((ring.in_flight(), ring.counters().stale), (0, 0));
+    });
+}
+
+#[test]
+fn small_messages_and_those_with_buffers_are_copied() {
+    let mut ring = splicing("none");
+    let region = region();
+    let (socket, mut peer) = tcp(&mut ring);
+    let (small, _) = answers(&region, 1, 7, 512);
+    let (talkative, _) = answers(&region, 1, 600, 64);
+    let (mut mixed, _) = answers(&region, 1, 16, 4096);
+    mixed.buffers.push(ring.pool().take(Class::Small).unwrap());
+    mixed.parts.push(Part::Buffer { index: 0, range: 0..100 });
+    let mut nothing = [0; 1 << 20];
+    for message in [small, talkative, mixed] {
+        let length = message.length();
+        submit(&mut ring, Operation::Send { socket, message }, 1);
+        assert_eq!(returned(one(&mut ring)), Ok(length as u32));
+        peer.read_exact(&mut nothing[..length]).unwrap();
+    }
+    assert_eq!(ring.counters().spliced, 0);
+}
+
+#[test]
+fn pages_that_are_released_meanwhile_are_read_as_they_were() {
+    let mut ring = splicing("none");
+    let region = region();
+    let (socket, mut peer) = tcp(&mut ring);
+    let mut message = Message { regions: vec![region.clone()], ..Message::default() };
+    message.parts.push(Part::Region { index: 0, length: 65536, offset: 65536 });
+    let mut expected = vec![0; 65536];
+    region.read(65536, &mut expected);
+    submit(&mut ring, Operation::Send { socket, message }, 1);
+    assert_eq!(returned(one(&mut ring)), Ok(65536));
+    region.zero(0, 1 << 20, true);
+    region.write(65536, &[0xff; 4096]);
+    let mut got = vec![0; 65536];
+    peer.read_exact(&mut got).unwrap();
+    // What goes back to the system is not given to anybody else before the peer has read it.
+    assert!(got == expected);
+}
