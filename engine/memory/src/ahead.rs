@@ -49,6 +49,33 @@ impl Ahead {
     }
 }
 
+/// Asks the processor to fetch a value that is used soon into all of its caches.
+#[inline]
+pub fn fetch<T: ?Sized>(value: &T) {
+    fetch_near(std::ptr::from_ref(value).addr(), size_of_val(value));
+}
+
+/// The same for a list that is filled soon: at most the first `bytes` of its memory, in use or not.
+#[inline]
+pub fn fetch_start<T>(list: &Vec<T>, bytes: usize) {
+    fetch_near(list.as_ptr().addr(), bytes.min(list.capacity().saturating_mul(size_of::<T>())));
+}
+
+/// The same for any memory, whatever is there.
+#[inline]
+pub(crate) fn fetch_near(address: usize, length: usize) {
+    for at in (address & !(LINE - 1)..address.saturating_add(length)).step_by(LINE) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch has no effect that a program could see, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(at)) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+}
+
 #[inline(always)]
 fn fetch_line(address: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -75,6 +102,16 @@ mod tests {
         }
         ahead.fetch();
         assert_eq!(ahead.count, 0);
+    }
+
+    #[test]
+    fn any_address_may_be_fetched() {
+        for (address, length) in [(0, 0), (0, 4096), (usize::MAX - 100, 1000), (1, 1)] {
+            fetch_near(address, length);
+        }
+        fetch_start(&Vec::<u64>::new(), 512);
+        fetch_start(&vec![1u8; 3], 512);
+        fetch("text");
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod region;
 mod sheets;
 mod slab;
 
-pub use ahead::Ahead;
+pub use ahead::{Ahead, fetch, fetch_start};
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
 pub use region::{Held, Region, RegionSlice, zeroed_words};
 pub use sheets::Sheets;

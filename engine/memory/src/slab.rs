@@ -98,6 +98,15 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Asks the processor to fetch a slot that is used soon, without waiting for any of it.
+    #[inline]
+    pub fn fetch(&self, index: u32) {
+        if (index as usize) < self.slots.len() {
+            let slot = self.slots.as_ptr().wrapping_add(index as usize);
+            crate::ahead::fetch_near(slot.addr(), size_of::<Slot<T>>());
+        }
+    }
+
     /// By index alone, for keys whose generation was checked in the same turn.
     pub fn at(&self, index: u32) -> Option<&T> {
         match self.slots.get(index as usize) {
@@ -186,6 +195,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
+
+    #[test]
+    fn any_index_may_be_fetched() {
+        let mut slab = Slab::with_capacity(4);
+        slab.fetch(0);
+        let key = slab.insert(7).unwrap();
+        for index in [0, 1, 4, u32::MAX] {
+            slab.fetch(index);
+        }
+        assert_eq!(slab.get(key), Some(&7));
+    }
 
     #[test]
     fn a_full_slab_gives_the_value_back() {

@@ -28,7 +28,6 @@ pub struct Session {
     tasks: u32,
     /// Heads of the chains of tasks, by hash of the Initiator Task Tag.
     buckets: Box<[u32]>,
-    shift: u32,
     hold: Option<Box<Hold>>,
     pub(crate) initial_r2t: bool,
     pub(crate) immediate_data: bool,
@@ -65,7 +64,6 @@ impl Session {
             immediate: 0,
             tasks: 0,
             buckets: vec![NONE; buckets as usize].into_boxed_slice(),
-            shift: 32 - buckets.trailing_zeros(),
             hold: None,
             initial_r2t: parameters.initial_r2t,
             immediate_data: parameters.immediate_data,
@@ -106,6 +104,12 @@ impl Session {
     /// MaxBurstLength, the most that one R2T may ask for, in bytes.
     pub fn max_burst_length(&self) -> u32 {
         self.max_burst_length
+    }
+
+    /// Asks the processor to fetch what tells the tasks with this Initiator Task Tag, and ones near to it.
+    #[inline]
+    pub fn fetch(&self, initiator_task_tag: u32) {
+        memory::fetch(&self.buckets[self.bucket(initiator_task_tag)]);
     }
 
     /// The task with this Initiator Task Tag.
@@ -240,8 +244,10 @@ impl Session {
 
     #[inline]
     fn bucket(&self, initiator_task_tag: u32) -> usize {
-        // At least 16 buckets, so the shift is below 32.
-        (initiator_task_tag.wrapping_mul(0x9E37_79B1) >> self.shift) as usize & (self.buckets.len() - 1)
+        // Initiators count their tags up, in whatever byte, or use a few again and again: neighbours share a cache line.
+        // Whoever picks tags of one bucket has a chain as long as his window.
+        let tag = initiator_task_tag;
+        (tag ^ tag >> 8 ^ tag >> 16 ^ tag >> 24) as usize & (self.buckets.len() - 1)
     }
 
     /// Room for one more task for immediate delivery.
@@ -350,6 +356,42 @@ impl Session {
         while at != cmd_sn && self.in_window(at) {
             self.plug(at);
             at = at.wrapping_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn tags_that_count_up_share_no_bucket_whatever_byte_counts() {
+        let session = Session::new(0, &Parameters::default(), 1, 128);
+        for start in [0, 0x1234_5678, u32::MAX - 100] {
+            for turn in [0, 8, 16, 24] {
+                let tag = |n: u32| start ^ n << turn;
+                let buckets: HashSet<usize> = (0..128).map(|n| session.bucket(tag(n))).collect();
+                assert_eq!(buckets.len(), 128, "from {start:#x}, shifted by {turn}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_few_tags_in_use_again_and_again_lie_side_by_side() {
+        let session = Session::new(0, &Parameters::default(), 1, 128);
+        for upper in [0, 0x5000_0000, 0x0307_0000] {
+            let lines: HashSet<usize> = (0..8).map(|n| session.bucket(upper | n) / 16).collect();
+            assert_eq!(lines.len(), 1, "{upper:#x}");
+        }
+    }
+
+    #[test]
+    fn every_tag_has_a_bucket_in_the_smallest_index() {
+        let session = Session::new(0, &Parameters::default(), 1, 1);
+        for tag in [0, 1, 0xff, 0xff00, 0x00ff_0000, u32::MAX] {
+            assert!(session.bucket(tag) < session.buckets.len());
+            session.fetch(tag);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod closing;
 mod files;
+mod jobs;
 mod messages;
 mod polled;
 mod provided;
@@ -21,8 +22,7 @@ pub use settings::{Counters, RingSettings};
 pub use waker::RingWaker;
 
 use crate::{
-    Completion, Descriptor, Errno, Feature, Features, Job, Message, Operation, OperationId, Reactor, Returned, Use,
-    Wait,
+    Completion, Descriptor, Errno, Feature, Features, Job, Message, Operation, OperationId, Reactor, Use, Wait,
     descriptor::{duplicate, make_blocking},
     offload::Offload,
 };
@@ -333,6 +333,10 @@ impl Ring {
                 *place = (entry.user_data(), entry.result(), entry.flags());
                 count += 1;
             }
+            // Of many receives that wait, each slot has left the cache.
+            for (data, ..) in &batch[..count] {
+                self.slots.fetch(user_key(*data).index);
+            }
             for (data, result, flags) in &batch[..count] {
                 self.handle(*data, *result, *flags, out);
             }
@@ -413,17 +417,6 @@ impl Ring {
         let held = self.slots.get(key).is_some_and(Slot::is_held);
         let completion = if held { self.hold(key, result) } else { self.finish(key, result, provided) };
         out.push(completion);
-    }
-
-    fn collect_jobs(&mut self, out: &mut Vec<Completion>) {
-        while let Some((token, result)) = self.offload.take() {
-            out.push(match result {
-                Ok((number, bytes)) => {
-                    Completion { token, result: Ok(number as u32), returned: Returned::Job(number, bytes) }
-                }
-                Err(errno) => Completion { token, result: Err(errno), returned: Returned::Nothing },
-            });
-        }
     }
 }
 

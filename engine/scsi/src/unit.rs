@@ -486,6 +486,12 @@ impl Nexus {
         Nexus { id, path, generation, cursor, flags, verdict, pending, counters, echo: Box::default() }
     }
 
+    /// Asks the processor to fetch what a command needs beside this value.
+    #[inline]
+    pub fn fetch(&self) {
+        memory::fetch(&*self.counters);
+    }
+
     /// The session ended: it no longer prevents medium removal, nor has the unit by RESERVE. Its registration stays.
     pub fn end(self, unit: &LogicalUnit) {
         unit.copies.forget(self.id);

@@ -63,6 +63,14 @@ impl Outgoing {
         self.message.bytes.is_empty() && self.message.parts.is_empty() && self.late.is_empty()
     }
 
+    /// Asks the processor to fetch memory that the answers to a few small reads fill.
+    #[inline]
+    pub fn fetch(&self) {
+        memory::fetch_start(&self.message.bytes, 512);
+        memory::fetch_start(&self.message.parts, 512);
+        memory::fetch_start(&self.message.regions, 8);
+    }
+
     /// Bytes waiting to be sent.
     pub fn len(&self) -> usize {
         self.message.bytes.len() + self.referred + self.late_bytes

@@ -8,7 +8,7 @@ mod splicing;
 mod turns;
 
 use super::*;
-use crate::{Message, Part, Wake};
+use crate::{Part, Returned, Wake};
 use memory::{ArenaConfig, Buffer, Region};
 use std::{
     fs::File,

@@ -9,6 +9,7 @@ mod comparing;
 mod copying;
 mod detaching;
 pub mod fencing;
+mod fetching;
 mod finish;
 mod input;
 mod link;
@@ -216,9 +217,7 @@ impl<R: Reactor> Core<R> {
         };
         let mut completions = std::mem::take(&mut self.completions);
         self.reactor.turn(wait, &mut completions)?;
-        for completion in completions.drain(..) {
-            self.completed(completion);
-        }
+        self.work_off(&mut completions);
         self.completions = completions;
         while let Some(message) = self.post.receive(self.number) {
             self.mail(message);
