@@ -230,12 +230,13 @@ impl Ring {
         }
         let file = self.slots.get(key).expect("a slot in flight").file;
         let polled = self.goes_polled(key, file);
+        let emptied = self.files.at(file.slot).emptied;
         let (target, fixed_buffers) = match polled {
             None => (self.target(file.slot), self.features.uses(Feature::RegisteredBuffers)),
             Some(fixed_buffers) => (Target::Plain(self.files.at(file.slot).holder.raw()), fixed_buffers),
         };
         let mut tools =
-            Tools { pool: &self.pool, fixed_buffers, vectors: &mut self.vectors, zero_copy: self.zero_copy };
+            Tools { pool: &self.pool, fixed_buffers, vectors: &mut self.vectors, zero_copy: self.zero_copy, emptied };
         let slot = self.slots.get_mut(key).expect("a slot in flight");
         match slot.entry(target, &mut tools) {
             Some(entry) => {
@@ -400,6 +401,10 @@ impl Ring {
         };
         if result == -libc::ENOBUFS && slot.takes_provided() {
             self.counters.starved += 1;
+        }
+        if slot.receives() {
+            let file = slot.file.slot;
+            self.files.at_mut(file).emptied = result > 0 && !cqueue::sock_nonempty(flags);
         }
         self.step(key, result, provided, out);
     }

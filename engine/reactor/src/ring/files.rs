@@ -40,6 +40,8 @@ pub(crate) struct File {
     pub(crate) closing: bool,
     /// First slot of the list of operations on it, linked through [`Links`].
     pub(crate) first: u32,
+    /// The last receive has left nothing in the socket.
+    pub(crate) emptied: bool,
     /// Messages that were sent on it and that the kernel still holds.
     pub(crate) held: u32,
 }
@@ -67,7 +69,7 @@ impl Files {
 
     /// None when the table is full.
     pub(crate) fn insert(&mut self, holder: Holder) -> Result<Descriptor, Holder> {
-        let file = File { holder, closing: false, first: NONE, held: 0 };
+        let file = File { holder, closing: false, first: NONE, emptied: false, held: 0 };
         let key = self.slab.insert(file).map_err(|file| file.holder)?;
         Ok(Descriptor { slot: key.index, generation: key.generation })
     }

@@ -41,6 +41,9 @@ const READ_AHEAD_MOST: u64 = 1 << 30;
 /// Has the notification of a send without a copy tell whether there was one (IORING_SEND_ZC_REPORT_USAGE).
 pub(crate) const REPORT_USAGE: u16 = 1 << 3;
 
+/// Waits for data before the first attempt to receive (IORING_RECVSEND_POLL_FIRST).
+const POLL_FIRST: u16 = 1;
+
 /// Interruptions in a row after which an operation fails.
 const PATIENCE: u8 = 16;
 
@@ -108,6 +111,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) vectors: &'a mut Vec<Box<Vector>>,
     /// The least piece of a message that is worth a send without a copy; 0: none is.
     pub(crate) zero_copy: u32,
+    /// The last receive has left nothing in the socket.
+    pub(crate) emptied: bool,
 }
 
 /// What a completion of the kernel means for an operation.
@@ -156,7 +161,8 @@ impl Slot {
         let entry = match &mut self.work {
             Work::Receive => on!(target, |fd| {
                 let length = memory::Class::Medium.bytes() as u32;
-                opcode::Recv::new(fd, std::ptr::null_mut(), length).buf_group(provided::GROUP).build()
+                let first = if tools.emptied { POLL_FIRST } else { 0 };
+                opcode::Recv::new(fd, std::ptr::null_mut(), length).buf_group(provided::GROUP).ioprio(first).build()
             })
             .flags(squeue::Flags::BUFFER_SELECT),
             Work::ReceiveOwn(buffer) => {
@@ -256,6 +262,11 @@ impl Slot {
     /// Waits for a buffer of the provided ring.
     pub(crate) fn takes_provided(&self) -> bool {
         matches!(self.work, Work::Receive)
+    }
+
+    /// It is a receive.
+    pub(crate) fn receives(&self) -> bool {
+        matches!(self.work, Work::Receive | Work::ReceiveOwn(_) | Work::ReceiveInto { .. })
     }
 
     /// Judges a result of the kernel: a count, or a negative errno.

@@ -11,7 +11,7 @@ fn kernel_has(feature: Feature) -> bool {
 }
 
 /// A TCP connection over loopback, one end of it in the ring.
-fn tcp_pair(ring: &mut Ring) -> (Descriptor, TcpStream) {
+pub(super) fn tcp_pair(ring: &mut Ring) -> (Descriptor, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     theirs.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -34,6 +34,24 @@ fn received_bytes_are_sent_back() {
 }
 
 #[test]
+fn what_comes_while_nothing_is_asked_of_an_emptied_socket_is_received() {
+    each(|mut ring| {
+        let (socket, mut peer) = super::on_request::tcp_pair(&mut ring);
+        for round in 1..20u8 {
+            peer.write_all(&[round; 9]).unwrap();
+            submit(&mut ring, Operation::Receive { socket }, 1);
+            let received = one(&mut ring);
+            assert_eq!(received.result, Ok(9));
+            assert_eq!(buffer_of(received)[..9], [round; 9]);
+        }
+        // And the end of the stream.
+        drop(peer);
+        submit(&mut ring, Operation::Receive { socket }, 2);
+        assert_eq!(one(&mut ring).result, Ok(0));
+    });
+}
+
+#[test]
 fn bytes_are_received_into_the_range_alone() {
     each(|mut ring| {
         let (socket, mut peer) = pair(&mut ring);
