@@ -81,6 +81,10 @@ impl<R, C> BlockQueue<R, C> for Null {
         Some(self.capacity.holds(offset, from.len() as u64))
     }
 
+    fn writes_now(&self) -> bool {
+        true
+    }
+
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
         let fits = u64::from(length) <= ZEROES && self.capacity.holds(offset, u64::from(length)).is_ok();
         fits.then_some((&self.zeroes, 0))

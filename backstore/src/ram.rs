@@ -306,6 +306,10 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
         Some(Ok(()))
     }
 
+    fn writes_now(&self) -> bool {
+        true
+    }
+
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
         self.capacity.holds(offset, u64::from(length)).ok().map(|()| (&self.shared.region, offset))
     }

@@ -9,7 +9,7 @@
 //! | receive buffers | connections, 16 to 128, a power of two | one per connection with bytes in one turn; they go back in the same turn. Where the kernel can't pick them (`provided_buffers` masked) every connection holds one |
 //! | small, at least | connections + 2 x volumes + 16 (+ 16 x protected volumes) | an INQUIRY or NOP of each connection moves although the store stalls |
 //! | medium, at least | receive buffers + 8 x file and block volumes + 4 (+ 16 x protected ones on files and devices) | bounce buffers of each store's queue; tuples of protection information |
-//! | large, at least | volumes + 4 | one burst of each volume |
+//! | large, at least | volumes + 4 | one burst of each volume; a quarter may be lent to receives of data that goes on at once |
 //! | at most, of each | commands (+ receive buffers) | a command holds one buffer at a time |
 //! | operations | 3 x connections + the buffers + 64; with `zero_copy` 8 more x connections | receive, send, close; a disk operation owns a buffer; timers, wakes, mailboxes, cancels; messages that are sent and not acknowledged |
 //! | ring entries | operations, 256 to 4096, a power of two | what one turn publishes; more is published in two |

@@ -65,6 +65,12 @@ pub trait BlockQueue<R, C> {
         None
     }
 
+    /// Whether [`write_now`](BlockQueue::write_now) writes any range at once, or says that this one is an exception: then
+    /// the data of a command may go there piece by piece as it comes.
+    fn writes_now(&self) -> bool {
+        false
+    }
+
     /// What other queues may copy from by [`Request::Copy`]. None: nothing.
     fn copy_source(&self) -> Option<CopySource> {
         None

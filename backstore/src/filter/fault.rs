@@ -157,6 +157,10 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FaultQueue<R> {
         if spared { self.inner.write_now(offset, from) } else { None }
     }
 
+    fn writes_now(&self) -> bool {
+        self.inner.writes_now()
+    }
+
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
         let spared = self.spares(self.settings.kinds.read, offset, u64::from(length));
         if spared { self.inner.region(offset, length) } else { None }

@@ -401,6 +401,9 @@ impl Ring {
         };
         if result == -libc::ENOBUFS && slot.takes_provided() {
             self.counters.starved += 1;
+            if let Some(provided) = &mut self.provided {
+                provided.miss();
+            }
         }
         if slot.receives() {
             let file = slot.file.slot;

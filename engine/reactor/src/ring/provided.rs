@@ -12,6 +12,11 @@ use std::{
 /// The one group of buffers of a ring.
 pub(crate) const GROUP: u16 = 0;
 
+/// As many as are given to the kernel at first, and at least.
+const LEAST: u16 = 2;
+/// Turns with receives after which there may be fewer.
+const SEASON: u16 = 1024;
+
 /// At most `limit` buffers of [`Class::Medium`], owned by the kernel until a completion names them.
 pub(crate) struct Provided {
     entries: NonNull<BufRingEntry>,
@@ -21,6 +26,15 @@ pub(crate) struct Provided {
     /// What each buffer id stands for; None: not in the kernel's hands.
     held: Vec<Option<Buffer>>,
     free: Vec<u16>,
+    /// How many the kernel is to have. It takes them in turn, so that all of them have to be in the cache for one to be:
+    /// as many as a turn uses, and no more.
+    aim: u16,
+    /// Receives of this turn, the most of any in this season, and its turns.
+    taken: u16,
+    peak: u16,
+    turns: u16,
+    /// A receive found none.
+    missed: bool,
 }
 
 impl Provided {
@@ -41,6 +55,11 @@ impl Provided {
             tail: 0,
             held: (0..limit).map(|_| None).collect(),
             free: (0..limit).rev().collect(),
+            aim: LEAST.min(limit),
+            taken: 0,
+            peak: 0,
+            turns: 0,
+            missed: false,
         };
         // SAFETY: page-aligned memory of `count` entries, which is freed in `drop` only, after it was unregistered or
         // the ring was closed (the kernel has its own pin on the pages).
@@ -51,8 +70,11 @@ impl Provided {
     /// Gives the kernel buffers from the pool for all that it used, as far as the pool has them. Those that are missing
     /// stay reserved: commands that took them would wait for data that nobody can receive any more.
     pub(crate) fn replenish(&mut self, pool: &Pool) {
+        self.adapt();
         let before = self.tail;
-        while let Some(id) = self.free.last().copied() {
+        while self.is_short()
+            && let Some(id) = self.free.last().copied()
+        {
             let Some(mut buffer) = pool.take_reserved(Class::Medium) else {
                 break;
             };
@@ -77,15 +99,36 @@ impl Provided {
         }
     }
 
+    /// Learns from the last turn how many are needed.
+    fn adapt(&mut self) {
+        self.peak = self.peak.max(std::mem::take(&mut self.taken));
+        self.turns += 1;
+        if std::mem::take(&mut self.missed) {
+            self.aim = self.aim.saturating_mul(2).min(self.held.len() as u16);
+            (self.peak, self.turns) = (0, 0);
+        } else if self.turns == SEASON {
+            if self.peak <= self.aim / 2 {
+                self.aim = (self.aim / 2).max(LEAST.min(self.held.len() as u16));
+            }
+            (self.peak, self.turns) = (0, 0);
+        }
+    }
+
     /// Some buffers are missing.
     pub(crate) fn is_short(&self) -> bool {
-        !self.free.is_empty()
+        self.held.len() - self.free.len() < usize::from(self.aim)
+    }
+
+    /// A receive found no buffer.
+    pub(crate) fn miss(&mut self) {
+        self.missed = true;
     }
 
     /// The buffer that a completion names: the kernel is through with it.
     pub(crate) fn take(&mut self, id: u16, pool: &Pool) -> Option<Buffer> {
         let buffer = self.held.get_mut(usize::from(id))?.take()?;
         self.free.push(id);
+        self.taken += 1;
         pool.set_reserved(Class::Medium, self.free.len() as u32);
         Some(buffer)
     }

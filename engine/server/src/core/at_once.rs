@@ -146,12 +146,7 @@ impl<R: Reactor> Core<R> {
         let work = &mut *task.work;
         let unit = &mut self.units[work.unit as usize];
         let transfer = &mut work.transfer;
-        let range = transfer.base..transfer.base + u64::from(transfer.length);
-        if bytes.len() != transfer.length as usize || unit.blocked(range.clone()) {
-            return false;
-        }
-        unit.logical().written(&range);
-        let done = matches!(unit.queue.write_now(transfer.base, bytes), Some(Ok(())));
+        let done = bytes.len() == transfer.length as usize && unit.write_now(transfer.base, bytes);
         if done {
             (transfer.planned, transfer.finished) = (transfer.length, transfer.length);
             self.streamed = true;

@@ -107,6 +107,9 @@ impl<R: Reactor> Core<R> {
             self.drive(task_key);
         }
         let Some(task) = self.tasks.get_mut(task_key) else { return };
+        if task.work.flows() {
+            return self.flow(task_key, offset, bytes);
+        }
         while !bytes.is_empty() {
             let Some((buffer, _, at, room)) = Self::destination(&mut task.work, offset) else { return };
             let Some(buffer) = buffer.as_mut() else { return };
@@ -121,6 +124,9 @@ impl<R: Reactor> Core<R> {
     fn receive_direct(&mut self, key: Key, task_key: TaskKey, offset: u32, length: u32) {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(task) = self.tasks.get_mut(task_key) else { return };
+        if task.work.flows() {
+            return self.receive_flow(key);
+        }
         if link.receiving != Receiving::Idle {
             return;
         }

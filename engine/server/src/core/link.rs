@@ -30,6 +30,8 @@ pub(crate) enum Receiving {
     Idle,
     /// A receive into a buffer of the reactor's choice is out.
     Any,
+    /// A receive into a large buffer is out, of data that goes on to its store at once.
+    Flow,
     /// A receive straight into a task's window is out. The task may be gone by the time that it ends.
     Into { task: Key, window: u8, at: u32 },
 }

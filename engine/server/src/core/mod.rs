@@ -11,6 +11,7 @@ mod detaching;
 pub mod fencing;
 mod fetching;
 mod finish;
+mod flowing;
 mod input;
 mod link;
 mod management;
@@ -418,7 +419,7 @@ impl<R: Reactor> Core<R> {
         };
         let gone = link.closing.is_some();
         match (completion.result, receiving) {
-            (Ok(n), Receiving::Any) if n > 0 && !gone => {
+            (Ok(n), Receiving::Any | Receiving::Flow) if n > 0 && !gone => {
                 self.feed(key, &buffer[..n as usize]);
                 drop(buffer);
                 self.prompt(key);

@@ -160,6 +160,7 @@ impl<R: Reactor> Core<R> {
                         return self.finish(task_key, failed(sense));
                     }
                     Failure::Miscompare(offset) => self.step(task_key, Event::Miscompare { offset }),
+                    Failure::Starved => return self.finish(task_key, super::transfer::REFUSED),
                     Failure::Data(asc, ascq) => {
                         return self.finish(task_key, failed(aborted(asc, ascq)));
                     }
@@ -241,8 +242,14 @@ impl<R: Reactor> Core<R> {
                     let digest = self.links.get(work.link).is_some_and(|link| link.connection.data_digest());
                     let comes = length as usize + if digest { wire::DIGEST_LEN } else { 0 };
                     work.at_once = comes <= self.in_hand;
-                    return !work.at_once;
+                    if work.at_once {
+                        return false;
+                    }
                 }
+                // Under a digest nothing is written before that has come and is right.
+                work.transfer.flows = !verify
+                    && self.units[work.unit as usize].queue.writes_now()
+                    && self.links.get(work.link).is_some_and(|link| !link.connection.data_digest());
             }
             Step::Compare { span, repeat } => {
                 let comes = if repeat { block } else { span.length };

@@ -1,5 +1,6 @@
 //! A core with a RAM volume in the simulated world, and PDUs by hand: what once ended or blocked the core.
 
+mod flowing;
 mod protection;
 
 use super::{Core, CoreLimits, Unit, store_token_base};
@@ -136,8 +137,7 @@ impl Rig {
         self.peer.write(data);
     }
 
-    /// Answers an R2T whole.
-    /// Data for the task with this initiator's tag.
+    /// Answers an R2T whole: data for the task with this initiator's tag.
     fn data_out(&mut self, tag: u32, target_transfer_tag: u32, buffer_offset: u32, data: &[u8]) {
         let mut header = [0; BHS_LEN];
         DataOut {

@@ -13,6 +13,8 @@ use reactor::Reactor;
 use scsi::{Event, Status, Step};
 use std::ops::Range;
 
+/// The outcome of a command whose data found no place.
+pub(crate) const REFUSED: scsi::Outcome = scsi::Outcome { status: Status::TaskSetFull, sense: None, data: 0 };
 /// Reads of memory up to this many bytes are copied into the outgoing message where they can't be sent from their place.
 pub(crate) const COPY_LIMIT: u32 = 16 << 10;
 /// Data of this many bytes is sent from its buffer; less is copied into the outgoing message.
@@ -37,7 +39,7 @@ impl<R: Reactor> Core<R> {
 
     /// Data came unasked and there was no buffer: TASK SET FULL (SAM-5 5.3.1), the initiator tries again.
     fn starve(&mut self, task_key: TaskKey) -> Pumped {
-        self.finish(task_key, scsi::Outcome { status: Status::TaskSetFull, sense: None, data: 0 });
+        self.finish(task_key, REFUSED);
         Pumped::Waiting
     }
 
@@ -266,9 +268,11 @@ impl<R: Reactor> Core<R> {
             (None, None) => {
                 let unit = work.unit;
                 let unasked = work.transfer.planned == 0 && (work.immediate > 0 || work.unsolicited);
-                match self.take_buffer(unit, Class::fitting(comes as usize)) {
+                // What flows needs room for a block that comes in pieces.
+                let flows = work.transfer.flows;
+                match self.take_buffer(unit, Class::fitting(if flows { block } else { comes } as usize)) {
                     Some((buffer, charge)) => {
-                        if !repeat {
+                        if !repeat && !flows {
                             length = length.min(buffer.len() as u32);
                         }
                         (Some(buffer), 0, Some(charge))

@@ -121,6 +121,16 @@ impl<R: Reactor> Unit<R> {
         (!self.dying.is_empty() && self.dying.iter().any(|(_, r)| overlap(r, &range))) || self.gate.blocks(&range)
     }
 
+    /// Writes whole blocks if that can be done at once and nobody else claims them.
+    pub(crate) fn write_now(&mut self, offset: u64, blocks: &[u8]) -> bool {
+        let range = offset..offset + blocks.len() as u64;
+        if self.blocked(range.clone()) {
+            return false;
+        }
+        self.logical.written(&range);
+        matches!(self.queue.write_now(offset, blocks), Some(Ok(())))
+    }
+
     /// Bytes around a direct read that isn't aligned.
     pub(crate) fn read_slack(&self, offset: u64, length: u32) -> u32 {
         let alignment = self.queue.geometry().alignment;

@@ -104,6 +104,8 @@ pub(crate) struct Window {
     /// Offset in the transfer.
     pub start: u32,
     pub length: u32,
+    /// Bytes before its start that were its own, and have been written as they came.
+    pub done: u32,
     /// Bytes that arrived, or the range of the buffer that holds what was read.
     pub filled: u32,
     pub data: Range<u32>,
@@ -129,6 +131,18 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Its first bytes have been written: it goes on behind them.
+    pub fn advance(&mut self, bytes: u32) {
+        self.start += bytes;
+        self.length -= bytes;
+        self.done += bytes;
+        self.filled = self.filled.saturating_sub(bytes);
+        self.asked = self.asked.saturating_sub(bytes);
+        if self.length == 0 {
+            self.phase = Phase::Done;
+        }
+    }
+
     /// Bytes that come from the initiator for it.
     pub fn expected(&self) -> u32 {
         if self.block > 0 { self.block } else { self.length }
@@ -174,6 +188,8 @@ pub(crate) struct Transfer {
     pub durable: bool,
     pub verify: bool,
     pub repeat: bool,
+    /// Data goes to the store as it comes: see `core/flowing.rs`.
+    pub flows: bool,
     /// Blocks move with their tuples of protection information: lengths count both, `base` doesn't.
     pub tuples: Option<Checks>,
     /// Bytes that have been given to windows.
@@ -202,6 +218,8 @@ pub(crate) enum Failure {
     },
     /// The unit has begun to work for itself: its position.
     Occupied(u16),
+    /// Data came that had to wait for its turn at the store, and there was no buffer.
+    Starved,
     /// The protocol gave up on the data: ASC, ASCQ of ABORTED COMMAND.
     Data(u8, u8),
 }
@@ -232,7 +250,7 @@ impl Transfer {
         let window = std::mem::take(&mut self.windows[self.first as usize]);
         self.first = (self.first + 1) % WINDOWS as u8;
         self.used -= 1;
-        self.finished += window.length;
+        self.finished += window.done + window.length;
         window
     }
 
@@ -378,6 +396,11 @@ impl Work {
             && (self.unit == unit || self.command.as_ref().is_some_and(|command| command.copies_at(id)))
     }
 
+    /// Its data goes to the store as it comes.
+    pub fn flows(&self) -> bool {
+        self.stage == Stage::Running && self.transfer.motion == Motion::Write && self.transfer.flows
+    }
+
     /// It puts the unit's lasting state on stable storage.
     pub fn saves(&self) -> bool {
         self.transfer.motion == Motion::Plain && matches!(self.plain, Plain::Save)
@@ -406,7 +429,8 @@ impl Work {
         self.sides = [self.unit; 2];
         let transfer = &mut self.transfer;
         (transfer.motion, transfer.base, transfer.length) = (motion, span.offset, length);
-        (transfer.durable, transfer.verify, transfer.repeat, transfer.tuples) = (false, false, false, None);
+        (transfer.durable, transfer.verify, transfer.repeat, transfer.flows) = (false, false, false, false);
+        transfer.tuples = None;
         (transfer.planned, transfer.finished, transfer.failure) = (0, 0, None);
         transfer
     }

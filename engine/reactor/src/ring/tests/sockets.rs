@@ -402,3 +402,37 @@ fn closing_spares_the_operations_of_other_files() {
         }
     });
 }
+
+#[test]
+fn received_bytes_stay_in_few_buffers_unless_many_come_at_once() {
+    let mut ring = Ring::new(&RingSettings { receive_buffers: 8, ..settings("none") }, &arena()).unwrap();
+    if ring.provided.is_none() {
+        return;
+    }
+    let mut pairs: Vec<_> = (0..6).map(|_| pair(&mut ring)).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..50 {
+        let (socket, peer) = &mut pairs[0];
+        peer.write_all(b"x").unwrap();
+        submit(&mut ring, Operation::Receive { socket: *socket }, 0);
+        seen.insert(buffer_of(one(&mut ring)).as_ptr().addr());
+    }
+    assert_eq!(seen.len(), 2);
+    // Those that find none are told, and find one when they ask again.
+    let mut asked = 0;
+    for round in 0..10 {
+        let before = ring.counters().starved;
+        pairs.iter_mut().for_each(|(_, peer)| peer.write_all(b"x").unwrap());
+        let mut waiting: Vec<usize> = (0..pairs.len()).collect();
+        while !waiting.is_empty() {
+            for &at in &waiting {
+                submit(&mut ring, Operation::Receive { socket: pairs[at].0 }, at as u64);
+            }
+            asked += 1;
+            let done = wait_for(&mut ring, waiting.len());
+            waiting = done.iter().filter(|done| done.result.is_err()).map(|done| done.token as usize).collect();
+        }
+        assert!(round < 3 || ring.counters().starved == before, "round {round}");
+    }
+    assert!(asked <= 13, "{asked}");
+}
