@@ -190,7 +190,7 @@ impl Region {
     /// region since it was made, or since another thread [`let_go`](Region::let_go) of it; not by a thread that does so already.
     /// Writes of other threads wait, so it must be short.
     pub fn hold(&self) -> Option<Held<'_>> {
-        self.owner.hold().then_some(Held { region: self, of_this_thread: PhantomData })
+        self.owner.hold().then(|| Held { region: self, of_this_thread: PhantomData })
     }
 
     /// Whether [`hold`](Region::hold) would do it now.
