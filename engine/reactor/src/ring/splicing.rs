@@ -16,13 +16,15 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const PAGE: usize = 4096;
 /// Pages that the pipe is asked to hold, and that it must hold to be of use: a process without rights gets less.
 const WANTED: usize = 256;
 const LEAST: usize = 32;
+/// A call that takes so long, and doesn't do it all, has waited.
+const WAITED: Duration = Duration::from_micros(500);
 
 /// How far a message came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +47,8 @@ pub(super) struct Splicer {
     sink: File,
     sheets: Sheets,
     pieces: Vec<libc::iovec>,
+    /// It is not used before, because it has made the core wait.
+    rests_until: Option<Instant>,
     /// There is something in the pipe that belongs to nobody: it is of no use any more.
     spoiled: bool,
 }
@@ -62,11 +66,17 @@ impl Splicer {
         };
         let sink = OpenOptions::new().write(true).open("/dev/null")?;
         let pieces = Vec::with_capacity(slots);
-        Ok(Splicer { from, into, slots, sink, sheets: Sheets::new()?, pieces, spoiled: false })
+        Ok(Splicer { from, into, slots, sink, sheets: Sheets::new()?, pieces, rests_until: None, spoiled: false })
     }
 
     /// Hands over as much of a message as the socket has room for, without waiting.
     pub(super) fn send(&mut self, socket: BorrowedFd<'_>, sending: &mut Sending) -> Progress {
+        if let Some(until) = self.rests_until {
+            if Instant::now() < until {
+                return Progress::Refused;
+            }
+            self.rests_until = None;
+        }
         loop {
             // It must not wait, and has no other way to say so: the flag would be the socket's, for all of its users.
             let Some(room) = room(socket) else { return Progress::Refused };
@@ -80,15 +90,18 @@ impl Splicer {
                 libc::vmsplice(self.into.as_raw_fd(), self.pieces.as_ptr(), self.pieces.len(), libc::SPLICE_F_NONBLOCK)
             };
             let Ok(filled) = usize::try_from(filled) else { return Progress::Refused };
+            let begin = Instant::now();
             let taken = match rustix::pipe::splice(&self.from, None, socket, None, filled, SpliceFlags::NONBLOCK) {
                 Ok(taken) => taken,
                 Err(_) => {
+                    self.rest_after(begin);
                     self.drain(filled);
                     return Progress::Refused;
                 }
             };
             sending.advance(taken);
             if taken < filled {
+                self.rest_after(begin);
                 self.drain(filled - taken);
                 return Progress::Full;
             }
@@ -133,6 +146,14 @@ impl Splicer {
             }
         }
         Ok(bytes)
+    }
+
+    /// There was less room than it seemed, since `begin`: whoever waits is to do so for a hundredth of the time at most.
+    fn rest_after(&mut self, begin: Instant) {
+        let waited = begin.elapsed();
+        if waited >= WAITED {
+            self.rests_until = Some(Instant::now() + waited * 100);
+        }
     }
 
     /// Empties the pipe.
@@ -198,16 +219,32 @@ impl Ring {
 
     /// Should it have to wait after all (the kernel is short of memory for sockets), then not for long.
     pub(super) fn bound_waits(socket: BorrowedFd<'_>) {
-        // Files and devices have no such option, and need none.
+        // Files and devices have no such options, and need none.
         let _ = set_socket_timeout(socket, Timeout::Send, Some(Duration::from_micros(1)));
+        // A limit of what is not sent yet (net.ipv4.tcp_notsent_lowat) would make it wait while there is room.
+        let none = u32::MAX;
+        // SAFETY: the kernel reads the four bytes of the number.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_NOTSENT_LOWAT,
+                std::ptr::from_ref(&none).cast(),
+                size_of_val(&none) as libc::socklen_t,
+            )
+        };
     }
 
     /// Splices what it can of a send. `None` or `Refused`: the usual way is to be taken, from where it is now.
     pub(super) fn splice(&mut self, key: Key) -> Option<Progress> {
-        let splicer = self.splicer.as_mut()?;
         let slot = self.slots.get_mut(key)?;
         let file = slot.file.slot;
         let sending = slot.sending().filter(|sending| sending.splices)?;
+        let Some(splicer) = self.splicer.as_mut() else {
+            // Given up while this one was waiting for room.
+            (sending.splices, sending.waited) = (false, false);
+            return Some(Progress::Refused);
+        };
         let before = sending.sent();
         let mut progress = splicer.send(self.files.at(file).holder.as_fd(), sending);
         if splicer.spoiled {

@@ -4,6 +4,7 @@ use super::*;
 use std::{
     net::{TcpListener, TcpStream},
     sync::Arc,
+    time::Instant,
 };
 
 fn splicing(mask: &str) -> Ring {
@@ -216,4 +217,71 @@ fn pages_that_are_released_meanwhile_are_read_as_they_were() {
     peer.read_exact(&mut got).unwrap();
     // What goes back to the system is not given to anybody else before the peer has read it.
     assert!(got == expected);
+}
+
+#[test]
+fn what_waits_for_room_is_sent_when_splicing_was_given_up() {
+    let mut ring = splicing("none");
+    let region = region();
+    let (socket, mut peer) = tcp(&mut ring);
+    let (message, expected) = answers(&region, 5, 12, 1 << 20);
+    submit(&mut ring, Operation::Send { socket, message }, 1);
+    ring.splicer = None;
+    let total = expected.len();
+    let reader = thread::spawn(move || {
+        let mut got = vec![0; total];
+        peer.read_exact(&mut got).unwrap();
+        got
+    });
+    assert_eq!(returned(one(&mut ring)), Ok(total as u32));
+    assert!(reader.join().unwrap() == expected);
+}
+
+/// The limit of bytes that are not sent yet.
+fn not_sent_limit(socket: &TcpStream, set: Option<u32>) -> u32 {
+    let mut limit = set.unwrap_or(0);
+    let mut length = size_of_val(&limit) as libc::socklen_t;
+    let (fd, name) = (socket.as_raw_fd(), libc::TCP_NOTSENT_LOWAT);
+    // SAFETY: both calls are given a number and its length.
+    let result = unsafe {
+        match set {
+            Some(_) => libc::setsockopt(fd, libc::IPPROTO_TCP, name, (&raw const limit).cast(), length),
+            None => libc::getsockopt(fd, libc::IPPROTO_TCP, name, (&raw mut limit).cast(), &raw mut length),
+        }
+    };
+    assert_eq!(result, 0);
+    limit
+}
+
+#[test]
+fn a_socket_that_made_it_wait_has_it_rest() {
+    let mut ring = splicing("none");
+    let region = region();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (_peer, _) = listener.accept().unwrap();
+    let same = ours.try_clone().unwrap();
+    not_sent_limit(&same, Some(1));
+    let slow = ring.register(ours.into()).unwrap();
+    assert_eq!(not_sent_limit(&same, None), u32::MAX, "the system's limit would make it wait");
+    not_sent_limit(&same, Some(1));
+    let (message, _) = answers(&region, 5, 12, 1 << 20);
+    submit(&mut ring, Operation::Send { socket: slow, message }, 1);
+    let before = ring.counters().spliced;
+    let (socket, mut peer) = tcp(&mut ring);
+    let begin = Instant::now();
+    for round in 0.. {
+        let (message, expected) = answers(&region, round, 16, 4096);
+        submit(&mut ring, Operation::Send { socket, message }, 2);
+        assert_eq!(returned(one(&mut ring)), Ok(expected.len() as u32));
+        let mut got = vec![0; expected.len()];
+        peer.read_exact(&mut got).unwrap();
+        assert!(got == expected);
+        if ring.counters().spliced > before {
+            assert!(round > 0, "it goes on as if nothing had been");
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it never comes back");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
