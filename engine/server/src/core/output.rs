@@ -28,12 +28,14 @@ impl<R: Reactor> Core<R> {
         } else {
             link.outgoing.seal(spare)
         };
+        // Without what was sent at once.
+        let sending_bytes = message.length();
         let operation = Operation::Send { socket, message };
         match self.reactor.submit(operation, link_token(KIND_SEND, key)) {
             Ok(_) => {
                 link.sending = true;
                 link.rests = false;
-                link.sending_bytes = bytes;
+                link.sending_bytes = sending_bytes;
                 link.last_bytes = bytes;
                 link.operations += 1;
             }

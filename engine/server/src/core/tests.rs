@@ -326,6 +326,19 @@ fn data_under_a_digest_stands_still_however_little_the_socket_takes() {
 }
 
 #[test]
+fn what_was_sent_at_once_is_not_counted_as_waiting() {
+    let mut rig = Rig::with(Kind::Ram { bytes: 1 << 20, preallocate: false }, true, None);
+    rig.peer.set_window(5000);
+    rig.read(&access(0x28, 64 << 10), 64 << 10);
+    for _ in 0..20 {
+        rig.core.turn().unwrap();
+    }
+    let link = rig.link().1;
+    assert!(link.sending && link.outgoing.is_empty());
+    assert_eq!(link.sending_bytes, BHS_LEN + (64 << 10) + 4 - 5000);
+}
+
+#[test]
 fn a_read_before_an_ordered_write_has_the_old_data() {
     let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
     let (old, new) = ([1; 4096], [2; 4096]);
