@@ -211,8 +211,11 @@ impl Outgoing {
         }
         // What is wrong with the socket comes to light when the rest is sent.
         let sent = if held.iter().any(Option::is_some) { send(&message).unwrap_or(0) } else { 0 };
+        Message::go_on_from(sent, &mut message.parts, &mut message.bytes, &message.regions);
         drop(held);
-        message.go_on_from(sent);
+        if message.parts.is_empty() {
+            message.clear();
+        }
         message
     }
 
@@ -367,6 +370,37 @@ mod tests {
             region.write(0, b"too late!!");
             assert_eq!([taken, flat(&rest)].concat(), expected, "{sent:?}");
             assert!(out.is_empty() && !out.has_due());
+        }
+    }
+
+    #[test]
+    fn what_the_socket_did_not_take_is_copied_before_others_may_write() {
+        const PIECE: u32 = 1 << 20;
+        let region = memory::Region::new(8 << 20).unwrap();
+        region.write(0, &vec![1; 8 << 20]);
+        let mut out = Outgoing::default();
+        for n in 0..8 {
+            out.in_place(b"head", &region, n * u64::from(PIECE), PIECE);
+        }
+        let others = vec![2; PIECE as usize];
+        let rest = std::thread::scope(|scope| {
+            out.seal_now(Message::default(), |_| {
+                let (said, told) = std::sync::mpsc::channel();
+                let (region, others) = (&region, &others);
+                scope.spawn(move || {
+                    said.send(()).unwrap();
+                    (0..8).rev().for_each(|n| region.write(n * u64::from(PIECE), others));
+                });
+                told.recv().unwrap();
+                // By then it waits for the hold to end.
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                Ok(3)
+            })
+        });
+        let sent = flat(&rest);
+        for (n, pdu) in [&b"hea"[..], &sent].concat().chunks(PIECE as usize + 8).enumerate() {
+            let (data, crc) = pdu[4..].split_at(PIECE as usize);
+            assert!(crc == digest::to_wire(digest::crc32c(data)), "data {n} is not what its digest says");
         }
     }
 
