@@ -273,8 +273,11 @@ impl Slot {
     pub(crate) fn step(&mut self, result: i32) -> Step {
         if result < 0 {
             let again = matches!(-result, libc::EINTR | libc::EAGAIN);
-            if again && !self.cancelled && self.interrupted < PATIENCE {
-                self.interrupted += 1;
+            // A worker that waited with a send for memory, for as long as one may wait with the socket (`Ring::bound_waits`):
+            // that passes, and is no fault of the connection.
+            let waits = result == -libc::EAGAIN && matches!(self.work, Work::Send(_));
+            if again && !self.cancelled && (waits || self.interrupted < PATIENCE) {
+                self.interrupted = self.interrupted.saturating_add(1);
                 return Step::Again;
             }
             let errno = if -result == libc::EINTR && self.cancelled { libc::ECANCELED } else { -result };

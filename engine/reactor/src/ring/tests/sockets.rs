@@ -436,3 +436,16 @@ fn received_bytes_stay_in_few_buffers_unless_many_come_at_once() {
     }
     assert!(asked <= 13, "{asked}");
 }
+
+#[test]
+fn a_send_that_finds_no_memory_goes_on_until_it_is_cancelled() {
+    let mut ring = Ring::new(&settings("none"), &arena()).unwrap();
+    let (socket, _peer) = pair(&mut ring);
+    let operation = Operation::Send { socket, message: Message { bytes: vec![1; 100], ..Message::default() } };
+    let mut slot = Slot::new(operation, None, 1, socket, Links { before: NONE, after: NONE });
+    for _ in 0..1000 {
+        assert!(matches!(slot.step(-libc::EAGAIN), Step::Again));
+    }
+    slot.cancelled = true;
+    assert!(matches!(slot.step(-libc::EAGAIN), Step::Over(Err(_))));
+}
