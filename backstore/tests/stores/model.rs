@@ -132,7 +132,10 @@ impl<R: Reactor + 'static> Model<R> {
             Submitted::Pending => {}
             Submitted::Full(request) => {
                 let expected = self.running.remove(&tag).expect("just inserted");
+                // Its own claim was the last, and stands.
+                let claim = self.busy.pop();
                 self.settle();
+                self.busy.extend(claim);
                 let (tag, submitted) = self.core.offer(request);
                 assert!(matches!(submitted, Submitted::Pending));
                 self.running.insert(tag, expected);
