@@ -65,6 +65,8 @@ pub struct FileSettings {
     pub poll: bool,
     /// All space is allocated when the store is opened, and never given back (no discard).
     pub preallocate: bool,
+    /// Without `direct`: up to so many bytes are locked in memory, as they are read, and sent from there. 0: none.
+    pub pinned: u64,
     /// Refuses writes; several readers may share the file.
     pub read_only: bool,
     /// I/O is aligned to at least this many bytes (a power of two up to 4096), even if the file asks for less: for
@@ -81,6 +83,7 @@ impl FileSettings {
             direct: false,
             poll: false,
             preallocate: false,
+            pinned: 0,
             read_only: false,
             least_alignment: 1,
         }
@@ -96,6 +99,8 @@ pub struct BlockSettings {
     pub direct: bool,
     /// With `direct`: completions are looked for instead of waited for, if the device has queues for that.
     pub poll: bool,
+    /// Without `direct`: up to so many bytes are locked in memory, as they are read, and sent from there. 0: none.
+    pub pinned: u64,
     /// Refuses writes.
     pub read_only: bool,
 }

@@ -106,6 +106,9 @@ impl Plan {
         writeln!(f, "memory in all")?;
         writeln!(f, "  buffers                      {}", Size(pools.buffer_bytes.saturating_mul(cores as u64)))?;
         writeln!(f, "  RAM volumes                  {}", self.ram_volumes())?;
+        if pools.pinned_bytes > 0 {
+            writeln!(f, "  locked file pages            {} at most", Size(pools.pinned_bytes))?;
+        }
         writeln!(f, "  descriptors                  {}", pools.descriptors)
     }
 
@@ -151,15 +154,17 @@ impl fmt::Display for VolumeLine<'_> {
             flag(f, true, &format!("protection information of type {kind}"))?;
         }
         match store {
-            Store::File { direct, poll, preallocate, read_only, .. } => {
+            Store::File { direct, poll, preallocate, pinned, read_only, .. } => {
                 flag(f, *direct, "direct")?;
                 flag(f, *poll, "polled")?;
                 flag(f, *preallocate, "preallocated")?;
+                flag(f, *pinned > 0, &format!("up to {} pinned", Size(*pinned)))?;
                 flag(f, *read_only, "read-only")
             }
-            Store::Block { direct, poll, read_only, .. } => {
+            Store::Block { direct, poll, pinned, read_only, .. } => {
                 flag(f, *direct, "direct")?;
                 flag(f, *poll, "polled")?;
+                flag(f, *pinned > 0, &format!("up to {} pinned", Size(*pinned)))?;
                 flag(f, *read_only, "read-only")
             }
             Store::Ram { preallocate, .. } => flag(f, *preallocate, "preallocated"),

@@ -243,6 +243,8 @@ pub enum Store {
         poll: bool,
         /// All blocks are allocated when it is opened; else the file is sparse.
         preallocate: bool,
+        /// Without `direct`: bytes that may be locked in memory and sent from there; 0: none.
+        pinned: u64,
         /// No writes.
         read_only: bool,
     },
@@ -254,6 +256,8 @@ pub enum Store {
         direct: bool,
         /// Completions are looked for, if the device has queues for that; with `direct` only.
         poll: bool,
+        /// Without `direct`: bytes that may be locked in memory and sent from there; 0: none.
+        pinned: u64,
         /// No writes.
         read_only: bool,
     },
@@ -272,6 +276,14 @@ pub enum Store {
 }
 
 impl Store {
+    /// Bytes of it that may be locked in memory.
+    pub const fn pinned(&self) -> u64 {
+        match self {
+            Store::File { pinned, .. } | Store::Block { pinned, .. } => *pinned,
+            Store::Ram { .. } | Store::Null { .. } => 0,
+        }
+    }
+
     /// As the file names it: `file`, `block`, `ram`, `null`.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -15,6 +15,7 @@
 //! | ring entries | operations, 256 to 4096, a power of two | what one turn publishes; more is published in two |
 //! | completion entries | 2 x operations + 64, up to 65536, a power of two | each may be cancelled, which completes too |
 //! | files | connections + volumes + 16 | registered descriptors |
+//! | locked file pages | the sum of all `pinned` | of the whole process, as far as they are read; RLIMIT_MEMLOCK has to allow it |
 //! | kernel workers | `store_depth` x file and block volumes | one stalled file must not starve the others |
 //!
 //! What `buffer_memory` leaves after the least is dealt out as a quarter to small, a quarter to medium and half to large
@@ -40,7 +41,7 @@ pub const fn buffer_cost(small: u32, medium: u32, large: u32) -> u64 {
     small as u64 * (SMALL + HEADROOM) + medium as u64 * (MEDIUM + HEADROOM) + large as u64 * (LARGE + HEADROOM)
 }
 
-/// Sizes of one core's pools, but for [`Pools::descriptors`], which is the process's.
+/// Sizes of one core's pools, but for [`Pools::descriptors`] and [`Pools::pinned_bytes`], which are the process's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Pools {
     /// Connections, and as many sessions.
@@ -69,6 +70,8 @@ pub struct Pools {
     pub buffer_bytes: u64,
     /// Descriptors that the whole process may hold: the file limit is raised to this if it is below.
     pub descriptors: u64,
+    /// Bytes of files that the whole process may lock in memory.
+    pub pinned_bytes: u64,
 }
 
 /// The counts that everything else is made of.
@@ -174,6 +177,7 @@ impl Pools {
                 + plan.portals.len() as u64
                 + 8 * plan.server.cores.len() as u64
                 + 64,
+            pinned_bytes: plan.volumes.iter().map(|volume| volume.store.pinned()).fold(0, u64::saturating_add),
         }
     }
 

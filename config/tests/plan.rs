@@ -92,6 +92,7 @@ fn the_whole_form_is_read() {
             direct: true,
             poll: false,
             preallocate: false,
+            pinned: 0,
             read_only: false
         }
     );
@@ -176,9 +177,22 @@ fn limits_are_taken_from_the_file() {
     assert_eq!(plan.targets[0].max_sessions, 1);
     assert_eq!(
         plan.volumes[0].store,
-        Store::Block { path: "/dev/sdx".into(), direct: true, poll: true, read_only: false }
+        Store::Block { path: "/dev/sdx".into(), direct: true, poll: true, pinned: 0, read_only: false }
     );
     assert!(plan.pools().buffer_bytes <= 64 << 20);
+}
+
+#[test]
+fn pinned_pages_are_added_up() {
+    let volumes = "[[volume]]\nname = 'a'\nstore = { kind = 'file', path = '/srv/a', size = '4GiB', pinned = '1GiB' }\n\
+                   [[volume]]\nname = 'b'\nstore = { kind = 'block', path = '/dev/sdx', direct = false, pinned = '512MiB' }\n\
+                   [[volume]]\nname = 'c'\nstore = { kind = 'ram', size = '1MiB' }\n";
+    let plan = plan(volumes);
+    let pinned: Vec<u64> = plan.volumes.iter().map(|volume| volume.store.pinned()).collect();
+    assert_eq!(pinned, [1 << 30, 512 << 20, 0]);
+    assert_eq!(plan.pools().pinned_bytes, 1536 << 20);
+    let text = plan.to_string();
+    assert!(text.contains("up to 1 GiB pinned") && text.contains("locked file pages            1536 MiB"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The data handle that a store gives to each core.
 
 use crate::{Completion, CopySource, Geometry, Request, StoreError};
-use memory::Region;
+use memory::{PageReader, Region};
 use std::{ops::Range, sync::Arc, time::Duration};
 
 /// What became of a request.
@@ -84,6 +84,12 @@ pub trait BlockQueue<R, C> {
     /// Memory that holds a range, for a send without a copy: the region, and where the range begins in it (RAM, null).
     /// None: use `submit`.
     fn region(&self, _offset: u64, _length: u32) -> Option<(&Arc<Region>, u64)> {
+        None
+    }
+
+    /// Pages of a file that hold a range, at the same place in it, for a send without a copy: if a lease of this reader
+    /// says so, too. None: use `submit`.
+    fn pages(&self, _offset: u64, _length: u32) -> Option<&PageReader> {
         None
     }
 }

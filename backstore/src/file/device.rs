@@ -65,7 +65,8 @@ pub(crate) fn open_device(settings: &BlockSettings, block_size: u32) -> Result<F
     let polled = settings.poll && settings.direct && can_poll(&settings.path, stat.st_rdev);
     let (path, buffered) = (settings.path.clone(), !settings.direct);
     let shared = Shared::new(descriptor, path, buffered, false, Presence::Size, block_size, bytes);
-    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate: logical }, polled })
+    let limits = Limits { alignment, memory, allocate: logical };
+    File { shared: Arc::new(shared), geometry, limits, polled, pinned: None }.pinning(settings.pinned)
 }
 
 /// The size of an open device.

@@ -1,7 +1,9 @@
 //! Files and block devices: two ways to open, one data path.
 
 mod device;
+mod op;
 mod open;
+mod pinned;
 mod queue;
 mod shared;
 mod sysfs;
@@ -15,10 +17,11 @@ use crate::settings::{Kind, OpenError};
 
 use backstore_api::{CopySource, Geometry, StoreError};
 use memory::Class;
+use pinned::{Pinned, Side};
 use queue::FileQueue;
 use reactor::Reactor;
 use shared::{Presence, Shared};
-use std::{io, sync::Arc};
+use std::{io, os::fd::AsFd, sync::Arc};
 use walk::Limits;
 
 /// Control half of a file or block device.
@@ -28,9 +31,22 @@ pub(crate) struct File {
     limits: Limits,
     /// Its reads and writes are to be looked for.
     polled: bool,
+    /// Pages that are kept in memory.
+    pinned: Option<Arc<Pinned>>,
 }
 
 impl File {
+    /// Keeps up to so many bytes of it in memory, if it goes through the page cache.
+    fn pinning(mut self, bytes: u64) -> Result<File, OpenError> {
+        let shared = &self.shared;
+        if bytes >= pinned::CHUNK && shared.buffered {
+            let made = Pinned::new(shared.descriptor.as_fd(), shared.path.clone(), shared.capacity.clone(), bytes);
+            let refused = |error| OpenError::system(shared.path.display(), "map it", error, "leave `pinned` out");
+            self.pinned = Some(made.map_err(refused)?);
+        }
+        Ok(self)
+    }
+
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.geometry
     }
@@ -80,7 +96,8 @@ impl File {
             depth,
             bounce,
         )
-        .offer(source))
+        .offer(source)
+        .pinning(self.pinned.as_ref().map(Side::new)))
     }
 
     /// One for WRITE SAME and zeroes; more where writes may have to be merged.

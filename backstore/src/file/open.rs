@@ -44,7 +44,7 @@ pub(crate) fn adopt(descriptor: Arc<OwnedFd>, geometry: Geometry) -> Result<File
     let buffered = alignment == 1;
     let shared = Shared::new(descriptor, path, buffered, false, Presence::Always, 512, geometry.bytes);
     let limits = Limits { alignment, memory, allocate: alignment };
-    Ok(File { shared: Arc::new(shared), geometry, limits, polled: false })
+    Ok(File { shared: Arc::new(shared), geometry, limits, polled: false, pinned: None })
 }
 
 /// Whether the file is absent, and may be.
@@ -161,7 +161,8 @@ fn fit(settings: &FileSettings, descriptor: OwnedFd, block_size: u32) -> Result<
     let shared =
         Shared::new(descriptor, path, buffered, true, presence, block_size, bytes).keeping(settings.preallocate);
     let polled = settings.poll && settings.direct && can_poll(&settings.path, stat.st_dev);
-    Ok(File { shared: Arc::new(shared), geometry, limits: Limits { alignment, memory, allocate }, polled })
+    let limits = Limits { alignment, memory, allocate };
+    File { shared: Arc::new(shared), geometry, limits, polled, pinned: None }.pinning(settings.pinned)
 }
 
 /// What an open file can serve now, with the length and space that `settings` ask for.

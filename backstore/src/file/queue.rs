@@ -2,18 +2,21 @@
 //!
 //! One sync runs at a time. Requests that want one meanwhile share the next: it starts after all that they cover.
 
+use super::op::{Op, operation, put, take_back};
+use super::pinned::Side;
 use super::shared::{Shared, unpack, unpack_space};
 use super::walk::{Limits, Next, Task, Walk};
 use crate::errno::{EINVAL, is_medium, is_transient, is_unsupported, store_error};
 use crate::in_range;
 use backstore_api::{Answer, BlockQueue, Completion, CopySource, Extent, Geometry, Request, StoreError, Submitted};
-use memory::{Buffer, Key, Slab};
-use reactor::{Descriptor, Errno, Operation, Reactor, Returned};
-use rustix::fs::FallocateFlags;
+use memory::{Buffer, Key, PageReader, Slab};
+use reactor::{Descriptor, Errno, Reactor, Returned};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 /// Slot of the look that no request waits for; no slab is that large.
 const LOOK_TOKEN: u64 = 0xff_ffff;
+/// Slot of the job that has a chunk come, for which no request waits either.
+const PIN_TOKEN: u64 = 0xff_fffe;
 /// Between two looks whether the file is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What is smaller, or begins amid a page, is copied through a buffer as well.
@@ -21,26 +24,14 @@ const COPY_GRANULE: u64 = 4096;
 /// Times that an operation is tried again after EINTR or EAGAIN.
 const RETRIES: u8 = 16;
 
-struct Op {
-    tag: u64,
-    walk: Walk,
-    /// What a copy copies.
-    source: Option<CopySource>,
-    /// The operation in flight.
-    running: Option<Next>,
-    /// The caller's buffer, when no operation has it.
-    user: Option<Buffer>,
-    /// A bounce buffer, kept to the end, when no operation has it.
-    bounce: Option<Buffer>,
-    retries: u8,
-}
-
 pub(crate) struct FileQueue {
     shared: Arc<Shared>,
     geometry: Geometry,
     limits: Limits,
     /// As others copy from it; None: they can't.
     source: Option<CopySource>,
+    /// Pages that are kept in memory.
+    pinned: Option<Side>,
     descriptor: Descriptor,
     token_base: u64,
     ops: Slab<Op>,
@@ -74,6 +65,7 @@ impl FileQueue {
             geometry,
             limits,
             source: None,
+            pinned: None,
             descriptor,
             token_base,
             ops: Slab::with_capacity(depth),
@@ -92,6 +84,23 @@ impl FileQueue {
     pub(crate) fn offer(mut self, source: Option<CopySource>) -> FileQueue {
         self.source = source;
         self
+    }
+
+    /// Keeps pages in memory.
+    pub(crate) fn pinning(mut self, side: Option<Side>) -> FileQueue {
+        self.pinned = side;
+        self
+    }
+
+    /// A read goes to the file: perhaps the next ones need not.
+    fn warm<R: Reactor>(&mut self, reactor: &mut R, offset: u64) {
+        let Some(side) = &mut self.pinned else { return };
+        side.note(offset);
+        if let Some(job) = side.job(reactor.now())
+            && reactor.offload(job, self.token_base | PIN_TOKEN).is_err()
+        {
+            side.answered(Err(Errno::AGAIN), reactor.now());
+        }
     }
 
     fn refusal(&self, request: &Request) -> Option<StoreError> {
@@ -200,7 +209,18 @@ impl FileQueue {
         let Some(op) = self.ops.get_mut(key) else {
             return;
         };
-        let next = op.walk.next(&self.limits, self.shared.missing());
+        let mut next = op.walk.next(&self.limits, self.shared.missing());
+        if matches!(next, Next::Punch { .. } | Next::ZeroRange { .. } | Next::Clone { .. })
+            && let Some(side) = &self.pinned
+        {
+            if !op.disturbs {
+                op.disturbs = true;
+                op.clears = side.pinned.disturb(op.walk.at..op.walk.end);
+            }
+            if op.clears {
+                next = Next::Clear;
+            }
+        }
         if matches!(next, Next::Fetch { .. } | Next::Store { .. }) && op.bounce.is_none() {
             op.bounce = self.bounce.pop();
             if op.bounce.is_none() {
@@ -231,6 +251,13 @@ impl FileQueue {
                 let limit = if let Task::Status(limit) = op.walk.task { limit } else { 0 };
                 reactor.offload(Box::new(move || shared.list(at, end, limit)), token).is_ok()
             }
+            Next::Clear => match &self.pinned {
+                Some(side) => {
+                    let (pinned, span) = (Arc::clone(&side.pinned), op.walk.at..op.walk.end);
+                    reactor.offload(Box::new(move || pinned.clear(span)), token).is_ok()
+                }
+                None => false,
+            },
             Next::Clone { offset, from, length } => match op.source.clone() {
                 Some(source) => {
                     let shared = Arc::clone(&self.shared);
@@ -411,54 +438,10 @@ impl FileQueue {
     fn end(&mut self, key: Key, result: Result<Answer, StoreError>) -> Option<Completion> {
         let op = self.ops.remove(key)?;
         self.bounce.extend(op.bounce);
+        if let Some(side) = self.pinned.as_ref().filter(|_| op.disturbs) {
+            side.pinned.calm();
+        }
         Some(Completion { tag: op.tag, result, buffer: op.user })
-    }
-}
-
-/// Builds the ring operation; the buffer it needs moves into it.
-fn operation(op: &mut Op, next: Next, file: Descriptor) -> Option<Operation> {
-    let durable = op.walk.durable;
-    Some(match next {
-        Next::Direct { offset, place, length } => {
-            let (buffer, range) = (op.user.take()?, place..place + length);
-            match op.walk.task {
-                Task::Read(_) => Operation::Read { file, offset, buffer, range },
-                _ => Operation::Write { file, offset, buffer, range, durable },
-            }
-        }
-        Next::Fetch { offset, length } => Operation::Read { file, offset, buffer: op.bounce.take()?, range: 0..length },
-        Next::Store { offset, length, fresh } => {
-            let mut buffer = op.bounce.take()?;
-            if fresh {
-                op.walk.source(op.user.as_deref().unwrap_or_default(), &mut buffer[..length as usize]);
-            }
-            Operation::Write { file, offset, buffer, range: 0..length, durable }
-        }
-        Next::Punch { offset, length } => {
-            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            Operation::Allocate { file, mode: mode.bits() as i32, offset, length }
-        }
-        Next::ZeroRange { offset, length } => {
-            let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-            Operation::Allocate { file, mode: mode.bits() as i32, offset, length }
-        }
-        Next::Advise { offset, length } => Operation::ReadAhead { file, offset, length },
-        Next::Sync => Operation::Sync { file, data_only: true },
-        Next::Clone { .. } | Next::Look | Next::List | Next::Count | Next::Done => return None,
-    })
-}
-
-/// The buffer of an operation that was not started.
-fn take_back(op: &mut Op, next: Next, refused: Operation) {
-    if let Operation::Read { buffer, .. } | Operation::Write { buffer, .. } = refused {
-        put(op, next, buffer);
-    }
-}
-
-fn put(op: &mut Op, next: Next, buffer: Buffer) {
-    match next {
-        Next::Direct { .. } => op.user = Some(buffer),
-        _ => op.bounce = Some(buffer),
     }
 }
 
@@ -482,8 +465,10 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         if let Some(answer) = self.answer_now(&walk) {
             return done(Ok(answer), user);
         }
-        let op = Op { tag, walk, source, running: None, user, bounce: None, retries: 0 };
-        match self.ops.insert(op) {
+        if matches!(walk.task, Task::Read(_)) {
+            self.warm(reactor, walk.at);
+        }
+        match self.ops.insert(Op::new(tag, walk, user, source)) {
             Ok(key) => {
                 self.drive(reactor, key);
                 Submitted::Pending
@@ -495,6 +480,14 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
     fn complete(&mut self, reactor: &mut R, completion: reactor::Completion) -> Option<Completion> {
         if completion.token & 0xff_ffff == LOOK_TOKEN {
             self.looking = false;
+            self.drive_held(reactor);
+            return None;
+        }
+        if completion.token & 0xff_ffff == PIN_TOKEN {
+            if let Some(side) = &mut self.pinned {
+                let found = completion.result.map(u64::from);
+                side.answered(found, reactor.now());
+            }
             self.drive_held(reactor);
             return None;
         }
@@ -511,6 +504,11 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         };
         let outcome = completion.result;
         let result = match outcome {
+            // However that ended: the file is what is asked for.
+            _ if next == Next::Clear => {
+                op.clears = false;
+                None
+            }
             Ok(moved) => self.landed(key, next, moved, job, reactor.now()),
             Err(errno) => {
                 if is_medium(errno) {
@@ -552,11 +550,22 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
     }
 
     fn in_flight(&self) -> u32 {
-        self.ops.len() + self.ready.len() as u32 + u32::from(self.looking)
+        self.ops.len()
+            + self.ready.len() as u32
+            + u32::from(self.looking)
+            + u32::from(self.pinned.as_ref().is_some_and(Side::is_asking))
     }
 
     fn close(&mut self, reactor: &mut R) {
         reactor.close(self.descriptor);
+    }
+
+    fn pages(&self, offset: u64, length: u32) -> Option<&PageReader> {
+        let reader = &self.pinned.as_ref()?.reader;
+        let there = reader.holds(offset, length)
+            && self.shared.state().is_ok()
+            && self.shared.capacity.holds(offset, u64::from(length)).is_ok();
+        there.then_some(reader)
     }
 
     fn copy_source(&self) -> Option<CopySource> {

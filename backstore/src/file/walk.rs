@@ -69,6 +69,8 @@ pub(crate) enum Next {
     Advise { offset: u64, length: u64 },
     /// Copy a range of another file, by a helper thread.
     Clone { offset: u64, from: u64, length: u64 },
+    /// Have pages that are kept in memory leave, by a helper thread; never asked for by a walk.
+    Clear,
     /// Make the data durable.
     Sync,
     /// Look whether the file is still there.
@@ -277,6 +279,7 @@ impl Walk {
                 self.phase = self.after_piece();
             }
             Next::Sync if self.task == Task::Flush => self.phase = Phase::Look,
+            Next::Clear => {}
             Next::Advise { .. } | Next::Sync | Next::Look | Next::List | Next::Count | Next::Done => self.finish(),
         }
         Ok(())

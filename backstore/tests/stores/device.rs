@@ -44,7 +44,7 @@ impl Loop {
 
     fn settings(&self, direct: bool) -> Settings {
         let path = self.device.clone();
-        Settings::new(Kind::Block(BlockSettings { path, direct, poll: true, read_only: false }))
+        Settings::new(Kind::Block(BlockSettings { path, direct, poll: true, pinned: 0, read_only: false }))
     }
 
     /// A ring lets go of its files some time after it was closed.

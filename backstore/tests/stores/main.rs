@@ -9,5 +9,6 @@ mod model;
 mod on_ring;
 mod on_twin;
 mod opening;
+mod pinned;
 mod plain;
 mod protected;

@@ -94,7 +94,8 @@ fn refusals_name_the_place_the_cause_and_the_way_out() {
     assert!(text.contains("not a multiple of the block size 512"), "{text}");
     assert!(text.contains("4608 or 5120"), "{text}");
 
-    let block = Kind::Block(BlockSettings { path: path.clone(), direct: false, poll: false, read_only: false });
+    let block =
+        Kind::Block(BlockSettings { path: path.clone(), direct: false, poll: false, pinned: 0, read_only: false });
     let text = Store::open(&Settings::new(block)).expect_err("a refusal").to_string();
     assert!(text.contains("not a block device") && text.contains("kind = \"file\""), "{text}");
 }

@@ -27,8 +27,10 @@ pub(super) const KEYS: &[&str] = &[
 ];
 const IDENTITY_KEYS: &[&str] = &["vendor", "product", "revision", "serial", "naa"];
 const KINDS: &[&str] = &["file", "block", "ram", "null"];
+/// Bytes of a piece of a file that is locked in memory.
+const LEAST_PINNED: u64 = 2 << 20;
 /// Every key of any kind of store.
-const STORE_KEYS: &[&str] = &["kind", "path", "size", "direct", "poll", "preallocate", "read_only"];
+const STORE_KEYS: &[&str] = &["kind", "path", "size", "direct", "poll", "preallocate", "pinned", "read_only"];
 
 /// A volume before it is known which targets name it.
 pub(super) struct Draft<'i> {
@@ -222,6 +224,11 @@ impl Reader<'_> {
             self.out.error(at.span, &at.key, cause, "take `protection` away, or use a store of kind \"ram\"");
             return None;
         }
+        if store.is_some_and(|store| store.pinned() > 0) {
+            let cause = "blocks with protection information are never sent from the page cache";
+            self.out.error(at.span, &at.key, cause, "take `protection` or `pinned` away");
+            return None;
+        }
         match at.value {
             kind @ 1..=3 => Some(kind as u8),
             other => {
@@ -363,6 +370,7 @@ impl Reader<'_> {
         let direct = section.boolean("direct", false, &mut self.out);
         let poll = self.poll(section, direct);
         let preallocate = section.boolean("preallocate", false, &mut self.out);
+        let pinned = self.pinned(section, direct);
         let read_only = section.boolean("read_only", false, &mut self.out);
         let size_given = section.has("size");
         let size = self.checked_size(section, block_size);
@@ -407,7 +415,7 @@ impl Reader<'_> {
         if let Some((cause, cure)) = problem {
             self.out.error(at.span, &at.key, cause, cure);
         }
-        Some(Store::File { path, size: size.map(|size| size.value), direct, poll, preallocate, read_only })
+        Some(Store::File { path, size: size.map(|size| size.value), direct, poll, preallocate, pinned, read_only })
     }
 
     /// `poll` goes with direct I/O.
@@ -421,9 +429,23 @@ impl Reader<'_> {
         poll
     }
 
+    /// `pinned` goes with the page cache.
+    fn pinned(&mut self, section: &mut Section<'_>, direct: bool) -> u64 {
+        let Some(at) = section.size("pinned", "2GiB", &mut self.out) else { return 0 };
+        if direct {
+            let cause = "direct I/O goes past the page cache: there is nothing to be pinned";
+            self.out.error(at.span, &at.key, cause, "write direct = false, or leave `pinned` out");
+        } else if at.value < LEAST_PINNED {
+            let cause = "files are pinned in pieces of 2 MiB";
+            self.out.error(at.span, &at.key, cause, "write at least pinned = \"2MiB\", or leave it out");
+        }
+        at.value
+    }
+
     fn device(&mut self, section: &mut Section<'_>) -> Option<Store> {
         let direct = section.boolean("direct", true, &mut self.out);
         let poll = self.poll(section, direct);
+        let pinned = self.pinned(section, direct);
         let read_only = section.boolean("read_only", false, &mut self.out);
         let at = self.path(section, "path = \"/dev/nvme0n1\"")?;
         let path = self.resolve(&at.value);
@@ -438,7 +460,7 @@ impl Reader<'_> {
         if let Some((cause, cure)) = problem {
             self.out.error(at.span, &at.key, cause, cure);
         }
-        Some(Store::Block { path, direct, poll, read_only })
+        Some(Store::Block { path, direct, poll, pinned, read_only })
     }
 }
 
@@ -473,7 +495,7 @@ fn trouble(path: &Path, state: PathState) -> (String, String) {
 fn misplaced(section: &mut Section<'_>, kind: &str, out: &mut Findings) {
     let own: &[&str] = match kind {
         "file" => STORE_KEYS,
-        "block" => &["kind", "path", "direct", "poll", "read_only"],
+        "block" => &["kind", "path", "direct", "poll", "pinned", "read_only"],
         "ram" => &["kind", "size", "preallocate"],
         _ => &["kind", "size"],
     };

@@ -1,6 +1,6 @@
 //! Fetching memory before it is used, several places at a time.
 
-use crate::Region;
+use crate::{Lease, Region};
 
 /// Places that are fetched together.
 const PLACES: usize = 4;
@@ -26,7 +26,18 @@ impl Ahead {
     pub fn add(&mut self, region: &Region, offset: u64, length: usize) {
         let Some(left) = region.len().checked_sub(offset) else { return };
         let length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.places[self.count] = (region.as_ptr(offset, 0).addr(), length);
+        self.place(region.as_ptr(offset, 0).addr(), length);
+    }
+
+    /// The same for pages of a file: a fetch doesn't read them, for all that a program could see.
+    #[inline]
+    pub fn add_pages(&mut self, lease: &Lease, offset: u64, length: u32) {
+        self.place(lease.as_ptr(offset, length).addr(), length as usize);
+    }
+
+    #[inline]
+    fn place(&mut self, address: usize, length: usize) {
+        self.places[self.count] = (address, length);
         self.count += 1;
         if self.count == PLACES {
             self.fetch();

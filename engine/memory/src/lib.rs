@@ -4,6 +4,7 @@
 //! Contract:
 //! - A [`Pool`] belongs to one core (it is not `Send`); a [`Buffer`] goes home to its pool when it is dropped.
 //! - Nothing is allocated after start: `take` gives `None` when the pool is empty.
+//! - [`Pages`] of a file are for the kernel's eyes alone, under a [`Lease`].
 //! - A [`Region`] is reached by several cores at once. Its bytes may change under a reader, so they are only
 //!   ever copied by raw access here; lent as a slice only while nobody can write ([`Region::hold`]).
 #![allow(unsafe_code)] // one of the two homes of unsafe code: see ARCHITECTURE.md
@@ -12,6 +13,7 @@ mod ahead;
 mod arena;
 mod mapping;
 mod owner;
+mod pages;
 mod racing;
 mod region;
 mod sheets;
@@ -19,6 +21,7 @@ mod slab;
 
 pub use ahead::{Ahead, fetch, fetch_start};
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
+pub use pages::{Lease, PageReader, Pages};
 pub use region::{Held, Region, RegionSlice, zeroed_words};
 pub use sheets::Sheets;
 pub use slab::{Key, Slab};

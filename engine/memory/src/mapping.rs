@@ -1,7 +1,7 @@
-//! An anonymous private mapping, aligned for huge pages; unmapped when dropped.
+//! An anonymous private mapping, or a file's, aligned for huge pages; unmapped when dropped.
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
-use std::{io, ptr::NonNull};
+use std::{io, os::fd::BorrowedFd, ptr::NonNull};
 
 /// Size of a page that everything here is rounded to. Larger system pages only make the rounding finer than needed.
 pub(crate) const PAGE: usize = 4096;
@@ -37,6 +37,45 @@ impl Mapping {
     /// As [`new`](Mapping::new).
     pub(crate) fn reserve(length: usize) -> io::Result<Mapping> {
         Mapping::map(length, ProtFlags::empty())
+    }
+
+    /// Maps `length` bytes of a file, which may be shorter, to be read. What is there is what the file has at the moment of
+    /// an access.
+    ///
+    /// # Errors
+    /// As [`new`](Mapping::new), and what the file says.
+    pub(crate) fn of_file(file: BorrowedFd<'_>, length: usize) -> io::Result<Mapping> {
+        let mapping = Mapping::reserve(length)?;
+        let address = mapping.address.as_ptr().cast();
+        // SAFETY: it replaces all of the mapping made above, which nobody has seen yet.
+        unsafe {
+            rustix::mm::mmap(address, mapping.length, ProtFlags::READ, MapFlags::SHARED | MapFlags::FIXED, file, 0)?;
+        }
+        // SAFETY: as in `map`.
+        unsafe {
+            let _ = rustix::mm::madvise(address, mapping.length, Advice::LinuxHugepage);
+        }
+        Ok(mapping)
+    }
+
+    /// Reads a range into memory and keeps it there. Blocks.
+    ///
+    /// # Errors
+    /// What mlock(2) says; a part of it may be locked.
+    pub(crate) fn lock(&self, offset: usize, length: usize) -> io::Result<()> {
+        assert!(offset.checked_add(length).is_some_and(|end| end <= self.length));
+        // SAFETY: the range is inside the mapping, and locking doesn't change what it holds.
+        unsafe { rustix::mm::mlock(self.address.as_ptr().add(offset).cast(), length)? };
+        Ok(())
+    }
+
+    /// The range need not stay in memory any more.
+    pub(crate) fn unlock(&self, offset: usize, length: usize) {
+        assert!(offset.checked_add(length).is_some_and(|end| end <= self.length));
+        // SAFETY: the range is inside the mapping, and unlocking doesn't change what it holds.
+        unsafe {
+            let _ = rustix::mm::munlock(self.address.as_ptr().add(offset).cast(), length);
+        }
     }
 
     /// Puts zeroed memory behind the first `length` bytes; those that have some keep it.

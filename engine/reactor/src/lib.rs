@@ -73,6 +73,7 @@ pub trait Reactor: 'static {
     /// peer has not acknowledged of them is lost.
     fn close(&mut self, descriptor: Descriptor);
     /// Queues an operation. Gives it back when no slot is free.
+    #[allow(clippy::result_large_err)] // whole, as it came: a box would be one more allocation
     fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation>;
     /// Gives a socket at once what it takes of a message: so many bytes, perhaps none. They are copied before it returns, whatever
     /// `RingSettings::zero_copy` says. No Send may be on its way there.

@@ -1,5 +1,5 @@
 //! The typed catalogue of operations.
-use memory::{Buffer, Region};
+use memory::{Buffer, Lease, Region};
 use std::{ops::Range, sync::Arc};
 
 /// A registered file or socket of one reactor, with a generation.
@@ -18,6 +18,13 @@ pub struct OperationId(pub memory::Key);
 /// An errno of the kernel, as a positive number (`libc::EIO`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
+
+impl Errno {
+    /// A send met a page that isn't there: [`Part::Pages`].
+    pub const FAULT: Errno = Errno(libc::EFAULT);
+    /// Not now.
+    pub const AGAIN: Errno = Errno(libc::EAGAIN);
+}
 
 impl std::fmt::Display for Errno {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -167,6 +174,8 @@ pub struct Message {
     pub buffers: Vec<Buffer>,
     /// Regions that parts refer to: counted once per message, not once per part, because all cores share the count.
     pub regions: Vec<Arc<Region>>,
+    /// Leases of pages of files that parts refer to, one of each file.
+    pub leases: Vec<Lease>,
 }
 
 impl Message {
@@ -186,6 +195,11 @@ impl Message {
             }
             match part {
                 Part::Bytes(range) | Part::Buffer { range, .. } => range.start += gone as u32,
+                // Never together with a digest.
+                Part::Pages { length, offset, .. } => {
+                    *length -= gone as u32;
+                    *offset += gone as u64;
+                }
                 Part::Region { index, length, offset } => {
                     let start = bytes.len();
                     regions[*index as usize].append_to(*offset + gone as u64, *length as usize - gone, bytes);
@@ -201,6 +215,7 @@ impl Message {
         self.parts.clear();
         self.buffers.clear();
         self.regions.clear();
+        self.leases.clear();
         self.bytes.clear();
     }
 }
@@ -226,6 +241,16 @@ pub enum Part {
         /// Where in the region they begin.
         offset: u64,
     },
+    /// A range of a file, in the page cache, under `Message::leases[index]`. If the file doesn't have it any more, the send
+    /// fails with EFAULT.
+    Pages {
+        /// Position in `Message::leases`.
+        index: u32,
+        /// Bytes.
+        length: u32,
+        /// Where in the file they begin.
+        offset: u64,
+    },
 }
 
 impl Part {
@@ -233,7 +258,7 @@ impl Part {
     pub fn length(&self) -> usize {
         match self {
             Part::Bytes(range) | Part::Buffer { range, .. } => range.len(),
-            Part::Region { length, .. } => *length as usize,
+            Part::Region { length, .. } | Part::Pages { length, .. } => *length as usize,
         }
     }
 }

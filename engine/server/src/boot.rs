@@ -234,11 +234,11 @@ fn kind(store: &config::Store) -> Kind {
     match store.clone() {
         config::Store::Ram { size, preallocate } => Kind::Ram { bytes: size, preallocate },
         config::Store::Null { size } => Kind::Null { bytes: size },
-        config::Store::File { path, size, direct, poll, preallocate, read_only } => {
-            Kind::File(FileSettings { direct, poll, preallocate, read_only, ..FileSettings::new(path, size) })
+        config::Store::File { path, size, direct, poll, preallocate, pinned, read_only } => {
+            Kind::File(FileSettings { direct, poll, preallocate, pinned, read_only, ..FileSettings::new(path, size) })
         }
-        config::Store::Block { path, direct, poll, read_only } => {
-            Kind::Block(BlockSettings { path, direct, poll, read_only })
+        config::Store::Block { path, direct, poll, pinned, read_only } => {
+            Kind::Block(BlockSettings { path, direct, poll, pinned, read_only })
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a connection has to send: PDUs are appended while the last message is still on its way.
 
-use memory::{Buffer, Held, Region};
+use memory::{Buffer, Held, Lease, PageReader, Region};
 use protocol::Sink;
 use reactor::{Errno, Message, Part};
 use std::{collections::VecDeque, ops::Range, sync::Arc};
@@ -112,6 +112,34 @@ impl Outgoing {
         self.referred += length as usize;
         let index = self.index(region);
         self.message.parts.push(Part::Region { index, length, offset });
+    }
+
+    /// Keeps a range of a file in memory until the message is sent, if it is there; gives the lease's index for
+    /// [`Outgoing::pages`].
+    pub fn lease(&mut self, reader: &PageReader, offset: u64, length: u32) -> Option<u32> {
+        let leases = &mut self.message.leases;
+        let index = leases.iter().rposition(|lease| lease.is_of(reader));
+        let index = match index {
+            Some(index) => leases[index].holds(offset, length).then_some(index)?,
+            None => {
+                let lease = Some(reader.lease()).filter(|lease| lease.holds(offset, length))?;
+                leases.push(lease);
+                leases.len() - 1
+            }
+        };
+        Some(index as u32)
+    }
+
+    /// What [`Outgoing::lease`] named.
+    pub fn leased(&self, index: u32) -> &Lease {
+        &self.message.leases[index as usize]
+    }
+
+    /// Appends pages of a file that a lease holds.
+    pub fn pages(&mut self, index: u32, offset: u64, length: u32) {
+        self.cover();
+        self.referred += length as usize;
+        self.message.parts.push(Part::Pages { index, length, offset });
     }
 
     /// Appends a Data-In PDU with a data digest over pages of a RAM volume. They are copied, because they must not change
@@ -271,6 +299,11 @@ mod tests {
                     let at = all.len();
                     all.resize(at + *length as usize, 0);
                     message.regions[*index as usize].read(*offset, &mut all[at..]);
+                }
+                Part::Pages { index, length, offset } => {
+                    let at = all.len();
+                    all.resize(at + *length as usize, 0);
+                    message.leases[*index as usize].read(*offset, &mut all[at..]).unwrap();
                 }
             }
         }

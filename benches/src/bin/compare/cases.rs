@@ -130,10 +130,14 @@ fn large(cases: &mut Vec<Case>) {
 fn stores(cases: &mut Vec<Case>) {
     for percent in [READ, WRITE] {
         let load = load(1, 32, 4 * KIB, percent);
-        cases.push(case("buffered", load.clone(), vec![RinglunBuffered, FioBuffered]));
+        let mut buffered = vec![RinglunBuffered, FioBuffered];
+        if percent == READ {
+            buffered.insert(1, RinglunPinned);
+        }
+        cases.push(case("buffered", load.clone(), buffered.clone()));
         if percent == READ {
             // fio has 32 in flight here, too: more sessions make ringlun's network cheaper, not fio's file.
-            cases.push(case("buffered", Load { sessions: 8, ..load.clone() }, vec![RinglunBuffered, FioBuffered]));
+            cases.push(case("buffered", Load { sessions: 8, ..load.clone() }, buffered));
         }
         cases.push(case("direct", load.clone(), vec![RinglunDirect, FioDirect]));
         cases.push(case("loop", load, vec![RinglunLoop, FioLoop]));

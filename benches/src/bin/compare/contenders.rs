@@ -16,6 +16,8 @@ pub enum Contender {
     /// Set up for more sessions than it takes as it comes.
     RinglunMany,
     RinglunBuffered,
+    /// As much of the file as there is may be locked in memory.
+    RinglunPinned,
     RinglunDirect,
     RinglunLoop,
     /// The other program of `--against`.
@@ -41,6 +43,7 @@ pub enum Store {
     Ram,
     Null,
     Buffered,
+    Pinned,
     Direct,
     Loop,
 }
@@ -85,6 +88,7 @@ impl Contender {
                 client(Server::Ringlun { before: false, store: Store::Ram, spins: true, many: true })
             }
             Contender::RinglunBuffered => client(ringlun(Store::Buffered)),
+            Contender::RinglunPinned => client(ringlun(Store::Pinned)),
             Contender::RinglunDirect => client(ringlun(Store::Direct)),
             Contender::RinglunLoop => client(ringlun(Store::Loop)),
             Contender::Before => client(Server::Ringlun { before: true, store: Store::Ram, spins: true, many: false }),
@@ -111,6 +115,7 @@ impl Contender {
             Contender::RinglunNull => "ringlun, null volume",
             Contender::RinglunDigests => "ringlun, digests",
             Contender::RinglunBuffered => "ringlun, buffered file",
+            Contender::RinglunPinned => "ringlun, buffered file, pinned",
             Contender::RinglunDirect => "ringlun, direct file",
             Contender::RinglunLoop => "ringlun, loop device",
             Contender::Before => "before",

@@ -132,13 +132,20 @@ fn large(results: &Results, goals: &mut Vec<Goal>) {
 fn files(results: &Results, goals: &mut Vec<Goal>) {
     let wanted = "direct file, 4 KiB random read, depth 32: at least 0.95 of fio's own io_uring IOPS".to_owned();
     goals.push(ratio(results, wanted, DIRECT, [RinglunDirect, FioDirect], Limit::AtLeast(0.95)));
-    let pair = (results.cpu(BUFFERED, RinglunBuffered), results.cpu(BUFFERED, FioBuffered));
-    let (measured, met) = match pair {
+    let over = |case, contender| Some(results.cpu(case, contender)? - results.cpu(case, FioBuffered)?);
+    let (measured, met) = match (results.cpu(BUFFERED, RinglunPinned), results.cpu(BUFFERED, FioBuffered)) {
         (Some(ours), Some(theirs)) => {
-            let mut measured = format!("{} us, fio {} us: {:+.2} us", Digits(ours), Digits(theirs), ours - theirs);
-            let one = (results.cpu(BUFFERED_ONE, RinglunBuffered), results.cpu(BUFFERED_ONE, FioBuffered));
-            if let (Some(ours), Some(theirs)) = one {
-                measured += &format!(" (1×32: {:+.2} us)", ours - theirs);
+            let (ours_shown, theirs_shown) = (Digits(ours), Digits(theirs));
+            let mut measured =
+                format!("with `pinned` {ours_shown} us, fio {theirs_shown} us: {:+.2} us", ours - theirs);
+            if let Some(over) = over(BUFFERED_ONE, RinglunPinned) {
+                measured += &format!(" (1×32: {over:+.2} us)");
+            }
+            if let Some(over) = over(BUFFERED, RinglunBuffered) {
+                measured += &format!("; without it {over:+.2} us");
+            }
+            if let Some(over) = over(BUFFERED_ONE, RinglunBuffered) {
+                measured += &format!(" (1×32: {over:+.2} us)");
             }
             (measured, Some(ours <= theirs + 1.0))
         }

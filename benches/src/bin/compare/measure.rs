@@ -155,7 +155,9 @@ pub fn run_fio(servers: &mut Servers, store: Store, load: &Load, times: Times, s
     command.args(["--invalidate=0", "--norandommap", "--randrepeat=0", "--allow_file_create=0"]);
     command.arg(format!("--filename={}", file.display())).arg(format!("--rw={kind}"));
     command.arg(format!("--bs={}", load.block)).arg(format!("--iodepth={}", load.depth));
-    command.arg(format!("--direct={}", u8::from(store != Store::Buffered))).arg(format!("--size={SIZE}"));
+    command
+        .arg(format!("--direct={}", u8::from(!matches!(store, Store::Buffered | Store::Pinned))))
+        .arg(format!("--size={SIZE}"));
     command.arg(format!("--runtime={}ms", (times.measured + times.warmup).as_millis())).args(settings);
     let mut watch = Watch { began: Instant::now(), times, points: Vec::new() };
     let output = processes::run(command, times.limit(), |pid| watch.look(pid))?;

@@ -81,7 +81,12 @@ impl Servers {
             self.running.insert(server, started);
             if matches!(server, Server::Ringlun { store: Store::Ram, .. }) {
                 // Memory that was never written to is not there: reading it costs less.
-                self.fill(server)?;
+                self.pass(server, "1MiB", "0")?;
+            }
+            if matches!(server, Server::Ringlun { store: Store::Pinned, .. }) {
+                // What has been read is what is locked.
+                self.pass(server, "64KiB", "100")?;
+                self.pass(server, "64KiB", "100")?;
             }
         }
         Ok(&self.running[&server])
@@ -98,6 +103,9 @@ impl Servers {
             Store::Ram => format!("{{ kind = \"ram\", size = {SIZE} }}"),
             Store::Null => format!("{{ kind = \"null\", size = {SIZE} }}"),
             Store::Buffered => format!("{{ kind = \"file\", path = {:?} }}", self.file(store)?),
+            Store::Pinned => {
+                format!("{{ kind = \"file\", path = {:?}, pinned = {SIZE} }}", self.file(store)?)
+            }
             Store::Direct => format!("{{ kind = \"file\", path = {:?}, direct = true }}", self.file(store)?),
             Store::Loop => format!("{{ kind = \"block\", path = {:?} }}", self.file(store)?),
         };
@@ -161,11 +169,12 @@ impl Servers {
         Ok(path)
     }
 
-    fn fill(&mut self, server: Server) -> Outcome<()> {
+    /// Writes or reads all of a volume.
+    fn pass(&mut self, server: Server, block: &str, read_percent: &str) -> Outcome<()> {
         let mut command = self.client();
         command.arg(&self.running[&server].url);
-        command.args(["--sessions", "1", "--depth", "8", "--block-size", "1MiB", "--pattern", "sequential"]);
-        command.args(["--read-percent", "0", "--warmup", "0s", "--amount", &SIZE.to_string(), "--quiet"]);
+        command.args(["--sessions", "1", "--depth", "8", "--block-size", block, "--pattern", "sequential"]);
+        command.args(["--read-percent", read_percent, "--warmup", "0s", "--amount", &SIZE.to_string(), "--quiet"]);
         processes::run(command, Duration::from_secs(60), |_| ())?;
         Ok(())
     }

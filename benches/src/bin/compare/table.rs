@@ -116,7 +116,12 @@ fn sections() -> Vec<Section> {
             &[Ringlun, Tgt, Bare, BareCold, RinglunDigests, TgtDigests],
             Shows::Bytes,
         ),
-        section("Buffered file, in the page cache", "buffered/", &[RinglunBuffered, FioBuffered], Shows::Iops),
+        section(
+            "Buffered file, in the page cache",
+            "buffered/",
+            &[RinglunBuffered, RinglunPinned, FioBuffered],
+            Shows::Iops,
+        ),
         section("Direct file", "direct/", &[RinglunDirect, FioDirect], Shows::Iops),
         section("Loop device over a file", "loop/", &[RinglunLoop, FioLoop], Shows::Iops),
         section("Over the depth, one session, 4 KiB random read", "depth/", &[Ringlun, Tgt, BareTimed], Shows::Iops),

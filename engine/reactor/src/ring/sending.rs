@@ -64,7 +64,7 @@ impl Sending {
                 Part::Bytes(range) => (range, message.bytes.len()),
                 Part::Buffer { index, range } => (range, message.buffers[*index as usize].len()),
                 // Checked where its address is taken.
-                Part::Region { .. } => continue,
+                Part::Region { .. } | Part::Pages { .. } => continue,
             };
             assert!(range.start <= range.end && range.end as usize <= length, "a part lies outside of its bytes");
         }
@@ -91,14 +91,15 @@ impl Sending {
     /// with them.
     pub(crate) fn splice_from(&mut self, least: u32) {
         let message = &self.message;
-        if message.regions.is_empty() || !message.buffers.is_empty() {
+        // What lies between regions is copied here, where nobody may look at pages of files.
+        if message.regions.is_empty() || !message.buffers.is_empty() || !message.leases.is_empty() {
             return;
         }
         let (mut pages, mut pieces, mut rest) = (0, 0, 0);
         for part in &message.parts {
             match part {
                 Part::Region { length, .. } => (pages, pieces) = (pages + u64::from(*length), pieces + 1),
-                Part::Bytes(_) | Part::Buffer { .. } => rest += part.length() as u64,
+                Part::Bytes(_) | Part::Buffer { .. } | Part::Pages { .. } => rest += part.length() as u64,
             }
         }
         self.splices = pages >= SPLICE_WORTH && pages >= u64::from(least) * pieces && rest * 8 <= pages;
@@ -228,6 +229,9 @@ fn piece(message: &Message, part: usize) -> Option<(*const u8, usize)> {
         }
         Part::Region { index, length, offset } => {
             (message.regions[*index as usize].as_ptr(*offset, *length), *length as usize)
+        }
+        Part::Pages { index, length, offset } => {
+            (message.leases[*index as usize].as_ptr(*offset, *length), *length as usize)
         }
     })
 }

@@ -57,7 +57,10 @@ pub(crate) fn send(
             if state.fragments() && state.random.coin() {
                 count = 1 + state.random.below(count as u64) as usize;
             }
-            let bytes = message_bytes(message, *sent, count);
+            let bytes = match message_bytes(message, *sent, count) {
+                Ok(bytes) => bytes,
+                Err(error) => return Some(Err(error.into())),
+            };
             state.put_bytes(end, &bytes);
             *sent += count;
             if *sent == total {
@@ -76,7 +79,7 @@ pub(crate) fn send_now(state: &mut State, end: End, message: &Message) -> Result
     if state.fragments() && state.random.coin() {
         count = state.random.below(count as u64 + 1) as usize;
     }
-    let bytes = message_bytes(message, 0, count);
+    let bytes = message_bytes(message, 0, count)?;
     state.put_bytes(end, &bytes);
     Ok(count)
 }
@@ -86,9 +89,9 @@ fn message_length(message: &Message) -> usize {
 }
 
 /// A piece of what a message says now: the pages of a region may have changed since it was submitted.
-fn message_bytes(message: &Message, mut skip: usize, count: usize) -> Vec<u8> {
+fn message_bytes(message: &Message, mut skip: usize, count: usize) -> std::io::Result<Vec<u8>> {
     if message.parts.is_empty() {
-        return message.bytes[skip..skip + count].to_vec();
+        return Ok(message.bytes[skip..skip + count].to_vec());
     }
     let mut bytes = Vec::with_capacity(count);
     for part in &message.parts {
@@ -105,9 +108,15 @@ fn message_bytes(message: &Message, mut skip: usize, count: usize) -> Vec<u8> {
                     bytes.resize(start + now, 0);
                     message.regions[*index as usize].read(offset + skip as u64, &mut bytes[start..]);
                 }
+                // As a socket has the kernel read them: the file may have been cut.
+                Part::Pages { index, offset, .. } => {
+                    let start = bytes.len();
+                    bytes.resize(start + now, 0);
+                    message.leases[*index as usize].read(offset + skip as u64, &mut bytes[start..])?;
+                }
             }
         }
         skip = skip.saturating_sub(length);
     }
-    bytes
+    Ok(bytes)
 }

@@ -38,6 +38,10 @@ impl<R: Reactor> Core<R> {
             return false;
         }
         let finish = Finish { status: 0, transfer: task.work.wanted };
+        // What is not in memory is not read at once either, but perhaps sent.
+        if unit.queue.region(base, length).is_none() {
+            return self.read_pinned(task_key, finish);
+        }
         let mut header = [0; 52];
         let key = task.work.link;
         let digest = link.connection.data_digest();
@@ -91,6 +95,30 @@ impl<R: Reactor> Core<R> {
         let n = link.connection.data_trailer(payload, &mut trailer);
         if n > 0 {
             link.outgoing.put(&trailer[..n]);
+        }
+        self.answered(key, task_key, cut.finished);
+        true
+    }
+
+    /// The same for a file of which pages are locked in memory: they are sent from there.
+    fn read_pinned(&mut self, task_key: TaskKey, finish: Finish) -> bool {
+        let Some(task) = self.tasks.get_mut(task_key) else { return true };
+        let (key, base, length) = (task.work.link, task.work.transfer.base, task.work.transfer.length);
+        let Some(link) = self.links.get_mut(key) else { return true };
+        let unit = &self.units[task.work.unit as usize];
+        if unit.still || link.connection.data_digest() {
+            return false;
+        }
+        let reader = unit.queue.pages(base, length);
+        let Some(lease) = reader.and_then(|reader| link.outgoing.lease(reader, base, length)) else { return false };
+        self.ahead.add_pages(link.outgoing.leased(lease), base, length.min(PREFETCH as u32));
+        let mut header = [0; 52];
+        let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
+        link.outgoing.put(&header[..cut.header]);
+        link.outgoing.pages(lease, base, length);
+        let pad = wire::padding(length as usize);
+        if pad > 0 {
+            link.outgoing.put(&[0; 3][..pad]);
         }
         self.answered(key, task_key, cut.finished);
         true

@@ -3,8 +3,8 @@
 use super::{Core, KIND_SEND, link::HELD_SENDS, link_token};
 use memory::Key;
 use protocol::CloseReason;
-use reactor::{Completion, Message, Operation, Reactor, Returned};
-use tracing::debug;
+use reactor::{Completion, Errno, Message, Operation, Reactor, Returned};
+use tracing::{debug, warn};
 
 impl<R: Reactor> Core<R> {
     /// Sends what there is, one send at a time.
@@ -56,6 +56,14 @@ impl<R: Reactor> Core<R> {
         let Some(link) = self.links.get_mut(key) else { return };
         match completion.returned {
             Returned::Message(mut message) => {
+                let fault = completion.result == Err(Errno::FAULT);
+                if fault && message.leases.iter().filter(|lease| lease.distrust()).count() > 0 {
+                    warn!(
+                        session = link.identity.id,
+                        "a file was cut, or its memory failed, while it was sent from the page cache: from now on its \
+                         volume is read without `pinned`"
+                    );
+                }
                 message.clear();
                 link.spare = message;
             }
