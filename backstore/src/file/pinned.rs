@@ -262,11 +262,10 @@ impl Side {
             self.wanted.push(chunk);
         }
         self.noted += 1;
-        if self.noted >= PERIOD * self.pinned.capacity.bytes().div_ceil(self.pinned.pages.chunk()) {
+        let used = self.pinned.capacity.bytes().div_ceil(self.pinned.pages.chunk());
+        if self.noted >= PERIOD * used {
             self.noted = 0;
-            let bytes = self.pinned.capacity.bytes();
-            let used = usize::try_from(bytes.div_ceil(self.pinned.pages.chunk())).unwrap_or(usize::MAX);
-            let used = used.min(self.heat.len());
+            let used = usize::try_from(used).unwrap_or(usize::MAX).min(self.heat.len());
             self.heat[..used].fill(0);
         }
     }
@@ -276,13 +275,10 @@ impl Side {
         if self.wanted.is_empty() || self.asking || now < self.not_before {
             return None;
         }
-        let (pinned, chunks) = (Arc::clone(&self.pinned), self.wanted.as_slice().into());
+        let (pinned, chunks) = (Arc::clone(&self.pinned), self.wanted.clone());
         self.wanted.clear();
         self.asking = true;
-        Some(Box::new(move || {
-            let chunks: Box<[u32]> = chunks;
-            pinned.admit(&chunks)
-        }))
+        Some(Box::new(move || pinned.admit(&chunks)))
     }
 
     /// A job is under way.

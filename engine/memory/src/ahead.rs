@@ -50,11 +50,11 @@ impl Ahead {
         let places = &self.places[..std::mem::take(&mut self.count)];
         // The translations first: they take the longest.
         for (address, _) in places {
-            fetch_line(*address);
+            fetch_line::<SECOND_CACHE>(*address);
         }
         for (address, length) in places {
             for at in (LINE..*length).step_by(LINE) {
-                fetch_line(address.wrapping_add(at));
+                fetch_line::<SECOND_CACHE>(address.wrapping_add(at));
             }
         }
     }
@@ -76,24 +76,21 @@ pub fn fetch_start<T>(list: &Vec<T>, bytes: usize) {
 #[inline]
 pub(crate) fn fetch_near(address: usize, length: usize) {
     for at in (address & !(LINE - 1)..address.saturating_add(length)).step_by(LINE) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch has no effect that a program could see, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(at)) }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
+        fetch_line::<ALL_CACHES>(at);
     }
 }
 
+/// Into which caches a line is fetched: `_MM_HINT_T0` and `_MM_HINT_T1` of x86.
+const ALL_CACHES: i32 = 3;
+const SECOND_CACHE: i32 = 2;
+
 #[inline(always)]
-fn fetch_line(address: usize) {
+fn fetch_line<const HINT: i32>(address: usize) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        use std::arch::x86_64::_mm_prefetch;
         // SAFETY: a prefetch has no effect that a program could see, whatever the address: the region may be gone.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) }
+        unsafe { _mm_prefetch::<HINT>(std::ptr::without_provenance(address)) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

@@ -20,6 +20,17 @@ impl Vector {
         // SAFETY: both are C structs of integers and pointers, for which all zeroes is a value.
         Box::new(unsafe { std::mem::zeroed() })
     }
+
+    fn set(&mut self, at: usize, address: *const u8, length: usize) {
+        self.pieces[at] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
+    }
+
+    /// What names the first `count` pieces.
+    fn header(&mut self, count: usize) -> &libc::msghdr {
+        self.header.msg_iov = self.pieces.as_mut_ptr();
+        self.header.msg_iovlen = count as _;
+        &self.header
+    }
 }
 
 /// A send and how far it is.
@@ -119,40 +130,26 @@ impl Sending {
     pub(crate) fn next(&mut self, spare: &mut Vec<Box<Vector>>) -> Round {
         let mut first = None;
         let mut count = 0;
-        let (mut part, mut within) = (self.part, self.within);
         let mut vector = self.vector.take();
-        while let Some((address, length)) = self.piece(part) {
-            let (address, length) = (address.wrapping_add(within), length - within);
-            if length > 0 {
-                match first {
-                    None => first = Some((address, length)),
-                    Some((address, length)) if count == 1 => {
-                        let vector = vector.get_or_insert_with(|| spare.pop().unwrap_or_else(Vector::new));
-                        vector.pieces[0] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
-                    }
-                    Some(_) => {}
+        for (address, length, _) in self.rest().filter(|(_, length, _)| *length > 0).take(PIECES) {
+            match first {
+                None => first = Some((address, length)),
+                Some((address, length)) if count == 1 => {
+                    let vector = vector.get_or_insert_with(|| spare.pop().unwrap_or_else(Vector::new));
+                    vector.set(0, address, length);
                 }
-                if count > 0 {
-                    let vector = vector.as_mut().expect("made with the second piece");
-                    vector.pieces[count] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
-                }
-                count += 1;
-                if count == PIECES {
-                    break;
-                }
+                Some(_) => {}
             }
-            part += 1;
-            within = 0;
+            if count > 0 {
+                vector.as_mut().expect("made with the second piece").set(count, address, length);
+            }
+            count += 1;
         }
         self.vector = vector;
         match (first, &mut self.vector) {
             (None, _) => Round::Done,
             (Some((address, length)), _) if count == 1 => Round::One(address, length.min(1 << 30) as u32),
-            (Some(_), Some(vector)) => {
-                vector.header.msg_iov = vector.pieces.as_mut_ptr();
-                vector.header.msg_iovlen = count as _;
-                Round::Many(&vector.header)
-            }
+            (Some(_), Some(vector)) => Round::Many(vector.header(count)),
             (Some(_), None) => unreachable!("several pieces are in a vector"),
         }
     }
@@ -191,14 +188,7 @@ impl Sending {
 
     /// Nothing is left (empty parts don't count).
     pub(crate) fn is_done(&self) -> bool {
-        let mut part = self.part;
-        while let Some((_, length)) = self.piece(part) {
-            if length > 0 {
-                return false;
-            }
-            part += 1;
-        }
-        true
+        self.rest().all(|(_, length, _)| length == 0)
     }
 
     /// Bytes sent so far.
@@ -244,18 +234,16 @@ pub(crate) fn send_now(fd: RawFd, message: &Message, vector: &mut Vector) -> Res
         while count < PIECES
             && let Some((address, length)) = piece(message, part)
         {
-            vector.pieces[count] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
+            vector.set(count, address, length);
             (part, count, offered) = (part + 1, count + 1, offered + length);
         }
         if offered == 0 {
             return Ok(sent);
         }
-        vector.header.msg_iov = vector.pieces.as_mut_ptr();
-        vector.header.msg_iovlen = count as _;
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the header names `count` pieces, each of which lies in what the message owns. The kernel has read them when
         // the call returns.
-        let taken = unsafe { libc::sendmsg(fd, &vector.header, flags) };
+        let taken = unsafe { libc::sendmsg(fd, vector.header(count), flags) };
         match usize::try_from(taken) {
             Ok(taken) => sent += taken,
             Err(_) if sent > 0 => return Ok(sent),

@@ -41,7 +41,7 @@ pub(crate) fn send(
     message: &Message,
     sent: &mut usize,
 ) -> Option<Result<u32, Errno>> {
-    let total = message_length(message);
+    let total = message.length();
     if *sent == total {
         return Some(Ok(total as u32));
     }
@@ -75,17 +75,13 @@ pub(crate) fn send(
 /// What there is room for, or less.
 pub(crate) fn send_now(state: &mut State, end: End, message: &Message) -> Result<usize, Errno> {
     let Some(room) = state.outgoing(end).room() else { return Err(Errno(libc::EPIPE)) };
-    let mut count = room.min(message_length(message));
+    let mut count = room.min(message.length());
     if state.fragments() && state.random.coin() {
         count = state.random.below(count as u64 + 1) as usize;
     }
     let bytes = message_bytes(message, 0, count)?;
     state.put_bytes(end, &bytes);
     Ok(count)
-}
-
-fn message_length(message: &Message) -> usize {
-    if message.parts.is_empty() { message.bytes.len() } else { message.parts.iter().map(Part::length).sum() }
 }
 
 /// A piece of what a message says now: the pages of a region may have changed since it was submitted.

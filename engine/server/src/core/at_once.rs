@@ -39,16 +39,13 @@ impl<R: Reactor> Core<R> {
         }
         let finish = Finish { status: 0, transfer: task.work.wanted };
         // What is not in memory is not read at once either, but perhaps sent.
-        if unit.queue.region(base, length).is_none() {
+        let Some((region, at)) = unit.queue.region(base, length) else {
             return self.read_pinned(task_key, finish);
-        }
+        };
         let mut header = [0; 52];
         let key = task.work.link;
         let digest = link.connection.data_digest();
-        if !unit.still
-            && let Some((region, at)) = unit.queue.region(base, length)
-            && (!digest || length >= IN_PLACE_FROM && region.may_hold())
-        {
+        if !unit.still && (!digest || length >= IN_PLACE_FROM && region.may_hold()) {
             // It is sent from where it lies at the end of the turn, and is fetched meanwhile if it will be copied.
             if digest || !self.reactor.splices(length, link.last_bytes) {
                 self.ahead.add(region, at, (length as usize).min(PREFETCH));
@@ -59,10 +56,7 @@ impl<R: Reactor> Core<R> {
             } else {
                 link.outgoing.put(&header[..cut.header]);
                 link.outgoing.region(region, at, length);
-                let pad = wire::padding(length as usize);
-                if pad > 0 {
-                    link.outgoing.put(&[0; 3][..pad]);
-                }
+                link.outgoing.put(&[0; 3][..wire::padding(length as usize)]);
             }
             self.answered(key, task_key, cut.finished);
             return true;
@@ -70,9 +64,7 @@ impl<R: Reactor> Core<R> {
         if length > COPY_LIMIT {
             return self.read_digested(task_key, finish);
         }
-        if !unit.still
-            && let Some((region, at)) = unit.queue.region(base, length)
-        {
+        if !unit.still {
             let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
             self.ahead.add(region, at, length as usize);
             link.outgoing.digested(&header[..cut.header], region, at, length);
@@ -116,10 +108,7 @@ impl<R: Reactor> Core<R> {
         let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
         link.outgoing.put(&header[..cut.header]);
         link.outgoing.pages(lease, base, length);
-        let pad = wire::padding(length as usize);
-        if pad > 0 {
-            link.outgoing.put(&[0; 3][..pad]);
-        }
+        link.outgoing.put(&[0; 3][..wire::padding(length as usize)]);
         self.answered(key, task_key, cut.finished);
         true
     }

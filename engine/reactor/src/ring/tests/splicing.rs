@@ -69,6 +69,15 @@ fn connect(ring: &mut Ring, inet: bool) -> (Descriptor, Box<dyn Read + Send>) {
     }
 }
 
+/// Reads so many bytes in a thread of its own, and gives the peer back with them.
+fn read_all<P: Read + Send + 'static>(mut peer: P, total: usize) -> thread::JoinHandle<(P, Vec<u8>)> {
+    thread::spawn(move || {
+        let mut got = vec![0; total];
+        peer.read_exact(&mut got).unwrap();
+        (peer, got)
+    })
+}
+
 #[test]
 fn all_arrives_in_order() {
     by_both(|mut ring, inet| {
@@ -77,11 +86,7 @@ fn all_arrives_in_order() {
         for (round, length) in [4096, 512, 8192, 100_000, 1, 4095, 600_000].into_iter().enumerate() {
             let (message, expected) = answers(&region, round as u64 * 31, 16, length);
             let total = expected.len();
-            let reader = thread::spawn(move || {
-                let mut got = vec![0; total];
-                peer.read_exact(&mut got).unwrap();
-                (peer, got)
-            });
+            let reader = read_all(peer, total);
             submit(&mut ring, Operation::Send { socket, message }, 1);
             assert_eq!(returned(one(&mut ring)), Ok(expected.len() as u32));
             let (back, got) = reader.join().unwrap();
@@ -123,7 +128,7 @@ fn headers_stand_still_until_a_late_peer_reads_them() {
 fn a_peer_that_reads_slowly_gets_all() {
     by_both(|mut ring, inet| {
         let region = region();
-        let (socket, mut peer) = connect(&mut ring, inet);
+        let (socket, peer) = connect(&mut ring, inet);
         let (message, expected) = answers(&region, 5, 12, 1 << 20);
         submit(&mut ring, Operation::Send { socket, message }, 1);
         let mut out = Vec::new();
@@ -133,13 +138,9 @@ fn a_peer_that_reads_slowly_gets_all() {
         // No socket takes 12 MiB; it waits without a system call that would hold the core.
         assert!(out.is_empty() && ring.in_flight() == 1);
         let total = expected.len();
-        let reader = thread::spawn(move || {
-            let mut got = vec![0; total];
-            peer.read_exact(&mut got).unwrap();
-            got
-        });
+        let reader = read_all(peer, total);
         assert_eq!(returned(one(&mut ring)), Ok(total as u32));
-        assert!(reader.join().unwrap() == expected);
+        assert!(reader.join().unwrap().1 == expected);
         assert!(ring.counters().spliced > total as u64 / 8);
     });
 }
@@ -223,18 +224,14 @@ fn pages_that_are_released_meanwhile_are_read_as_they_were() {
 fn what_waits_for_room_is_sent_when_splicing_was_given_up() {
     let mut ring = splicing("none");
     let region = region();
-    let (socket, mut peer) = tcp(&mut ring);
+    let (socket, peer) = tcp(&mut ring);
     let (message, expected) = answers(&region, 5, 12, 1 << 20);
     submit(&mut ring, Operation::Send { socket, message }, 1);
     ring.splicer = None;
     let total = expected.len();
-    let reader = thread::spawn(move || {
-        let mut got = vec![0; total];
-        peer.read_exact(&mut got).unwrap();
-        got
-    });
+    let reader = read_all(peer, total);
     assert_eq!(returned(one(&mut ring)), Ok(total as u32));
-    assert!(reader.join().unwrap() == expected);
+    assert!(reader.join().unwrap().1 == expected);
 }
 
 /// The limit of bytes that are not sent yet.
