@@ -2,6 +2,7 @@
 //! rounds, the server on one processor and the client on another.
 #![forbid(unsafe_code)]
 
+mod calm;
 mod cases;
 mod contenders;
 mod further;
@@ -14,6 +15,7 @@ mod servers;
 mod surroundings;
 mod table;
 
+use calm::Calm;
 use cases::Case;
 use clap::Parser;
 use contenders::{Contender, Server, Store, Way};
@@ -60,6 +62,10 @@ struct Arguments {
     /// Seconds before [default: 0.5, in the short form 0.2].
     #[arg(long)]
     warmup: Option<f64>,
+    /// Seconds that a measurement may wait until nobody slows the two processors down, and be taken again if somebody
+    /// did meanwhile [default: 5, in the short form 0].
+    #[arg(long)]
+    patience: Option<f64>,
     /// The server's processor.
     #[arg(long, default_value_t = 1)]
     server_cpu: usize,
@@ -110,6 +116,7 @@ fn run(arguments: &Arguments) -> Outcome<bool> {
     processes::heed_signals()?;
     let setup = setup(arguments)?;
     let mut compare = Compare {
+        calm: Calm::new([setup.server_cpu, setup.client_cpu], patience(arguments)),
         about: surroundings::Watch::begin(&setup)?,
         servers: Servers::new(setup)?,
         times: times(arguments),
@@ -121,9 +128,10 @@ fn run(arguments: &Arguments) -> Outcome<bool> {
     compare.cases(&cases)?;
     let wanted = |name: &str| whole || arguments.cases.iter().any(|part| name.contains(part.as_str()));
     compare.further(wanted)?;
-    let Compare { mut results, about, fio, failures, rounds, times, servers } = compare;
+    let Compare { mut results, about, calm, fio, failures, rounds, times, servers } = compare;
     drop(servers);
     results.about = about.end(rounds, times.measured, fio)?;
+    results.about.again = calm.again;
     if let Some(folder) = output {
         if !whole && let Ok(mut before) = Results::load(&folder.join("results.json")) {
             before.overlay(results);
@@ -176,6 +184,11 @@ fn times(arguments: &Arguments) -> Times {
     }
 }
 
+fn patience(arguments: &Arguments) -> Duration {
+    let short = arguments.short || arguments.against.is_some();
+    Duration::from_secs_f64(arguments.patience.unwrap_or(if short { 0.0 } else { 5.0 }).max(0.0))
+}
+
 /// Finds the programs, and keeps this one off the server's processor.
 fn setup(arguments: &Arguments) -> Outcome<Setup> {
     if arguments.server_cpu == arguments.client_cpu {
@@ -221,6 +234,7 @@ fn other_program(path: &Path) -> Outcome<PathBuf> {
 struct Compare {
     servers: Servers,
     about: surroundings::Watch,
+    calm: Calm,
     times: Times,
     rounds: usize,
     results: Results,
@@ -283,7 +297,9 @@ impl Compare {
             let best = self.best_fio(store, case)?;
             settings = FIO_SETTINGS[best].1.iter().map(|flag| (*flag).to_owned()).collect();
         }
-        measure::measure(&mut self.servers, contender, &case.load, self.times, &settings)
+        let Compare { servers, calm, times, .. } = self;
+        let (sample, speed) = calm.take(|| measure::measure(servers, contender, &case.load, *times, &settings))?;
+        Ok(results::Sample { speed, ..sample }.rounded())
     }
 
     /// The way to run fio that gives most operations, of equal ones the cheapest.

@@ -69,8 +69,8 @@ fn client(servers: &mut Servers, contender: Contender, load: &Load, digests: boo
         cpu_us: number(&result["server"]["cpu_us_per_operation"])?,
         cpu_percent: number(&result["server"]["cpu_percent"])?,
         client_percent: number(&result["client"]["cpu_percent"]).ok(),
-    }
-    .rounded())
+        ..Sample::default()
+    })
 }
 
 /// The client's flags for a load.
@@ -130,9 +130,8 @@ fn bare(servers: &Servers, load: &Load, [cold, spins, timed]: [bool; 3], times: 
         p99_us: number(&result["latency_us"]["p99"]).ok(),
         cpu_us: number(&result["server_cpu_us_per_operation"])?,
         cpu_percent: number(&result["server_cpu_percent"])?,
-        client_percent: None,
-    }
-    .rounded())
+        ..Sample::default()
+    })
 }
 
 /// Ways to run fio, of which the best one counts.
@@ -172,9 +171,8 @@ pub fn run_fio(servers: &mut Servers, store: Store, load: &Load, times: Times, s
         p99_us: number(&job["clat_ns"]["percentile"]["99.000000"]).ok().map(|ns| ns / 1e3),
         cpu_us: busy * 1e6 / iops,
         cpu_percent: busy * 100.0,
-        client_percent: None,
-    }
-    .rounded())
+        ..Sample::default()
+    })
 }
 
 /// Processor time of a running program, between its warm-up and its end.

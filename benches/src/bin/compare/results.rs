@@ -1,6 +1,6 @@
 //! What was measured: kept as JSON, and asked by tables, goals and plots.
 
-use crate::{Outcome, contenders::Contender};
+use crate::{Outcome, calm::CALM, contenders::Contender};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
@@ -21,6 +21,9 @@ pub struct Sample {
     pub cpu_percent: f64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub client_percent: Option<f64>,
+    /// Of the slower one of both processors, of its best.
+    #[serde(default)]
+    pub speed: f64,
 }
 
 impl Sample {
@@ -35,6 +38,7 @@ impl Sample {
             cpu_us: round(self.cpu_us, 4),
             cpu_percent: round(self.cpu_percent, 2),
             client_percent: self.client_percent.map(|percent| round(percent, 2)),
+            speed: round(self.speed, 2),
         }
     }
 
@@ -107,6 +111,9 @@ pub struct About {
     pub minutes: f64,
     /// Processor time that the machine's host took away, in percent of all.
     pub steal_percent: f64,
+    /// Measurements that were taken again, because somebody slowed the processors down.
+    #[serde(default)]
+    pub again: usize,
     /// Put together from several runs.
     #[serde(default)]
     pub in_parts: bool,
@@ -145,6 +152,12 @@ impl Results {
     /// Median of the median latencies.
     pub fn p50(&self, case: &str, contender: Contender) -> Option<f64> {
         self.spread(case, contender, |sample| sample.p50_us).map(|spread| spread.median)
+    }
+
+    /// Measurements, and how many of them were taken on processors that nobody slowed down.
+    pub fn calm(&self) -> (usize, usize) {
+        let samples = || self.cases.values().flat_map(BTreeMap::values).flatten();
+        (samples().count(), samples().filter(|sample| sample.speed >= CALM).count())
     }
 
     /// Takes what a run of some cases has measured in place of what was there.

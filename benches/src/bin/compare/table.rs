@@ -2,6 +2,7 @@
 
 use crate::{
     Outcome,
+    calm::CALM,
     cases::{self, Case},
     contenders::Contender::{self, *},
     goals,
@@ -64,6 +65,13 @@ fn about(results: &Results) -> String {
         about.seconds,
         about.minutes,
         about.steal_percent
+    );
+    let (all, calm) = results.calm();
+    text += &format!(
+        "{calm} of {all} measurements were taken while nobody slowed the two processors down (before and behind, a loop of arithmetic \
+         ran at {:.0} % or more of its best); {} had been taken before at a worse moment.\n",
+        100.0 * CALM,
+        about.again
     );
     if !settings.is_empty() {
         text += &format!("The best way to run fio ({}) is the one it is compared with.\n", settings.join("; "));
