@@ -109,7 +109,7 @@ mod tests {
 
     /// Processors with these speeds, one look after the other.
     fn calm(speeds: &[f64], patience: Duration) -> Calm {
-        let mut speeds = speeds.to_vec().into_iter();
+        let mut speeds = Vec::from(speeds).into_iter();
         Calm { look: Box::new(move || speeds.next().expect("one look more than thought")), patience, again: 0 }
     }
 
