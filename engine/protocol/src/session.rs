@@ -10,6 +10,9 @@ pub const MAX_IMMEDIATE: u32 = 8;
 /// The largest command window.
 pub const MAX_WINDOW: u32 = 65536;
 
+/// Tags of one bucket that don't come by chance: the index changes its hash.
+const FLOOD: u32 = 32;
+
 /// Session index of a task that belongs to no session any more.
 const DETACHED: u32 = u32::MAX;
 
@@ -28,6 +31,8 @@ pub struct Session {
     tasks: u32,
     /// Heads of the chains of tasks, by hash of the Initiator Task Tag.
     buckets: Box<[u32]>,
+    /// Odd. One, as long as nobody has picked his tags to meet in a bucket.
+    salt: u32,
     hold: Option<Box<Hold>>,
     pub(crate) initial_r2t: bool,
     pub(crate) immediate_data: bool,
@@ -64,6 +69,7 @@ impl Session {
             immediate: 0,
             tasks: 0,
             buckets: vec![NONE; buckets as usize].into_boxed_slice(),
+            salt: 1,
             hold: None,
             initial_r2t: parameters.initial_r2t,
             immediate_data: parameters.immediate_data,
@@ -204,7 +210,11 @@ impl Session {
         initiator_task_tag: u32,
         task: impl FnOnce(u32) -> Task<T>,
     ) -> Option<TaskKey> {
-        let bucket = self.bucket(initiator_task_tag);
+        let mut bucket = self.bucket(initiator_task_tag);
+        if self.buckets[bucket] != NONE && self.is_flooded(tasks, bucket) {
+            self.scatter(tasks);
+            bucket = self.bucket(initiator_task_tag);
+        }
         let key = tasks.insert(task(self.buckets[bucket])).ok()?;
         if key.index >= crate::task::MAX_TASKS {
             tasks.remove(key);
@@ -242,12 +252,49 @@ impl Session {
         }
     }
 
+    /// The chain of a bucket is longer than it would be by chance.
+    fn is_flooded<T>(&self, tasks: &Tasks<T>, bucket: usize) -> bool {
+        let mut at = self.buckets[bucket];
+        for _ in 0..FLOOD {
+            let Some(task) = tasks.at(at) else { return false };
+            at = task.chain;
+        }
+        true
+    }
+
+    /// Somebody has picked tags that meet in one bucket: each command would look at all others of the session, which the
+    /// core's other sessions would wait for. Where they meet from now on can't be foreseen.
+    #[cold]
+    fn scatter<T>(&mut self, tasks: &mut Tasks<T>) {
+        self.salt = rand::random::<u32>() | 1;
+        let buckets = vec![NONE; self.buckets.len()].into_boxed_slice();
+        let mut left = self.tasks;
+        for head in std::mem::replace(&mut self.buckets, buckets) {
+            let mut at = head;
+            while left > 0
+                && let Some(task) = tasks.at_mut(at).filter(|task| task.session == self.index)
+            {
+                left -= 1;
+                let bucket = self.bucket(task.initiator_task_tag);
+                let next = std::mem::replace(&mut task.chain, self.buckets[bucket]);
+                self.buckets[bucket] = at;
+                at = next;
+            }
+        }
+    }
+
     #[inline]
     fn bucket(&self, initiator_task_tag: u32) -> usize {
         // Initiators count their tags up, in whatever byte, or use a few again and again: neighbours share a cache line.
-        // Whoever picks tags of one bucket has a chain as long as his window.
-        let tag = initiator_task_tag;
+        let tag = initiator_task_tag.wrapping_mul(self.salt);
         (tag ^ tag >> 8 ^ tag >> 16 ^ tag >> 24) as usize & (self.buckets.len() - 1)
+    }
+
+    /// Tasks of the fullest bucket.
+    #[cfg(test)]
+    pub(crate) fn longest_chain<T>(&self, tasks: &Tasks<T>) -> usize {
+        let chain = |head: &u32| std::iter::successors(tasks.at(*head), |task| tasks.at(task.chain)).count();
+        self.buckets.iter().map(chain).max().unwrap_or(0)
     }
 
     /// Room for one more task for immediate delivery.

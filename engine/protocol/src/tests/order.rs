@@ -243,3 +243,35 @@ fn a_held_task_that_was_detached_is_skipped() {
     assert_eq!(target.send(|h| plain(0).emit(h), &[]).len(), 1);
     assert_eq!(target.session.exp_cmd_sn(), FIRST_CMD_SN + 2);
 }
+
+/// The fold of [`Session`]'s index of tags.
+fn fold(tag: u32) -> u32 {
+    tag ^ tag >> 8 ^ tag >> 16 ^ tag >> 24
+}
+
+#[test]
+fn tags_that_were_picked_to_meet_in_one_bucket_do_not_make_a_long_chain() {
+    const MANY: u32 = 4096;
+    let mut target = Target::new();
+    target.session = Session::new(7, &target.parameters, FIRST_CMD_SN, MANY);
+    target.tasks = Tasks::with_capacity(2 * MANY);
+    let tags: Vec<u32> = (0..u32::MAX).step_by(7).filter(|tag| fold(*tag) & 0x1fff == 5).take(MANY as usize).collect();
+    for (n, tag) in (0..).zip(&tags) {
+        let command = ScsiCommand { initiator_task_tag: *tag, ..plain(n) };
+        target.command(command, &[]);
+        if n % 1000 == 0 {
+            assert_eq!(target.send(|h| command.emit(h), &[]), [], "a duplicate is ignored");
+        }
+    }
+    let longest = target.session.longest_chain(&target.tasks);
+    assert!(longest <= 33, "a command looks at {longest} others");
+    assert_eq!(target.session.tasks(&target.tasks).count(), tags.len());
+    let order = (0..tags.len()).map(|n| n * 1231 % tags.len());
+    for n in order {
+        let key = target.session.find(&target.tasks, tags[n]).expect("it is known");
+        assert_eq!(target.tasks.get(key).unwrap().initiator_task_tag, tags[n]);
+        target.respond(key, GOOD, 0, &[]);
+        assert_eq!(target.session.find(&target.tasks, tags[n]), None);
+    }
+    assert_eq!((target.session.task_count(), target.tasks.len()), (0, 0));
+}
