@@ -32,7 +32,10 @@ impl<R: Reactor> Core<R> {
                 && !self.keep(task_key, window, kept, rest)
                 && let Some(task) = self.tasks.get_mut(task_key)
             {
-                task.work.transfer.failure = Some(Failure::Starved);
+                let transfer = &mut task.work.transfer;
+                // TASK SET FULL would say that nothing has been done.
+                let written = transfer.finished > 0 || transfer.windows.iter().any(|w| w.done > 0);
+                transfer.failure = Some(if written { INSUFFICIENT_RESOURCES } else { Failure::Starved });
             }
             (offset, bytes) = (offset + now.len() as u32, later);
         }
@@ -123,5 +126,7 @@ impl<R: Reactor> Core<R> {
     }
 }
 
+/// SPC-4 annex F: INSUFFICIENT RESOURCES.
+const INSUFFICIENT_RESOURCES: Failure = Failure::Data(0x55, 0x03);
 /// Bytes of one receive: what stays in a processor's second cache until it is written.
 const FLOW: u32 = Class::Large.bytes() as u32;

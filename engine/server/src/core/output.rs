@@ -1,6 +1,6 @@
 //! What a connection sends: one message at a time, and some that the kernel still reads after they were sent.
 
-use super::{Core, KIND_SEND, link::HELD_SENDS, link_token};
+use super::{Core, KIND_SEND, link::HELD_SENDS, link_identity, link_token};
 use memory::Key;
 use protocol::CloseReason;
 use reactor::{Completion, Errno, Message, Operation, Reactor, Returned};
@@ -53,17 +53,17 @@ impl<R: Reactor> Core<R> {
 
     /// A send is over.
     pub(super) fn sent(&mut self, key: Key, completion: Completion) {
+        // Without a copy, the message comes home when the link is gone already.
+        if completion.result == Err(Errno::FAULT) && distrusts(&completion.returned) {
+            warn!(
+                session = link_identity(&self.links, key),
+                "a file was cut, or its memory failed, while it was sent from the page cache: from now on its volume is \
+                 read without `pinned`"
+            );
+        }
         let Some(link) = self.links.get_mut(key) else { return };
         match completion.returned {
             Returned::Message(mut message) => {
-                let fault = completion.result == Err(Errno::FAULT);
-                if fault && message.leases.iter().filter(|lease| lease.distrust()).count() > 0 {
-                    warn!(
-                        session = link.identity.id,
-                        "a file was cut, or its memory failed, while it was sent from the page cache: from now on its \
-                         volume is read without `pinned`"
-                    );
-                }
                 message.clear();
                 link.spare = message;
             }
@@ -111,4 +111,10 @@ impl<R: Reactor> Core<R> {
             self.resume(task);
         }
     }
+}
+
+/// Looks whether a send has met pages of a file that aren't there: the file is read in the usual way from now on.
+fn distrusts(returned: &Returned) -> bool {
+    let (Returned::Message(message) | Returned::Late(message)) = returned else { return false };
+    message.leases.iter().filter(|lease| lease.distrust()).count() > 0
 }

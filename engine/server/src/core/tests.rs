@@ -8,15 +8,15 @@ use crate::mail::{Handover, Installed, Post, ToControl, ToCore};
 use backstore::{Kind, Settings, Store};
 use backstore_api::Protection;
 use memory::Key;
-use memory::{Arena, ArenaConfig};
+use memory::{Arena, ArenaConfig, Pages};
 use negotiation::Parameters;
 use protocol::CloseReason;
 use reactor::{
-    Completion, Message, Reactor, Returned,
+    Completion, Errno, Message, Reactor, Returned,
     twin::{Conduct, Peer, Twin, TwinSettings, World},
 };
 use scsi::{Identity, InitiatorPort, LogicalUnit, Profile, TargetPort};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, os::fd::AsFd, sync::Arc, time::Duration};
 use wire::{BHS_LEN, Bhs, DataOut, ReadyToTransfer, ScsiCommand, ScsiResponse, TaskAttribute};
 
 const WINDOW: u32 = 1024;
@@ -39,6 +39,16 @@ impl Rig {
     fn with(kind: Kind, digests: bool, protection: Option<Protection>) -> Rig {
         let delay = Duration::ZERO..Duration::from_nanos(1);
         let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
+        Rig::within(world, kind, protection, |parameters| parameters.data_digest = digests)
+    }
+
+    /// `negotiate`: what else is agreed on.
+    fn within(
+        world: World,
+        kind: Kind,
+        protection: Option<Protection>,
+        negotiate: impl FnOnce(&mut Parameters),
+    ) -> Rig {
         let arena = Arena::new(ArenaConfig { small: 256, medium: 256, large: 8 }).unwrap();
         let mut twin = Twin::new(&world, &arena, TwinSettings { receive_buffers: 16, ..TwinSettings::default() });
         let store = Store::open(&Settings { protection, ..Settings::new(kind) }).unwrap();
@@ -64,16 +74,16 @@ impl Rig {
         };
         let core = Core::new(0, limits, twin, post.clone(), vec![Unit::new(unit, queue, 128)]);
         let (socket, peer) = world.connect().unwrap();
-        let parameters = Parameters {
+        let mut parameters = Parameters {
             initial_r2t: true,
             immediate_data: true,
             max_recv_data_segment_length: 256 << 10,
             peer_max_recv_data_segment_length: 256 << 10,
             max_burst_length: 1 << 20,
             first_burst_length: 64 << 10,
-            data_digest: digests,
             ..Parameters::default()
         };
+        negotiate(&mut parameters);
         let handover = Handover {
             identity: Installed {
                 id: 1,
@@ -456,5 +466,34 @@ fn a_gentle_end_waits_for_what_is_held_and_a_cut_does_not() {
         // What comes home behind the session's end is nobody's any more.
         let message = Message::default();
         rig.core.sent(key, Completion { token: 0, result: Ok(0), returned: Returned::Late(message) });
+    }
+}
+
+#[test]
+fn pages_that_could_not_be_read_are_not_trusted_wherever_their_message_comes_home() {
+    const BYTES: u64 = 64 << 10;
+    for late in [false, true] {
+        let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(BYTES).unwrap();
+        let pages = Pages::map(file.as_fd(), BYTES, BYTES, BYTES).unwrap();
+        assert!(pages.begin(0) && pages.fill(0).unwrap());
+        let reader = pages.reader();
+        let message = Message { leases: vec![reader.lease()], ..Message::default() };
+        let key = rig.link().0;
+        let result = Err(Errno::FAULT);
+        if late {
+            rig.hold(0);
+            rig.core.cut(key, CloseReason::Silent);
+            rig.turns();
+            assert!(rig.core.sessions() == 0 && reader.holds(0, 4096));
+            rig.core.sent(key, Completion { token: 0, result, returned: Returned::Late(message) });
+        } else {
+            let link = rig.link().1;
+            link.sending = true;
+            link.operations += 1;
+            rig.core.sent(key, Completion { token: 0, result, returned: Returned::Message(message) });
+        }
+        assert!(!reader.holds(0, 4096), "{late}");
     }
 }

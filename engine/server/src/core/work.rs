@@ -218,9 +218,9 @@ pub(crate) enum Failure {
     },
     /// The unit has begun to work for itself: its position.
     Occupied(u16),
-    /// Data came that had to wait for its turn at the store, and there was no buffer.
+    /// Data came that had to wait for its turn at the store, and there was no buffer; nothing has been written.
     Starved,
-    /// The protocol gave up on the data: ASC, ASCQ of ABORTED COMMAND.
+    /// The protocol gave up on the data, or there was no place for it any more: ASC, ASCQ of ABORTED COMMAND.
     Data(u8, u8),
 }
 

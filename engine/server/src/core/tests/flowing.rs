@@ -238,24 +238,31 @@ fn a_window_that_fills_under_a_fence_is_written_after_it() {
 }
 
 #[test]
-fn data_without_a_place_under_a_fence_ends_in_task_set_full_and_may_come_again() {
-    let mut rig = ram();
-    let data = pattern(512 << 10, 8);
-    rig.command(TaskAttribute::Simple, &access(0x2a, 512 << 10), 512 << 10, &[]);
-    let mut taken = Vec::new();
-    let mut fence = None;
-    let status = rig.pour(&data, 100_000, |rig, came| {
-        if came == 100_000 {
-            taken = rig.take_all(Class::Large);
-            fence = Some(rig.fence(0..1 << 20));
-        }
-    });
-    assert_eq!(status, 0x28);
-    drop(taken);
-    rig.release(fence.unwrap());
-    rig.command(TaskAttribute::Simple, &access(0x2a, 512 << 10), 512 << 10, &[]);
-    assert_eq!(rig.pour(&data, 100_000, |_, _| ()), 0);
-    assert!(rig.medium(0, 512 << 10) == data);
+fn data_without_a_place_under_a_fence_is_refused_truthfully_and_may_come_again() {
+    // TASK SET FULL says that nothing was done; else it is an aborted command.
+    for (from, refusal) in [(0, 0x28), (100_000, 0x02)] {
+        let mut rig = ram();
+        let data = pattern(512 << 10, 8);
+        rig.command(TaskAttribute::Simple, &access(0x2a, 512 << 10), 512 << 10, &[]);
+        let r2t = rig.pdus(1)[0];
+        let (mut taken, mut fence) = (Vec::new(), None);
+        let mut close = |rig: &mut Rig, came| {
+            if came == from {
+                taken = rig.take_all(Class::Large);
+                fence = Some(rig.fence(0..1 << 20));
+            }
+        };
+        close(&mut rig, 0);
+        assert_eq!(rig.pour_on(r2t, &data, 100_000, close), refusal, "{from}");
+        let written = from / BLOCK as usize * BLOCK as usize;
+        let found = rig.medium(0, 512 << 10);
+        assert!(found[..written] == data[..written] && found[written..].iter().all(|byte| *byte == 0));
+        drop(taken);
+        rig.release(fence.unwrap());
+        rig.command(TaskAttribute::Simple, &access(0x2a, 512 << 10), 512 << 10, &[]);
+        assert_eq!(rig.pour(&data, 100_000, |_, _| ()), 0);
+        assert!(rig.medium(0, 512 << 10) == data);
+    }
 }
 
 #[test]
