@@ -478,6 +478,13 @@ impl Reactor for Ring {
         }
     }
 
+    fn abort(&mut self, descriptor: Descriptor) {
+        if let Some(file) = self.files.open(descriptor) {
+            file.resets = file.refers;
+        }
+        self.close(descriptor);
+    }
+
     fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation> {
         if self.slots.len() as usize + self.ready.len() >= self.slots.capacity() as usize {
             return Err(operation);

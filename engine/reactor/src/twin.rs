@@ -401,6 +401,15 @@ impl Reactor for Twin {
         }
     }
 
+    /// Whatever was sent.
+    fn abort(&mut self, descriptor: Descriptor) {
+        let end = self.handle(descriptor).map(|handle| handle.object);
+        self.close(descriptor);
+        if let Some(Object::End(end)) = end {
+            self.world.state().reset(end.connection);
+        }
+    }
+
     fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation> {
         if self.slots.len() as usize + self.ready.len() >= self.slots.capacity() as usize {
             return Err(operation);

@@ -35,8 +35,8 @@ impl Ring {
 
     pub(super) fn close_now(&mut self, slot: u32) {
         let Some(file) = self.files.remove(slot) else { return };
-        if file.held > 0 {
-            // With a reset: what the peer has not acknowledged is not to wait for it.
+        if file.held > 0 || file.resets {
+            // What the peer has not acknowledged is not to wait for it.
             let _ = rustix::net::sockopt::set_socket_linger(file.holder.as_fd(), Some(Duration::ZERO));
         }
         if self.is_in_table(&file.holder)

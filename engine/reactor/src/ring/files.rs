@@ -44,6 +44,10 @@ pub(crate) struct File {
     pub(crate) emptied: bool,
     /// Messages that were sent on it and that the kernel still holds.
     pub(crate) held: u32,
+    /// It was given pages, of which nobody says when the peer has them.
+    pub(crate) refers: bool,
+    /// It ends with a reset.
+    pub(crate) resets: bool,
 }
 
 /// Neighbours of an operation among those on the same file.
@@ -69,7 +73,7 @@ impl Files {
 
     /// None when the table is full.
     pub(crate) fn insert(&mut self, holder: Holder) -> Result<Descriptor, Holder> {
-        let file = File { holder, closing: false, first: NONE, emptied: false, held: 0 };
+        let file = File { holder, closing: false, first: NONE, emptied: false, held: 0, refers: false, resets: false };
         let key = self.slab.insert(file).map_err(|file| file.holder)?;
         Ok(Descriptor { slot: key.index, generation: key.generation })
     }

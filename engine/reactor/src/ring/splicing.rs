@@ -6,16 +6,19 @@
 //! written to before the peer has read it is read as it is then.
 
 use super::{Ring, sending::Sending};
-use crate::{Feature, Use};
-use memory::{Key, Sheets};
+use crate::{Feature, Message, Part, Use};
+use memory::{Key, Region, Sheets};
 use rustix::{
-    net::sockopt::{Timeout, set_socket_timeout},
+    net::{
+        AddressFamily, RecvFlags, SocketFlags, SocketType,
+        sockopt::{Timeout, set_socket_timeout},
+    },
     pipe::{PipeFlags, SpliceFlags},
 };
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     time::{Duration, Instant},
 };
 
@@ -23,6 +26,8 @@ const PAGE: usize = 4096;
 /// Pages that the pipe is asked to hold, and that it must hold to be of use: a process without rights gets less.
 const WANTED: usize = 256;
 const LEAST: usize = 32;
+/// Bytes before a page, where it is tried out.
+const BHS: usize = 48;
 /// A call that takes so long, and doesn't do it all, has waited.
 const WAITED: Duration = Duration::from_micros(500);
 
@@ -65,8 +70,34 @@ impl Splicer {
             }
         };
         let sink = OpenOptions::new().write(true).open("/dev/null")?;
-        let pieces = Vec::with_capacity(slots);
-        Ok(Splicer { from, into, slots, sink, sheets: Sheets::new()?, pieces, rests_until: None, spoiled: false })
+        let (sheets, pieces) = (Sheets::new()?, Vec::with_capacity(slots));
+        let mut splicer = Splicer { from, into, slots, sink, sheets, pieces, rests_until: None, spoiled: false };
+        splicer.try_out()?;
+        Ok(splicer)
+    }
+
+    /// Sends a page and something before it to itself: what stands between it and the kernel may know other calls than these.
+    fn try_out(&mut self) -> io::Result<()> {
+        let region = Region::new(PAGE as u64)?;
+        let bytes: Vec<u8> = (0..BHS + PAGE).map(|n| (n * 7 + n / 251) as u8).collect();
+        region.write(0, &bytes[BHS..]);
+        let page = Part::Region { index: 0, length: PAGE as u32, offset: 0 };
+        let parts = vec![Part::Bytes(0..BHS as u32), page];
+        let message = Message { bytes: bytes[..BHS].to_vec(), parts, regions: vec![region], ..Message::default() };
+        let mut sending = Sending::new(message);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        if self.send(ours.as_fd(), &mut sending) != Progress::All {
+            return Err(io::Error::other("a socket doesn't take pages"));
+        }
+        let (mut came, mut got) = (0, vec![0; bytes.len()]);
+        while came < got.len() {
+            match rustix::net::recv(&theirs, &mut got[came..], RecvFlags::empty())? {
+                (0, _) => break,
+                (count, _) => came += count,
+            }
+        }
+        if got == bytes { Ok(()) } else { Err(io::Error::other("other bytes come out of a socket than were put in")) }
     }
 
     /// Hands over as much of a message as the socket has room for, without waiting.
@@ -209,8 +240,8 @@ impl Ring {
             Err(error) => {
                 tracing::warn!(
                     %error,
-                    "answers of RAM volumes are copied: a pipe for their pages could not be made; raise \
-                     the limit of pipes (fs.pipe-user-pages-soft), or write `splice = 0`"
+                    "answers of RAM volumes are copied, since their pages can't be spliced; raise the limit of pipes \
+                     (fs.pipe-user-pages-soft), allow vmsplice(2) and splice(2) in the sandbox, or write `splice = 0`"
                 );
                 None
             }
@@ -252,7 +283,9 @@ impl Ring {
             progress = Progress::Refused;
         }
         let spoiled = splicer.spoiled;
-        self.counters.spliced += u64::from(sending.sent().wrapping_sub(before));
+        let moved = sending.sent().wrapping_sub(before);
+        self.counters.spliced += u64::from(moved);
+        self.files.at_mut(file).refers |= moved > 0;
         // Told that there is room again, and there was none.
         if progress == Progress::Full && sending.waited && sending.sent() == before {
             progress = Progress::Refused;
@@ -263,5 +296,25 @@ impl Ring {
             self.splicer = None;
         }
         Some(progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_bring_the_bytes_that_it_was_given_is_not_used() {
+        let mut good = Splicer::new().unwrap();
+        good.try_out().unwrap();
+        let mut dirty = Splicer::new().unwrap();
+        rustix::io::write(&dirty.into, b"stray").unwrap();
+        let why = dirty.try_out().unwrap_err().to_string();
+        assert!(why.contains("other bytes"), "{why}");
+        // As if splice(2) was not allowed.
+        let mut refused = Splicer::new().unwrap();
+        refused.from = refused.sink.try_clone().unwrap().into();
+        let why = refused.try_out().unwrap_err().to_string();
+        assert!(why.contains("doesn't take pages"), "{why}");
     }
 }

@@ -352,7 +352,12 @@ impl<R: Reactor> Core<R> {
         }
         link.outgoing = Default::default();
         self.kill_link_tasks(key);
-        self.hang_up(key);
+        // Nor is what it was sent to be read when it has lost the right to it.
+        if let Some(link) = self.links.get_mut(key).filter(|link| !link.closed) {
+            link.closed = true;
+            self.reactor.abort(link.descriptor);
+        }
+        self.settle(key);
     }
 
     /// Gives the descriptor back; operations in flight on it end with an error.

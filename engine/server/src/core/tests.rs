@@ -497,3 +497,21 @@ fn pages_that_could_not_be_read_are_not_trusted_wherever_their_message_comes_hom
         assert!(!reader.holds(0, 4096), "{late}");
     }
 }
+
+#[test]
+fn a_session_that_is_cut_takes_back_what_its_peer_has_not_got() {
+    for gentle in [true, false] {
+        let mut rig = Rig::new(Kind::Ram { bytes: 1 << 20, preallocate: false });
+        rig.read(&access(0x28, 64 << 10), 64 << 10);
+        rig.turns();
+        assert_eq!(rig.peer.unread(), BHS_LEN + (64 << 10));
+        let key = rig.link().0;
+        if gentle {
+            rig.core.close_gently(key, CloseReason::Logout);
+        } else {
+            rig.core.cut(key, CloseReason::Reinstated);
+        }
+        rig.turns();
+        assert_eq!((rig.core.sessions(), rig.peer.unread() > 0), (0, gentle));
+    }
+}

@@ -282,3 +282,34 @@ fn a_socket_that_made_it_wait_has_it_rest() {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn what_an_aborted_connection_was_given_and_has_not_got_is_taken_back() {
+    for (aborts, spliced) in [(true, true), (true, false), (false, true)] {
+        let mut ring = splicing("none");
+        let region = region();
+        let (socket, mut peer) = tcp(&mut ring);
+        let (mut message, expected) = answers(&region, 3, 12, 1 << 20);
+        if !spliced {
+            message.parts = Vec::new();
+            message.bytes = expected;
+        }
+        submit(&mut ring, Operation::Send { socket, message }, 1);
+        let mut out = Vec::new();
+        for _ in 0..10 {
+            ring.turn(Wait::Poll, &mut out).unwrap();
+        }
+        assert!(out.is_empty() && (ring.counters().spliced > 0) == spliced);
+        if aborts {
+            ring.abort(socket);
+        } else {
+            ring.close(socket);
+        }
+        assert!(returned(one(&mut ring)).is_err());
+        let end = std::io::copy(&mut peer, &mut std::io::sink());
+        match end {
+            Err(error) => assert!(aborts && spliced && error.kind() == std::io::ErrorKind::ConnectionReset, "{error}"),
+            Ok(came) => assert!(!(aborts && spliced) && came > 0, "{came} bytes and an end"),
+        }
+    }
+}
