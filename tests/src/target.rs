@@ -26,6 +26,8 @@ pub struct Setup {
     portals: Vec<(String, u16)>,
     rest: String,
     folder: TempDir,
+    /// Runs the program.
+    under: Vec<String>,
 }
 
 impl Setup {
@@ -37,7 +39,15 @@ impl Setup {
             portals: Vec::new(),
             rest: rest.to_owned(),
             folder: folder.expect("a temporary folder"),
+            under: Vec::new(),
         }
+    }
+
+    /// A program with its arguments that becomes ringlun: for limits and rights.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Setup {
+        self.under.extend(words.iter().map(|word| (*word).to_owned()));
+        self
     }
 
     /// The target's folder, to put files into before it starts.
@@ -116,7 +126,10 @@ impl Target {
         write_private(&config, &self.setup.text());
         let log = File::options().create(true).append(true).open(&self.log).expect("the log");
         let program = programs::ringlun();
-        let mut child = Command::new(&program)
+        let program = program.to_str().expect("a plain path").to_owned();
+        let mut words = self.setup.under.iter().chain([&program]);
+        let mut child = Command::new(words.next().expect("at least the program"))
+            .args(words)
             .arg("serve")
             .arg("--config")
             .arg(&config)
@@ -124,7 +137,7 @@ impl Target {
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+            .unwrap_or_else(|error| panic!("{} {program}: {error}", self.setup.under.join(" ")));
         let (lines, announced) = mpsc::channel();
         let out = BufReader::new(child.stdout.take().expect("it is piped"));
         self.process = Some(child);

@@ -8,6 +8,7 @@
 use crate::Capacity;
 use memory::{PageReader, Pages};
 use reactor::{Errno, Job, JobResult};
+use rustix::process::{Resource, getrlimit};
 use std::{
     io,
     ops::Range,
@@ -131,16 +132,25 @@ impl Pinned {
             Ok(false) => Ok(PAUSED),
             Err(error) => {
                 if !self.warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        path = %self.path.display(),
-                        %error,
-                        "a part of it can't be locked in memory (`pinned`), so it is read in the usual way: raise RLIMIT_MEMLOCK \
-                         (LimitMEMLOCK= of a systemd unit) above the sum of all `pinned`, or see whether it can be read"
-                    );
+                    self.warn(&error);
                 }
                 Err(Errno::from(error))
             }
         }
+    }
+
+    fn warn(&self, error: &io::Error) {
+        let limit = match getrlimit(Resource::Memlock).current {
+            Some(bytes) => format!("{bytes} bytes"),
+            None => "none".into(),
+        };
+        tracing::warn!(
+            path = %self.path.display(),
+            %error,
+            "a part of it can't be locked in memory (`pinned`), so it is read in the usual way. The limit (RLIMIT_MEMLOCK) is \
+             {limit}: raise it (ulimit -l, LimitMEMLOCK= of a systemd unit) above the sum of all `pinned`; if it is high enough, \
+             see whether the file can be read"
+        );
     }
 
     /// Counts a chunk that is to come; another one may have to go. None: all are in use.

@@ -43,8 +43,12 @@ impl Loop {
     }
 
     fn settings(&self, direct: bool) -> Settings {
+        self.pinning(direct, 0)
+    }
+
+    fn pinning(&self, direct: bool, pinned: u64) -> Settings {
         let path = self.device.clone();
-        Settings::new(Kind::Block(BlockSettings { path, direct, poll: true, pinned: 0, read_only: false }))
+        Settings::new(Kind::Block(BlockSettings { path, direct, poll: true, pinned, read_only: false }))
     }
 
     /// A ring lets go of its files some time after it was closed.
@@ -144,4 +148,69 @@ fn discard_gives_space_back() {
     assert_eq!(core.read(0, 512).unwrap(), [1; 512], "a partial granule stays");
     assert_eq!(core.read(65536, 4096).unwrap(), [0; 4096]);
     assert_eq!(core.status(0, 1 << 20, 4), [(0, 1 << 20, true)], "a device doesn't say where its holes are");
+}
+
+#[test]
+fn pages_of_a_device_are_sent_from_memory_until_they_are_taken_away() {
+    let requests: [fn() -> Request; 3] = [
+        || Request::Discard { offset: 0, length: 65_536 },
+        || Request::Zero { offset: 0, length: 65_536, unmap: true, durable: false },
+        || Request::Zero { offset: 0, length: 65_536, unmap: false, durable: true },
+    ];
+    for (n, request) in requests.into_iter().enumerate() {
+        let Some(device) = Loop::new() else { return };
+        let store = Store::open(&device.pinning(false, Loop::BYTES)).unwrap();
+        let mut core = Core::new(ring(FeatureMask::NONE), &store);
+        core.write(0, &vec![7; 256 << 10], true).unwrap();
+        let sent = |core: &Core<_>, offset| {
+            let lease = core.queue.pages(offset, 4096)?.lease();
+            let mut bytes = vec![1; 4096];
+            assert!(lease.holds(offset, 4096));
+            lease.read(offset, &mut bytes).unwrap();
+            assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+            Some(bytes[0])
+        };
+        let warm = |core: &mut Core<_>| {
+            for at in 0..12 {
+                core.read(at * 4096, 4096).unwrap();
+            }
+            core.drain();
+        };
+        assert_eq!(sent(&core, 0), None);
+        warm(&mut core);
+        assert_eq!(
+            (sent(&core, 0), sent(&core, 128 << 10), sent(&core, 512 << 10)),
+            (Some(7), Some(7), Some(0)),
+            "{n}"
+        );
+        core.write(8192, &[9; 4096], false).unwrap();
+        assert_eq!(sent(&core, 8192), Some(9), "{n}");
+        core.simple(request()).unwrap();
+        assert_eq!(sent(&core, 0), None, "{n}: a chunk from which pages were taken");
+        assert_eq!([0, 128 << 10].map(|at| core.read(at, 4096).unwrap()[0]), [0, 7], "{n}");
+        warm(&mut core);
+        assert_eq!([0, 128 << 10].map(|at| sent(&core, at)), [Some(0), Some(7)], "{n}");
+    }
+}
+
+#[test]
+fn pages_of_a_device_that_becomes_smaller_are_an_error_and_no_signal() {
+    let Some(device) = Loop::new() else { return };
+    let store = Store::open(&device.pinning(false, Loop::BYTES)).unwrap();
+    let mut core = Core::new(ring(FeatureMask::NONE), &store);
+    for at in 0..12 {
+        core.read(at * 4096, 4096).unwrap();
+    }
+    core.drain();
+    let lease = core.queue.pages(1 << 20, 4096).unwrap().lease();
+    assert!(lease.holds(1 << 20, 4096));
+    fs::OpenOptions::new().write(true).open(device.folder.path().join("image")).unwrap().set_len(65_536).unwrap();
+    assert!(Command::new("losetup").arg("-c").arg(&device.device).status().unwrap().success());
+    // Whether the kernel has dropped the pages by now is its business.
+    let mut bytes = [1; 4096];
+    match lease.read(1 << 20, &mut bytes) {
+        Ok(()) => assert_eq!(bytes, [0; 4096]),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(14)),
+    }
+    assert_eq!(core.read(0, 4096).unwrap(), [0; 4096]);
 }

@@ -74,7 +74,9 @@ pub trait Reactor: 'static {
     fn close(&mut self, descriptor: Descriptor);
     /// The same, and a socket that was given memory by reference ([`splices`](Reactor::splices)) is reset as well: its peer is
     /// not to have what it has not got by now.
-    fn abort(&mut self, descriptor: Descriptor);
+    fn abort(&mut self, descriptor: Descriptor) {
+        self.close(descriptor);
+    }
     /// Queues an operation. Gives it back when no slot is free.
     #[allow(clippy::result_large_err)] // whole, as it came: a box would be one more allocation
     fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation>;

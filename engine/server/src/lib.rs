@@ -33,6 +33,7 @@ pub struct Ready {
 /// What could not be opened, with the way out; or what could not be flushed at the end.
 pub fn run(plan: config::Plan, source: Option<PathBuf>, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
     raise_file_limit(plan.pools().descriptors);
+    raise_memory_limit(plan.pools().pinned_bytes);
     let house = boot::House::open(&plan)?;
     let bell = Arc::new(tokio::sync::Notify::new());
     let ring = bell.clone();
@@ -57,5 +58,26 @@ fn raise_file_limit(wanted: u64) {
         && most < wanted
     {
         tracing::warn!("only {most} files may be open, and {wanted} may be needed; raise the limit (ulimit -n)");
+    }
+}
+
+/// Pages of files are locked in memory: the soft limit is raised to the hard one. Who has the right to is not bound by it.
+fn raise_memory_limit(wanted: u64) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    use rustix::thread::{CapabilitySet, capabilities};
+    let mut limit = getrlimit(Resource::Memlock);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Memlock, limit) {
+        tracing::warn!(%error, "the limit of locked memory could not be raised");
+    }
+    let bound = !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    if let Some(most) = getrlimit(Resource::Memlock).current
+        && bound
+        && most < wanted
+    {
+        tracing::warn!(
+            "only {most} bytes of memory may be locked (RLIMIT_MEMLOCK), and the `pinned` of all volumes are {wanted}: what is \
+             more will be read in the usual way; raise the limit (ulimit -l, LimitMEMLOCK= of a systemd unit)"
+        );
     }
 }
