@@ -1,5 +1,6 @@
 //! A core with a RAM volume in the simulated world, and PDUs by hand: what once ended or blocked the core.
 
+mod chance;
 mod flowing;
 mod protection;
 
