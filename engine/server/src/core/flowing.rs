@@ -34,7 +34,8 @@ impl<R: Reactor> Core<R> {
             {
                 let transfer = &mut task.work.transfer;
                 // TASK SET FULL would say that nothing has been done.
-                let written = transfer.finished > 0 || transfer.windows.iter().any(|w| w.done > 0);
+                let written =
+                    transfer.finished > 0 || transfer.windows.iter().any(|w| w.done > 0 || w.phase == Phase::Done);
                 transfer.failure = Some(if written { INSUFFICIENT_RESOURCES } else { Failure::Starved });
             }
             (offset, bytes) = (offset + now.len() as u32, later);

@@ -195,11 +195,17 @@ impl<R: Reactor> Core<R> {
     pub(crate) fn retry_windows(&mut self, task_key: TaskKey) {
         let Some(task) = self.tasks.get(task_key) else { return };
         for window in task.work.transfer.order() {
-            let Some(task) = self.tasks.get(task_key) else { return };
+            let Some(task) = self.tasks.get_mut(task_key) else { return };
             if task.work.stage != Stage::Running {
                 return;
             }
             match task.work.transfer.windows[window].phase {
+                // Of what has failed nothing more is done: the unit may have been worked on since. Others need not wait.
+                Phase::Ready if task.work.transfer.failure.is_some() => {
+                    let fence = std::mem::take(&mut task.work.transfer.windows[window].fence);
+                    let unit = task.work.store_unit(window);
+                    self.drop_fence(unit, fence);
+                }
                 Phase::Ready => self.store_window(task_key, window),
                 Phase::Reading => self.verify_window(task_key, window),
                 _ => {}

@@ -266,6 +266,31 @@ fn data_without_a_place_under_a_fence_is_refused_truthfully_and_may_come_again()
 }
 
 #[test]
+fn a_window_of_a_write_that_has_failed_is_not_written_any_more() {
+    let mut rig = ram();
+    let (before, data) = (rig.available(), pattern(512 << 10, 13));
+    rig.command(TaskAttribute::Simple, &access(0x2a, 512 << 10), 512 << 10, &[]);
+    let r2t = rig.r2t();
+    assert_eq!((r2t.buffer_offset, r2t.desired_data_transfer_length), (0, 256 << 10));
+    let fence = rig.fence(0..1 << 20);
+    // Enough for the first window, which is filled, and waits for the end of the fence.
+    let mut taken = rig.take_all(Class::Large);
+    taken.truncate(taken.len() - 2);
+    rig.piece(&r2t, 0, 0..256 << 10, &data);
+    let r2t = rig.r2t();
+    rig.piece(&r2t, 0, (256 << 10)..(300 << 10), &data);
+    rig.turns();
+    rig.release(fence);
+    rig.turns();
+    assert!(rig.medium(0, 512 << 10).iter().all(|byte| *byte == 0));
+    rig.piece(&r2t, 1, (300 << 10)..(512 << 10), &data);
+    assert_eq!(rig.statuses(1), [(1, 0x28)]);
+    assert!(rig.medium(0, 512 << 10).iter().all(|byte| *byte == 0));
+    drop(taken);
+    assert_eq!(rig.available(), before);
+}
+
+#[test]
 fn data_that_came_before_its_command_could_start_comes_first() {
     for immediate in [0, 1, 3000, 4096, 60_001] {
         let mut rig = ram();
