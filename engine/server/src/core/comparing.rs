@@ -5,7 +5,7 @@ use super::{
     storing::write,
     work::{Failure, Phase},
 };
-use backstore_api::{Checks, Request, StoreError};
+use backstore_api::{Checks, Request};
 use protocol::TaskKey;
 use reactor::Reactor;
 
@@ -17,13 +17,12 @@ impl<R: Reactor> Core<R> {
         let start = work.transfer.range(window).start;
         let w = &mut work.transfer.windows[window];
         w.phase = Phase::Done;
-        let (Some(mine), Some(theirs)) = (&w.buffer, &w.other) else { return };
-        let theirs = &theirs[w.data.start as usize..w.data.end as usize];
-        if theirs.len() < w.length as usize {
-            let error = StoreError::Medium { offset: start + theirs.len() as u64 };
+        if let Some(error) = w.shortfall(start) {
             work.transfer.failure.get_or_insert(Failure::Store(error));
             return;
         }
+        let (Some(mine), Some(theirs)) = (&w.buffer, &w.other) else { return };
+        let theirs = &theirs[w.data.start as usize..w.data.end as usize];
         let block = w.expected() as usize;
         let difference = theirs
             .chunks(block)
@@ -45,9 +44,9 @@ impl<R: Reactor> Core<R> {
         let (Some(parameter), Some(mut medium)) = (&work.parameter, w.other.take()) else { return false };
         let (expected, new) = parameter.buffer[..2 * length].split_at(length);
         let found = &medium[w.data.start as usize..w.data.end as usize];
-        let failure = match found.len() < length {
-            true => Some(Failure::Store(StoreError::Medium { offset: start + found.len() as u64 })),
-            false => differing(expected, found, checks).map(|at| Failure::Miscompare(start + at as u64)),
+        let failure = match w.shortfall(start) {
+            Some(error) => Some(Failure::Store(error)),
+            None => differing(expected, found, checks).map(|at| Failure::Miscompare(start + at as u64)),
         };
         if let Some(failure) = failure {
             w.other = Some(medium);
@@ -67,13 +66,12 @@ impl<R: Reactor> Core<R> {
         let start = work.transfer.range(window).start;
         let (durable, w) = (work.transfer.durable, &mut work.transfer.windows[window]);
         let (Some(data), Some(mut medium)) = (&w.buffer, w.other.take()) else { return false };
-        let found = &mut medium[w.data.start as usize..w.data.end as usize];
-        if found.len() < w.length as usize {
-            let error = StoreError::Medium { offset: start + found.len() as u64 };
+        if let Some(error) = w.shortfall(start) {
             w.other = Some(medium);
             work.transfer.failure.get_or_insert(Failure::Store(error));
             return false;
         }
+        let found = &mut medium[w.data.start as usize..w.data.end as usize];
         found.iter_mut().zip(data.iter()).for_each(|(found, set)| *found |= set);
         let request = Request::Write { offset: start, buffer: medium, range: w.data.clone(), durable };
         self.offer(task_key, window, Phase::Verifying, request);

@@ -156,11 +156,10 @@ impl<R: Reactor> Core<R> {
         let Answer::Data(data) = answer else {
             return self.copy_failed(task_key, window, StoreError::Other(0));
         };
-        let read = data.len() as u32;
-        if read < w.length {
-            return self.copy_failed(task_key, window, StoreError::Medium { offset: from + u64::from(read) });
-        }
         w.data = data;
+        if let Some(error) = w.shortfall(from) {
+            return self.copy_failed(task_key, window, error);
+        }
         w.phase = Phase::Ready;
         self.window_at_rest(task_key, window);
         if let Some(task) = self.tasks.get_mut(task_key) {

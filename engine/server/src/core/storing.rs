@@ -331,8 +331,7 @@ impl<R: Reactor> Core<R> {
             (Motion::Read | Motion::Check, Answer::Data(data)) => {
                 w.buffer = buffer;
                 w.data = data;
-                if w.data.len() < w.length as usize {
-                    let error = StoreError::Medium { offset: start + w.data.len() as u64 };
+                if let Some(error) = w.shortfall(start) {
                     work.transfer.failure.get_or_insert(Failure::Store(error));
                 }
             }

@@ -4,7 +4,7 @@ use super::{
     steps::Plain,
     unit::{Charge, Weight},
 };
-use backstore_api::Checks;
+use backstore_api::{Checks, StoreError};
 use memory::{Buffer, Key, RegionSlice};
 use scsi::{Command, Outcome, Span, TargetPort, UnitId};
 use std::{
@@ -143,6 +143,12 @@ impl Window {
         }
     }
 
+    /// What is wrong if the store gave fewer bytes than it has; `start`: where those begin.
+    pub fn shortfall(&self, start: u64) -> Option<StoreError> {
+        let found = self.data.len();
+        (found < self.length as usize).then_some(StoreError::Medium { offset: start + found as u64 })
+    }
+
     /// Bytes that come from the initiator for it.
     pub fn expected(&self) -> u32 {
         if self.block > 0 { self.block } else { self.length }
@@ -209,11 +215,11 @@ pub(crate) struct Transfer {
 /// Why a transfer ends early.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Failure {
-    Store(backstore_api::StoreError),
+    Store(StoreError),
     Miscompare(u64),
     /// A copy; `reading`: its source could not be read.
     Copy {
-        error: backstore_api::StoreError,
+        error: StoreError,
         reading: bool,
     },
     /// The unit has begun to work for itself: its position.
