@@ -9,6 +9,7 @@ use std::{
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -53,8 +54,9 @@ pub fn run<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIter
 /// # Panics
 /// When it can't be started.
 #[track_caller]
-pub fn finish(mut command: Command, bound: Duration) -> Ended {
+pub fn finish(command: Command, bound: Duration) -> Ended {
     let line = format!("{command:?}");
+    let mut command = ending_with_us(command);
     let capture = || tempfile::tempfile_in(scratch()).expect("a temporary file");
     let (mut out, mut err) = (capture(), capture());
     let stdio = |file: &File| Stdio::from(file.try_clone().expect("a second descriptor"));
@@ -71,6 +73,8 @@ pub fn finish(mut command: Command, bound: Duration) -> Ended {
         }
         let _ = child.wait();
     }
+    let absent = status.and_then(|status| status.code()) == Some(NOT_FOUND);
+    assert!(!absent, "{line} can't be run; `tests/run` installs what the tests need");
     let read = |file: &mut File| {
         let mut bytes = Vec::new();
         file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("captured output");
@@ -81,6 +85,35 @@ pub fn finish(mut command: Command, bound: Duration) -> Ended {
         ended.err += &format!("\nkilled after {bound:?}\n");
     }
     ended
+}
+
+/// What setpriv(1) ends with when there is no such program.
+const NOT_FOUND: i32 = 127;
+
+/// The same command, killed when the thread that started it is gone: a group of its own doesn't hear of Ctrl-C. In the guest,
+/// which ends as a whole, there is no program for that.
+fn ending_with_us(command: Command) -> Command {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    let words = ["--pdeathsig", "KILL", "--"];
+    let works = || {
+        let tried = Command::new("setpriv").args(words).arg("true").stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success())
+    };
+    if !CAN.get_or_init(works) {
+        return command;
+    }
+    let mut ending = Command::new("setpriv");
+    ending.args(words).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => ending.env(name, value),
+            None => ending.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        ending.current_dir(folder);
+    }
+    ending
 }
 
 /// The folder of the built programs: `target/debug` or `target/release`.

@@ -34,7 +34,7 @@ pub struct Targets {
 impl Directory for Targets {
     fn access(&self, _: &str, target_name: Option<&str>, _: IpAddr) -> Access {
         match (target_name, &self.credentials) {
-            (Some(name), _) if name != super::TARGET => Access::NotFound,
+            (Some(name), _) if name != crate::pair::TARGET => Access::NotFound,
             (_, Some(credentials)) => Access::Chap(credentials.clone()),
             (_, None) => Access::Open,
         }
@@ -42,7 +42,7 @@ impl Directory for Targets {
 
     fn targets(&self, _: &str, _: IpAddr) -> Vec<TargetEntry> {
         let address = TargetAddress::new(SocketAddr::new(ADDRESS, 3260), 1);
-        let entry = |number| TargetEntry { name: format!("{}{number}", super::TARGET), addresses: vec![address] };
+        let entry = |number| TargetEntry { name: format!("{}{number}", crate::pair::TARGET), addresses: vec![address] };
         (0..200).map(entry).collect()
     }
 }
@@ -193,7 +193,7 @@ impl Full {
                 self.connection.task_management_response(&mut self.session, request.key, TmfResponse::Complete, out);
             }
             Event::SendTargets(_) => {
-                let text = format!("TargetName={}\0TargetAddress=127.0.0.1:3260,1\0", super::TARGET);
+                let text = format!("TargetName={}\0TargetAddress=127.0.0.1:3260,1\0", crate::pair::TARGET);
                 self.connection.text_response(&mut self.session, text.as_bytes(), out);
             }
             Event::Logout { .. } => self.connection.logout_response(&mut self.session, out),
