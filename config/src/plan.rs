@@ -20,6 +20,7 @@ pub const FEATURES: &[&str] = &[
     "prompt_release",
     "registered_buffers",
     "provided_buffers",
+    "multishot",
     "msg_ring",
     "worker_limits",
     "worker_affinity",

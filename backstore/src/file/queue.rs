@@ -500,7 +500,8 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
                 None
             }
             Returned::Job(_, bytes) => Some(bytes),
-            Returned::Nothing | Returned::Message(_) | Returned::Held | Returned::Late(_) => None,
+            // Nothing that a store asks for.
+            _ => None,
         };
         let outcome = completion.result;
         let result = match outcome {

@@ -22,6 +22,8 @@ pub enum Feature {
     RegisteredBuffers,
     /// The kernel picks the buffer of a receive when data is there.
     ProvidedBuffers,
+    /// A receive stays, for whatever comes next.
+    Multishot,
     /// A ring wakes another with its own submissions.
     MessageRing,
     /// The number of worker threads of the kernel is bounded.
@@ -40,7 +42,7 @@ pub enum Feature {
 
 impl Feature {
     /// All of them, in the order that reports use.
-    pub const ALL: [Feature; 15] = [
+    pub const ALL: [Feature; 16] = [
         Feature::SingleIssuer,
         Feature::DeferTaskrun,
         Feature::CoopTaskrun,
@@ -49,6 +51,7 @@ impl Feature {
         Feature::PromptRelease,
         Feature::RegisteredBuffers,
         Feature::ProvidedBuffers,
+        Feature::Multishot,
         Feature::MessageRing,
         Feature::WorkerLimits,
         Feature::WorkerAffinity,
@@ -69,6 +72,7 @@ impl Feature {
             Feature::PromptRelease => "prompt_release",
             Feature::RegisteredBuffers => "registered_buffers",
             Feature::ProvidedBuffers => "provided_buffers",
+            Feature::Multishot => "multishot",
             Feature::MessageRing => "msg_ring",
             Feature::WorkerLimits => "worker_limits",
             Feature::WorkerAffinity => "worker_affinity",
@@ -84,6 +88,7 @@ impl Feature {
         match self {
             Feature::PromptRelease => (6, 13),
             Feature::BusyPoll => (6, 9),
+            Feature::Multishot => (6, 8),
             Feature::ZeroCopy => (6, 2),
             Feature::Splice => (6, 5),
             Feature::SingleIssuer => (6, 0),
@@ -107,6 +112,7 @@ impl Feature {
             Feature::PromptRelease => "sockets are plain descriptors",
             Feature::RegisteredBuffers => "pages are pinned per operation",
             Feature::ProvidedBuffers => "every waiting receive holds a buffer",
+            Feature::Multishot => "a submission for every receive",
             Feature::MessageRing => "an eventfd wakes sleeping cores",
             Feature::WorkerLimits => "the kernel's own limit of workers",
             Feature::WorkerAffinity => "workers run on the core's own processor",
@@ -292,7 +298,10 @@ mod tests {
         let mask: FeatureMask = "5.19".parse().unwrap();
         let hidden: Vec<Feature> = Feature::ALL.into_iter().filter(|feature| mask.hides(*feature)).collect();
         let newer = [Feature::SingleIssuer, Feature::DeferTaskrun, Feature::NoSqArray, Feature::PromptRelease];
-        assert_eq!(hidden, [&newer[..], &[Feature::BusyPoll, Feature::ZeroCopy, Feature::Splice]].concat());
+        assert_eq!(
+            hidden,
+            [&newer[..], &[Feature::Multishot, Feature::BusyPoll, Feature::ZeroCopy, Feature::Splice]].concat()
+        );
         assert_eq!("6.13".parse(), Ok(FeatureMask::NONE));
     }
 }

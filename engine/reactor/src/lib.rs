@@ -6,6 +6,10 @@
 //!   published, and comes back in its terminal [`Completion`] only.
 //! - A send of a large message may be made from its own memory (`RingSettings::zero_copy`). It completes twice then: see
 //!   [`Returned::Held`].
+//! - A Receive may stay, and completes with [`Returned::Part`] then, any number of times before its terminal completion. Whatever it
+//!   brings is in the order of the stream, also what comes between a `cancel` and its end. So beside it there is no other
+//!   receive on that socket, and whoever wants to receive in another way, or no more, cancels it and waits for the end. From a
+//!   socket that always has more it may take many buffers in a turn: let it stay where little comes at a time.
 //! - `token` is the caller's; it comes back unchanged. The reactor's own `user_data` carries slot and generation: a
 //!   stale completion is dropped and counted.
 //! - `submit` never blocks and gives the operation back when the slab of slots is full. What is wrong with an operation

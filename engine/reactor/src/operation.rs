@@ -22,6 +22,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// A send met a page that isn't there: [`Part::Pages`].
     pub const FAULT: Errno = Errno(libc::EFAULT);
+    /// It was cancelled.
+    pub const CANCELED: Errno = Errno(libc::ECANCELED);
     /// Not now.
     pub const AGAIN: Errno = Errno(libc::EAGAIN);
 }
@@ -56,6 +58,9 @@ pub enum Operation {
     Receive {
         /// From where.
         socket: Descriptor,
+        /// It may stay when bytes have come, and say so ([`Returned::Part`]). It ends when a cancel asks for it, as any receive does
+        /// (end of stream, an error, no buffer), and of its own accord at any time: submit again then.
+        stay: bool,
     },
     /// Receives at least one byte into `range` of a buffer (0 = end of stream): look at the count.
     ReceiveInto {
@@ -135,7 +140,7 @@ impl Operation {
     /// What it is about.
     pub fn descriptor(&self) -> Descriptor {
         match *self {
-            Operation::Receive { socket }
+            Operation::Receive { socket, .. }
             | Operation::ReceiveInto { socket, .. }
             | Operation::Send { socket, .. }
             | Operation::Shutdown { socket } => socket,
@@ -263,7 +268,7 @@ impl Part {
     }
 }
 
-/// An operation's terminal completion; a Send may have one more, see [`Returned::Held`].
+/// An operation's terminal completion. A Send may have one more ([`Returned::Held`]), a Receive some before ([`Returned::Part`]).
 pub struct Completion {
     /// The submitter's token.
     pub token: u64,
@@ -279,6 +284,8 @@ pub enum Returned {
     Nothing,
     /// The buffer of a Receive, ReceiveInto, Read or Write.
     Buffer(Buffer),
+    /// The buffer of a Receive that stays: the next bytes come with the same token.
+    Part(Buffer),
     /// The message of a Send.
     Message(Message),
     /// A Send is over, but it was made without a copy, and the kernel still reads the message: it comes home later, in a

@@ -4,6 +4,7 @@ mod closing;
 mod files;
 mod jobs;
 mod messages;
+mod multishot;
 mod polled;
 mod provided;
 mod resting;
@@ -235,8 +236,14 @@ impl Ring {
             None => (self.target(file.slot), self.features.uses(Feature::RegisteredBuffers)),
             Some(fixed_buffers) => (Target::Plain(self.files.at(file.slot).holder.raw()), fixed_buffers),
         };
-        let mut tools =
-            Tools { pool: &self.pool, fixed_buffers, vectors: &mut self.vectors, zero_copy: self.zero_copy, emptied };
+        let mut tools = Tools {
+            pool: &self.pool,
+            fixed_buffers,
+            vectors: &mut self.vectors,
+            zero_copy: self.zero_copy,
+            emptied,
+            multishot: self.features.uses(Feature::Multishot),
+        };
         let slot = self.slots.get_mut(key).expect("a slot in flight");
         match slot.entry(target, &mut tools) {
             Some(entry) => {
@@ -255,16 +262,6 @@ impl Ring {
     /// Bytes of a send that are gone; 0 for other operations.
     fn sent(&mut self, key: Key) -> u32 {
         self.slots.get_mut(key).and_then(Slot::sending).map_or(0, |sending| sending.sent())
-    }
-
-    fn cancel_slot(&mut self, key: Key) {
-        let Some(slot) = self.slots.get_mut(key) else {
-            return;
-        };
-        if !std::mem::replace(&mut slot.cancelled, true) {
-            let entry = opcode::AsyncCancel::new(user_data(Kind::Operation, key)).build();
-            self.push(entry.user_data(user_data(Kind::Cancel, NO_KEY)));
-        }
     }
 
     /// Takes an operation out of its slot; closes its file when it was the last one there.
@@ -367,7 +364,8 @@ impl Ring {
         let key = user_key(data);
         match data >> 60 {
             OPERATION => self.operation_done(key, result, flags, out),
-            CANCEL | MESSAGE => {}
+            CANCEL => self.cancel_answered(key, result),
+            MESSAGE => {}
             BELL => {
                 self.bell_armed = false;
                 if result >= 0 || matches!(-result, libc::EINTR | libc::EAGAIN) {
@@ -393,7 +391,10 @@ impl Ring {
             _ => None,
         };
         if cqueue::more(flags) || cqueue::notif(flags) {
-            return self.zero_copy_done(key, result, flags, out);
+            return match provided {
+                Some(buffer) => self.received_part(key, result, buffer, out),
+                None => self.zero_copy_done(key, result, flags, out),
+            };
         }
         let Some(slot) = self.slots.get_mut(key) else {
             self.counters.stale += 1;

@@ -8,6 +8,7 @@
 //!   as a real one may; turn all twins in a loop.
 //! - A poll with nothing to do takes a microsecond, so that a loop that spins for a while comes to its end.
 //! - Disk operations are never cancelled, as with a real kernel; receives and sends that wait are.
+//! - A Receive that may stay does so mostly, and ends now and then without a reason; a cancel may leave bytes behind.
 //! - Buffers of Receive come from a reserve of the twin that it refills from the pool at each turn, as on a ring.
 
 mod disk;
@@ -239,6 +240,7 @@ impl Twin {
     fn attempt(&mut self, operator: Operator, out: &mut Vec<Completion>) {
         let key = operator.key();
         let Some(slot) = self.slots.get_mut(key) else { return };
+        let token = slot.token;
         if matches!(slot.work, Work::Job(_)) {
             out.extend(self.run_job(key));
             return;
@@ -247,11 +249,22 @@ impl Twin {
         let mut state = self.world.state();
         let mut received = None;
         let outcome = match (*object, operation) {
-            (Object::End(end), Operation::Receive { .. }) => match self.reserve.pop() {
+            // What was still there goes to the next receive.
+            (Object::End(_), Operation::Receive { stay: true, .. }) if *cancelled && state.random.coin() => {
+                Some(Err(Errno::CANCELED))
+            }
+            (Object::End(end), Operation::Receive { stay, .. }) => match self.reserve.pop() {
                 None => Some(Err(Errno(libc::ENOBUFS))),
                 Some(mut buffer) => {
                     let outcome = receive(&mut state, end, operator, *cancelled, &mut buffer);
                     match outcome {
+                        Some(Ok(count)) if count > 0 && *stay && !*cancelled && state.random.below(8) > 0 => {
+                            state.schedule(operator);
+                            drop(state);
+                            self.keep_reserve();
+                            let returned = Returned::Part(buffer);
+                            return out.push(Completion { token, result: Ok(count), returned });
+                        }
                         Some(Ok(count)) if count > 0 => received = Some(buffer),
                         _ => self.reserve.push(buffer),
                     }

@@ -17,6 +17,8 @@ use wire::TaskManagementFunction;
 const SECTOR: usize = 512;
 const NOT_READY: u8 = 2;
 const SANITIZE_IN_PROGRESS: u16 = 0x041B;
+/// Of a write that was under way when the job began, and ended behind it.
+const CAME_AT_A_BAD_TIME: (u8, u16) = (0xB, 0);
 
 fn overwrite(immediate: bool, passes: u8, pattern: u8) -> (Cdb, Vec<u8>) {
     let mut cdb = [0; 16];
@@ -128,6 +130,8 @@ fn sanitize(seed: u64) -> usize {
                     } else if is_refused(&end) {
                         // Somebody was told: it has begun.
                         (accepted, refused) = (true, refused + 1);
+                    } else if end.sense == CAME_AT_A_BAD_TIME {
+                        accepted = true;
                     } else {
                         assert!(matches!(end.status, GOOD | TASK_SET_FULL) || end.is_attention(), "{end:?}");
                     }

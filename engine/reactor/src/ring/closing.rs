@@ -14,6 +14,20 @@ use std::time::{Duration, Instant};
 const DRAIN: Duration = Duration::from_secs(5);
 
 impl Ring {
+    pub(super) fn cancel_slot(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut slot.cancelled, true) {
+            self.push_cancel(key);
+        }
+    }
+
+    pub(super) fn push_cancel(&mut self, key: Key) {
+        let entry = opcode::AsyncCancel::new(user_data(Kind::Operation, key)).build();
+        self.push(entry.user_data(user_data(Kind::Cancel, key)));
+    }
+
     /// Takes an operation off its file, and closes the file when it was the last one there.
     pub(super) fn unlink(&mut self, key: Key) {
         let slot = self.slots.get(key).expect("a slot in flight");

@@ -1,6 +1,6 @@
 //! Making a ring with what the kernel has.
 
-use super::{RingSettings, provided::Provided, slot::REPORT_USAGE};
+use super::{RingSettings, multishot, provided::Provided, slot::REPORT_USAGE};
 use crate::features::{Feature, Features, Use};
 use io_uring::{IoUring, Probe, cqueue, opcode, types};
 use memory::Arena;
@@ -34,6 +34,7 @@ pub(crate) fn set_up(settings: &RingSettings, arena: &Arena) -> io::Result<Parts
     }
     register_buffers(&ring, arena, &mut features);
     let provided = provide_buffers(&ring, settings, &mut features);
+    multishot::look_for(&ring, provided.as_ref(), &mut features);
     set_workers(&ring, settings, &mut features);
     poll_cards(&ring, settings, &mut features);
     if features.wanted(Feature::PolledDisks) {

@@ -60,7 +60,9 @@ pub(crate) struct Slot {
 
 enum Work {
     /// Into a provided buffer.
-    Receive,
+    Receive {
+        stay: bool,
+    },
     /// Into a buffer that was taken when it was submitted.
     ReceiveOwn(Buffer),
     ReceiveInto {
@@ -113,6 +115,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) zero_copy: u32,
     /// The last receive has left nothing in the socket.
     pub(crate) emptied: bool,
+    /// Receives can stay.
+    pub(crate) multishot: bool,
 }
 
 /// What a completion of the kernel means for an operation.
@@ -137,7 +141,7 @@ impl Slot {
             Transfer { offset, buffer, range, done: 0 }
         };
         let work = match (operation, own) {
-            (Operation::Receive { .. }, None) => Work::Receive,
+            (Operation::Receive { stay, .. }, None) => Work::Receive { stay },
             (Operation::Receive { .. }, Some(buffer)) => Work::ReceiveOwn(buffer),
             (Operation::ReceiveInto { buffer, range, .. }, _) => {
                 check(&buffer, &range);
@@ -159,7 +163,10 @@ impl Slot {
     /// The next submission; None when nothing is left to do (an empty message).
     pub(crate) fn entry(&mut self, target: Target, tools: &mut Tools<'_>) -> Option<squeue::Entry> {
         let entry = match &mut self.work {
-            Work::Receive => on!(target, |fd| {
+            Work::Receive { stay: true } if tools.multishot => {
+                on!(target, |fd| opcode::RecvMulti::new(fd, provided::GROUP).build())
+            }
+            Work::Receive { .. } => on!(target, |fd| {
                 let length = memory::Class::Medium.bytes() as u32;
                 let first = if tools.emptied { POLL_FIRST } else { 0 };
                 opcode::Recv::new(fd, std::ptr::null_mut(), length).buf_group(provided::GROUP).ioprio(first).build()
@@ -261,12 +268,17 @@ impl Slot {
 
     /// Waits for a buffer of the provided ring.
     pub(crate) fn takes_provided(&self) -> bool {
-        matches!(self.work, Work::Receive)
+        matches!(self.work, Work::Receive { .. })
+    }
+
+    /// It is a receive that may stay.
+    pub(crate) fn may_stay(&self) -> bool {
+        matches!(self.work, Work::Receive { stay: true })
     }
 
     /// It is a receive.
     pub(crate) fn receives(&self) -> bool {
-        matches!(self.work, Work::Receive | Work::ReceiveOwn(_) | Work::ReceiveInto { .. })
+        matches!(self.work, Work::Receive { .. } | Work::ReceiveOwn(_) | Work::ReceiveInto { .. })
     }
 
     /// Judges a result of the kernel: a count, or a negative errno.
@@ -326,8 +338,10 @@ impl Slot {
     ) -> Returned {
         let holds_data = matches!(result, Ok(count) if count > 0);
         match (self.work, provided) {
-            (Work::Receive, Some(buffer)) | (Work::ReceiveOwn(buffer), _) if holds_data => Returned::Buffer(buffer),
-            (Work::Receive | Work::ReceiveOwn(_), _) => Returned::Nothing,
+            (Work::Receive { .. }, Some(buffer)) | (Work::ReceiveOwn(buffer), _) if holds_data => {
+                Returned::Buffer(buffer)
+            }
+            (Work::Receive { .. } | Work::ReceiveOwn(_), _) => Returned::Nothing,
             (Work::ReceiveInto { buffer, .. }, _) => Returned::Buffer(buffer),
             (Work::Read(transfer) | Work::Write { transfer, .. }, _) => Returned::Buffer(transfer.buffer),
             (Work::Send(sending), _) => Returned::Message(sending.finish(vectors)),

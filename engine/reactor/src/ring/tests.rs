@@ -5,6 +5,7 @@ mod on_request;
 mod polled;
 mod sockets;
 mod splicing;
+mod staying;
 mod turns;
 
 use super::*;

@@ -59,7 +59,7 @@ fn streams_keep_bytes_in_order_however_they_are_cut() {
         peer.finish();
         let mut echo = Vec::new();
         loop {
-            submit(&mut twin, Operation::Receive { socket }, 1);
+            submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
             let done = one(&mut twin);
             let count = done.result.unwrap();
             let Returned::Buffer(buffer) = done.returned else {
@@ -78,6 +78,55 @@ fn streams_keep_bytes_in_order_however_they_are_cut() {
         assert_eq!(echo, sent);
         assert_eq!(twin.in_flight(), 0);
     }
+}
+
+#[test]
+fn what_receives_that_stay_bring_and_leave_behind_is_in_order() {
+    let (mut stayed, mut left, mut sudden) = (0, 0, 0);
+    for seed in 0..50 {
+        let world = World::new(seed);
+        let mut twin = twin(&world);
+        let (fd, peer) = world.connect().unwrap();
+        let socket = twin.register(fd).unwrap();
+        let sent: Vec<u8> = (0..5000u32).map(|n| (n / 7) as u8).collect();
+        let mut got: Vec<u8> = Vec::new();
+        let mut pieces = sent.chunks(500);
+        let mut out = Vec::new();
+        'stream: loop {
+            let id = submit(&mut twin, Operation::Receive { socket, stay: true }, 1);
+            let mut parts = 0;
+            loop {
+                pieces.next().into_iter().for_each(|piece| peer.write(piece));
+                if pieces.len() == 0 {
+                    peer.finish();
+                }
+                twin.turn(Wait::Forever, &mut out).unwrap();
+                for done in out.drain(..) {
+                    let goes_on = matches!(done.returned, Returned::Part(_));
+                    parts += u32::from(goes_on);
+                    match (done.result, done.returned) {
+                        (Ok(count), Returned::Part(buffer) | Returned::Buffer(buffer)) => {
+                            got.extend(&buffer[..count as usize]);
+                            sudden += u32::from(!goes_on && parts < 3);
+                        }
+                        (Ok(0), _) => break 'stream,
+                        (Err(Errno::CANCELED), _) => left += u32::from(got.len() < sent.len()),
+                        (result, _) => assert_eq!(result, Err(Errno(libc::ENOBUFS))),
+                    }
+                    if !goes_on {
+                        continue 'stream;
+                    }
+                }
+                if parts > 2 {
+                    twin.cancel(id);
+                }
+                stayed += parts;
+            }
+        }
+        assert!(got == sent);
+        assert_eq!(twin.in_flight(), 0);
+    }
+    assert!(stayed > 100 && left > 10 && sudden > 10, "{stayed} {left} {sudden}");
 }
 
 #[test]
@@ -145,10 +194,10 @@ fn the_ends_of_a_stream_are_seen() {
     peer.close();
     let mut got = 0;
     while got < 2 {
-        submit(&mut twin, Operation::Receive { socket }, 1);
+        submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
         got += one(&mut twin).result.unwrap();
     }
-    submit(&mut twin, Operation::Receive { socket }, 1);
+    submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
     let end = one(&mut twin);
     assert!(end.result == Ok(0) && matches!(end.returned, Returned::Nothing));
     submit(&mut twin, Operation::Send { socket, message: Message { bytes: vec![1], ..Message::default() } }, 1);
@@ -158,7 +207,7 @@ fn the_ends_of_a_stream_are_seen() {
     let socket = twin.register(fd).unwrap();
     peer.write(b"xy");
     peer.reset();
-    submit(&mut twin, Operation::Receive { socket }, 1);
+    submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
     assert_eq!(one(&mut twin).result, Err(Errno(libc::ECONNRESET)));
 
     let (fd, peer) = world.connect().unwrap();
@@ -175,7 +224,7 @@ fn waiting_operations_end_by_cancel_and_close() {
     let mut twin = twin(&world);
     let (fd, peer) = world.connect().unwrap();
     let socket = twin.register(fd).unwrap();
-    let id = submit(&mut twin, Operation::Receive { socket }, 1);
+    let id = submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
     let mut out = Vec::new();
     for _ in 0..10 {
         twin.turn(Wait::Forever, &mut out).unwrap();
@@ -186,7 +235,7 @@ fn waiting_operations_end_by_cancel_and_close() {
     let buffer = twin.pool().take(Class::Small).unwrap();
     submit(&mut twin, Operation::ReceiveInto { socket, buffer, range: 0..9 }, 2);
     twin.close(socket);
-    submit(&mut twin, Operation::Receive { socket }, 3);
+    submit(&mut twin, Operation::Receive { socket, stay: false }, 3);
     for done in wait_for(&mut twin, 2) {
         match done.token {
             2 => {
@@ -210,10 +259,10 @@ fn without_a_slot_or_a_buffer_nothing_is_lost() {
     let all: Vec<Buffer> = std::iter::from_fn(|| twin.pool().take(Class::Medium)).collect();
     twin.reserve.clear();
     let taken: Vec<Buffer> = std::iter::from_fn(|| twin.pool().take(Class::Medium)).collect();
-    submit(&mut twin, Operation::Receive { socket }, 1);
+    submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
     assert_eq!(one(&mut twin).result, Err(Errno(libc::ENOBUFS)));
     drop((all, taken));
-    submit(&mut twin, Operation::Receive { socket }, 1);
+    submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
     assert!(one(&mut twin).result.unwrap() > 0);
     for token in 0..64 {
         submit(&mut twin, Operation::Shutdown { socket }, token);
@@ -288,7 +337,7 @@ fn twins_talk_over_a_pair_of_sockets() {
     let (left, right) = (a.register(left).unwrap(), b.register(right).unwrap());
     let mut got = 0;
     let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
-    submit(&mut b, Operation::Receive { socket: right }, 1);
+    submit(&mut b, Operation::Receive { socket: right, stay: false }, 1);
     submit(
         &mut a,
         Operation::Send { socket: left, message: Message { bytes: vec![3; 1000], ..Message::default() } },
@@ -300,13 +349,13 @@ fn twins_talk_over_a_pair_of_sockets() {
         for done in from_b.drain(..) {
             got += done.result.unwrap();
             if got < 1000 {
-                submit(&mut b, Operation::Receive { socket: right }, 1);
+                submit(&mut b, Operation::Receive { socket: right, stay: false }, 1);
             }
         }
     }
     assert_eq!(from_a.len(), 1);
     drop(a);
-    submit(&mut b, Operation::Receive { socket: right }, 1);
+    submit(&mut b, Operation::Receive { socket: right, stay: false }, 1);
     assert_eq!(one(&mut b).result, Ok(0), "a twin that goes closes its sockets");
 }
 

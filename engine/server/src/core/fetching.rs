@@ -61,7 +61,7 @@ const TAG: usize = 16;
 
 fn received(completion: &Completion) -> Option<(Key, &Buffer)> {
     match &completion.returned {
-        Returned::Buffer(buffer) if completion.token >> KIND_SHIFT == KIND_RECEIVE => {
+        Returned::Buffer(buffer) | Returned::Part(buffer) if completion.token >> KIND_SHIFT == KIND_RECEIVE => {
             Some((link_key(completion.token), buffer))
         }
         _ => None,

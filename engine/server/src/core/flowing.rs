@@ -114,7 +114,10 @@ impl<R: Reactor> Core<R> {
     /// the peer may stand still. Otherwise the next receive is as any other.
     pub(crate) fn receive_flow(&mut self, key: Key) {
         let Some(link) = self.links.get_mut(key) else { return };
-        if link.receiving != Receiving::Idle || is_scarce(self.reactor.pool(), Class::Large) {
+        if link.receiving != Receiving::Idle {
+            return self.stop_receiving(key);
+        }
+        if is_scarce(self.reactor.pool(), Class::Large) {
             return;
         }
         let Some(buffer) = self.reactor.pool().take(Class::Large) else { return };
@@ -122,6 +125,7 @@ impl<R: Reactor> Core<R> {
         let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range };
         if self.reactor.submit(operation, link_token(KIND_RECEIVE, key)).is_ok() {
             link.receiving = Receiving::Flow;
+            link.calm = 0;
             link.operations += 1;
         }
     }

@@ -128,7 +128,7 @@ impl<R: Reactor> Core<R> {
             return self.receive_flow(key);
         }
         if link.receiving != Receiving::Idle {
-            return;
+            return self.stop_receiving(key);
         }
         let Some((slot, window, at, room)) = Self::destination(&mut task.work, offset) else { return };
         let Some(buffer) = slot.take() else { return };
@@ -137,6 +137,7 @@ impl<R: Reactor> Core<R> {
         match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
             Ok(_) => {
                 link.receiving = Receiving::Into { task: task_key, window, at };
+                link.calm = 0;
                 link.operations += 1;
                 task.work.in_flight += 1;
             }

@@ -4,7 +4,7 @@ use super::prompting::Prompting;
 use crate::{mail::Installed, outgoing::Outgoing};
 use memory::Key;
 use protocol::{CloseReason, Connection, Session};
-use reactor::{Descriptor, Message};
+use reactor::{Descriptor, Message, OperationId};
 use scsi::{Nexus, TargetPort, TaskSet};
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
@@ -29,11 +29,20 @@ pub(crate) enum Receiving {
     /// Nothing is asked of the reactor.
     Idle,
     /// A receive into a buffer of the reactor's choice is out.
-    Any,
+    Any(OperationId),
+    /// The same, and it has said that it stays. It may have been asked to end.
+    Staying { id: OperationId, ends: bool },
     /// A receive into a large buffer is out, of data that goes on to its store at once.
     Flow,
     /// A receive straight into a task's window is out. The task may be gone by the time that it ends.
     Into { task: Key, window: u8, at: u32 },
+}
+
+impl Receiving {
+    /// It was asked to end.
+    pub fn ends(self) -> bool {
+        matches!(self, Receiving::Staying { ends: true, .. })
+    }
 }
 
 /// A session and its one connection.
@@ -45,6 +54,8 @@ pub(crate) struct Link {
     /// Ordered by LUN.
     pub places: Vec<Place>,
     pub receiving: Receiving,
+    /// Receives in a row that have left nothing in the socket, and that nothing was received between into buffers of the core's choice.
+    pub calm: u8,
     pub prompting: Prompting,
     pub outgoing: Outgoing,
     /// A sent message, for its memory.
@@ -113,12 +124,19 @@ impl Link {
         self.outgoing.len() + self.sending_bytes + self.held_bytes >= OUTGOING_SOFT
     }
 
+    /// Whether a receive may stay: a link on which large data comes needs others, too.
+    pub fn is_calm(&self) -> bool {
+        self.calm >= CALM
+    }
+
     /// Whether nothing more may be read from it until it has read what it was sent.
     pub fn is_flooded(&self) -> bool {
         self.outgoing.len() + self.sending_bytes + self.held_bytes >= OUTGOING_HARD
     }
 }
 
+/// So many receives that left nothing behind let the next one stay.
+const CALM: u8 = 8;
 /// While so many messages are held, nothing more is sent: each of them has a slot of the reactor.
 pub(crate) const HELD_SENDS: u32 = config::HELD_SENDS;
 /// Above this, reads wait before they take another buffer.

@@ -36,7 +36,7 @@ use crate::mail::{Ended, FromCore, Handover, Post, SessionId, ToControl, ToCore}
 use management::Management;
 use memory::{Ahead, Key, Slab};
 use protocol::{CloseReason, TaskKey, Tasks};
-use reactor::{Completion, Descriptor, Operation, Reactor, Returned, Wait};
+use reactor::{Completion, Descriptor, Errno, Operation, Reactor, Returned, Wait};
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use tracing::{debug, info, warn};
 use work::{Slot, Stage, Work};
@@ -310,6 +310,7 @@ impl<R: Reactor> Core<R> {
             port,
             places,
             receiving: Receiving::Idle,
+            calm: 0,
             prompting: Default::default(),
             outgoing: Default::default(),
             spare: Default::default(),
@@ -368,20 +369,34 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Submits a receive if none is out.
+    /// Submits a receive if none is out and the link may be read; if it may not, has one that stays end.
     pub(crate) fn arm(&mut self, key: Key) {
         let Some(link) = self.links.get_mut(key) else { return };
-        if link.receiving != Receiving::Idle || link.closing.is_some() || link.closed || link.is_flooded() {
+        if link.closing.is_some() || link.closed || link.is_flooded() {
+            return self.stop_receiving(key);
+        }
+        if link.receiving != Receiving::Idle {
             return;
         }
-        let operation = Operation::Receive { socket: link.descriptor };
+        let operation = Operation::Receive { socket: link.descriptor, stay: link.is_calm() };
         match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
-            Ok(_) => {
-                link.receiving = Receiving::Any;
+            Ok(id) => {
+                link.receiving = Receiving::Any(id);
                 link.operations += 1;
             }
             // No slot: tried again at the end of the next turn.
             Err(_) => self.mark_dirty(key),
+        }
+    }
+
+    /// Has a receive that stays end. What comes until then is used like anything else that was received.
+    pub(crate) fn stop_receiving(&mut self, key: Key) {
+        if let Some(link) = self.links.get_mut(key)
+            && let Receiving::Staying { id, ends } = &mut link.receiving
+            && !std::mem::replace(ends, true)
+        {
+            link.calm = 0;
+            self.reactor.cancel(*id);
         }
     }
 
@@ -404,11 +419,23 @@ impl<R: Reactor> Core<R> {
 
     fn received(&mut self, key: Key, completion: Completion) {
         let Some(link) = self.links.get_mut(key) else { return };
-        let receiving = std::mem::replace(&mut link.receiving, Receiving::Idle);
-        link.operations -= 1;
-        let Returned::Buffer(buffer) = completion.returned else {
+        let mut receiving = link.receiving;
+        if matches!(completion.returned, Returned::Part(_)) {
+            if let Receiving::Any(id) = receiving {
+                receiving = Receiving::Staying { id, ends: false };
+            }
+            link.receiving = receiving;
+        } else {
+            link.receiving = Receiving::Idle;
+            link.operations -= 1;
+        }
+        let (Returned::Buffer(buffer) | Returned::Part(buffer)) = completion.returned else {
             // ENOBUFS and the like carry no buffer.
             match completion.result {
+                // As was asked. Data may wait that is received in another way.
+                Err(errno) if errno == Errno::CANCELED && receiving.ends() && link.closing.is_none() => {
+                    self.feed(key, &[]);
+                }
                 Err(errno) if errno.0 == rustix::io::Errno::NOBUFS.raw_os_error() && link.closing.is_none() => {
                     self.mark_dirty(key);
                 }
@@ -419,9 +446,15 @@ impl<R: Reactor> Core<R> {
         };
         let gone = link.closing.is_some();
         match (completion.result, receiving) {
-            (Ok(n), Receiving::Any | Receiving::Flow) if n > 0 && !gone => {
+            (Ok(n), Receiving::Any(_) | Receiving::Staying { .. } | Receiving::Flow) if n > 0 && !gone => {
+                let all = (n as usize) < buffer.len();
+                link.calm = if all && receiving != Receiving::Flow { link.calm.saturating_add(1) } else { 0 };
                 self.feed(key, &buffer[..n as usize]);
                 drop(buffer);
+                if !all {
+                    // More is there than others should wait for.
+                    self.stop_receiving(key);
+                }
                 self.prompt(key);
                 self.mark_dirty(key);
             }

@@ -3,6 +3,7 @@
 mod chance;
 mod flowing;
 mod protection;
+mod staying;
 
 use super::{Core, CoreLimits, Unit, store_token_base};
 use crate::mail::{Handover, Installed, Post, ToControl, ToCore};

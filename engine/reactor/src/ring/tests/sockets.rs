@@ -7,7 +7,7 @@ fn received_bytes_are_sent_back() {
     each(|mut ring| {
         let (socket, mut peer) = pair(&mut ring);
         for round in 0..20u8 {
-            submit(&mut ring, Operation::Receive { socket }, 1);
+            submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
             peer.write_all(&[round; 100]).unwrap();
             let received = one(&mut ring);
             assert_eq!((received.token, received.result), (1, Ok(100)));
@@ -24,7 +24,7 @@ fn received_bytes_are_sent_back() {
             assert_eq!(echo, [round; 50]);
         }
         drop(peer);
-        submit(&mut ring, Operation::Receive { socket }, 3);
+        submit(&mut ring, Operation::Receive { socket, stay: false }, 3);
         let end = one(&mut ring);
         assert_eq!(end.result, Ok(0));
         assert!(matches!(end.returned, Returned::Nothing));
@@ -39,14 +39,14 @@ fn what_comes_while_nothing_is_asked_of_an_emptied_socket_is_received() {
         let (socket, mut peer) = super::on_request::tcp_pair(&mut ring);
         for round in 1..20u8 {
             peer.write_all(&[round; 9]).unwrap();
-            submit(&mut ring, Operation::Receive { socket }, 1);
+            submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
             let received = one(&mut ring);
             assert_eq!(received.result, Ok(9));
             assert_eq!(buffer_of(received)[..9], [round; 9]);
         }
         // And the end of the stream.
         drop(peer);
-        submit(&mut ring, Operation::Receive { socket }, 2);
+        submit(&mut ring, Operation::Receive { socket, stay: false }, 2);
         assert_eq!(one(&mut ring).result, Ok(0));
     });
 }
@@ -73,7 +73,7 @@ fn a_cancelled_receive_ends() {
         let (socket, _peer) = pair(&mut ring);
         let buffer = ring.pool().take(Class::Small).unwrap();
         let into = submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, 1);
-        let provided = submit(&mut ring, Operation::Receive { socket }, 2);
+        let provided = submit(&mut ring, Operation::Receive { socket, stay: false }, 2);
         let mut out = Vec::new();
         ring.turn(Wait::Poll, &mut out).unwrap();
         assert!(out.is_empty());
@@ -97,7 +97,7 @@ fn closing_ends_what_is_in_flight_and_the_descriptor_is_stale() {
     each(|mut ring| {
         let (socket, mut peer) = pair(&mut ring);
         let (other, _other_peer) = pair(&mut ring);
-        submit(&mut ring, Operation::Receive { socket: other }, 7);
+        submit(&mut ring, Operation::Receive { socket: other, stay: false }, 7);
         for token in 0..3 {
             let buffer = ring.pool().take(Class::Small).unwrap();
             submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, token);
@@ -123,7 +123,7 @@ fn closing_ends_what_is_in_flight_and_the_descriptor_is_stale() {
         submit(&mut ring, Operation::Shutdown { socket }, 10);
         assert_eq!(one(&mut ring).result, Err(Errno(libc::EBADF)));
         new_peer.write_all(b"x").unwrap();
-        submit(&mut ring, Operation::Receive { socket: reused }, 11);
+        submit(&mut ring, Operation::Receive { socket: reused, stay: false }, 11);
         assert_eq!(one(&mut ring).result, Ok(1));
     });
 }
@@ -177,7 +177,7 @@ fn a_non_blocking_socket_is_waited_for() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let socket = ring.register(ours.into()).unwrap();
-        submit(&mut ring, Operation::Receive { socket }, 1);
+        submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
         let mut out = Vec::new();
         ring.turn(Wait::Until(clock() + Duration::from_millis(5)), &mut out).unwrap();
         assert!(out.is_empty());
@@ -193,7 +193,7 @@ fn a_receive_without_a_buffer_fails_until_one_comes_home() {
         let mut held = Vec::new();
         let starved = loop {
             peer.write_all(b"x").unwrap();
-            submit(&mut ring, Operation::Receive { socket }, 0);
+            submit(&mut ring, Operation::Receive { socket, stay: false }, 0);
             let done = one(&mut ring);
             match done.result {
                 Ok(1) => held.push(buffer_of(done)),
@@ -205,7 +205,7 @@ fn a_receive_without_a_buffer_fails_until_one_comes_home() {
         assert_eq!(ring.counters().starved, 1);
         held.pop();
         ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
-        submit(&mut ring, Operation::Receive { socket }, 0);
+        submit(&mut ring, Operation::Receive { socket, stay: false }, 0);
         let done = one(&mut ring);
         assert_eq!(done.result, Ok(1));
         assert_eq!(buffer_of(done)[0], b'x');
@@ -223,7 +223,7 @@ fn buffers_of_receives_come_home_to_receives() {
             let pool = ring.pool().clone();
             greedy.extend(std::iter::from_fn(|| pool.take(Class::Medium)));
             peer.write_all(b"x").unwrap();
-            submit(&mut ring, Operation::Receive { socket }, 0);
+            submit(&mut ring, Operation::Receive { socket, stay: false }, 0);
             let received = one(&mut ring);
             assert_eq!(received.result, Ok(1));
             greedy.extend(std::iter::from_fn(|| pool.take(Class::Medium)));
@@ -414,7 +414,7 @@ fn received_bytes_stay_in_few_buffers_unless_many_come_at_once() {
     for _ in 0..50 {
         let (socket, peer) = &mut pairs[0];
         peer.write_all(b"x").unwrap();
-        submit(&mut ring, Operation::Receive { socket: *socket }, 0);
+        submit(&mut ring, Operation::Receive { socket: *socket, stay: false }, 0);
         seen.insert(buffer_of(one(&mut ring)).as_ptr().addr());
     }
     assert_eq!(seen.len(), 2);
@@ -426,7 +426,7 @@ fn received_bytes_stay_in_few_buffers_unless_many_come_at_once() {
         let mut waiting: Vec<usize> = (0..pairs.len()).collect();
         while !waiting.is_empty() {
             for &at in &waiting {
-                submit(&mut ring, Operation::Receive { socket: pairs[at].0 }, at as u64);
+                submit(&mut ring, Operation::Receive { socket: pairs[at].0, stay: false }, at as u64);
             }
             asked += 1;
             let done = wait_for(&mut ring, waiting.len());

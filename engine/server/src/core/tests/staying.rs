@@ -1,0 +1,137 @@
+//! Receives that stay while small commands come, and make room for others.
+
+use super::*;
+use crate::core::Receiving;
+
+const TEST_UNIT_READY: [u8; 6] = [0; 6];
+
+impl Rig {
+    /// Small commands, until a receive stays.
+    fn calm(&mut self) {
+        for _ in 0..100 {
+            self.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]);
+            let tag = self.cmd_sn - 2;
+            assert_eq!(self.statuses(1), [(tag, 0)]);
+            if self.stays() {
+                return;
+            }
+        }
+        panic!("no receive stays");
+    }
+
+    fn stays(&mut self) -> bool {
+        matches!(self.link().1.receiving, Receiving::Staying { ends: false, .. })
+    }
+}
+
+fn rig() -> Rig {
+    Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: false })
+}
+
+#[test]
+fn large_data_has_it_end_and_comes_to_its_place_directly() {
+    // WRITE(10) flows, WRITE AND VERIFY(10) goes through windows.
+    for (opcode, wanted) in [(0x2a, "Flow"), (0x2e, "Into")] {
+        let mut rig = rig();
+        let data: Vec<u8> = (0..1 << 20).map(|n: u32| (n / 56) as u8).collect();
+        let mut directly = 0;
+        for _ in 0..3 {
+            rig.calm();
+            rig.command(TaskAttribute::Simple, &access(opcode, 1 << 20), 1 << 20, &[]);
+            let mut pdu = rig.pdus(1)[0];
+            while let Ok(r2t) = ReadyToTransfer::parse(&pdu) {
+                let range = r2t.buffer_offset as usize..(r2t.buffer_offset + r2t.desired_data_transfer_length) as usize;
+                let mut header = [0; BHS_LEN];
+                DataOut {
+                    final_bit: true,
+                    data_segment_length: range.len() as u32,
+                    lun: 0,
+                    initiator_task_tag: r2t.initiator_task_tag,
+                    target_transfer_tag: r2t.target_transfer_tag,
+                    exp_stat_sn: 1,
+                    data_sn: 0,
+                    buffer_offset: r2t.buffer_offset,
+                }
+                .emit(&mut header);
+                rig.peer.write(&header);
+                for piece in data[range].chunks(32 << 10) {
+                    rig.peer.write(piece);
+                    for _ in 0..4 {
+                        rig.core.turn().unwrap();
+                        directly += u32::from(format!("{:?}", rig.link().1.receiving).starts_with(wanted));
+                        assert!(rig.link().1.operations <= 2, "a receive and a send");
+                    }
+                }
+                pdu = rig.pdus(1)[0];
+            }
+            assert_eq!(ScsiResponse::parse(&pdu).unwrap().status, 0);
+            let mut medium = vec![0; 1 << 20];
+            rig.core.units[0].queue.read_now(0, &mut medium).expect("memory").unwrap();
+            assert!(medium == data);
+        }
+        assert!(directly > 20, "{directly} of {wanted}");
+    }
+}
+
+#[test]
+fn a_link_that_does_not_read_its_answers_is_not_read_any_more() {
+    let mut rig = rig();
+    rig.calm();
+    rig.hold(4 << 20);
+    assert!(rig.link().1.is_flooded());
+    // What comes while it is being stopped is answered; from then on nothing is taken from the socket.
+    rig.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]);
+    assert_eq!(rig.statuses(1).len(), 1);
+    rig.turns();
+    assert_eq!((rig.link().1.receiving, rig.link().1.operations), (Receiving::Idle, 0));
+    let first = rig.cmd_sn - 1;
+    (0..5).for_each(|_| rig.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]));
+    rig.turns();
+    assert_eq!(rig.peer.unread(), 0);
+    rig.free(4 << 20);
+    assert_eq!(rig.statuses(5), (first..first + 5).map(|tag| (tag, 0)).collect::<Vec<_>>());
+    rig.calm();
+}
+
+#[test]
+fn more_than_a_buffer_holds_ends_it_so_that_others_find_buffers() {
+    let mut rig = rig();
+    rig.calm();
+    let first = rig.cmd_sn - 1;
+    for n in 0..40 {
+        rig.command(TaskAttribute::Simple, &access(0x2a, 4096), 4096, &[n; 4096]);
+    }
+    let mut ended = false;
+    let mut statuses = Vec::new();
+    while statuses.len() < 40 {
+        statuses.extend(rig.statuses(1));
+        ended |= !rig.stays();
+    }
+    assert!(ended);
+    assert_eq!(statuses, (first..first + 40).map(|tag| (tag, 0)).collect::<Vec<_>>());
+    rig.calm();
+}
+
+#[test]
+fn a_session_whose_receive_stays_ends_like_any_other() {
+    for gentle in [true, false] {
+        let mut rig = rig();
+        rig.calm();
+        let key = rig.link().0;
+        if gentle {
+            rig.core.close_gently(key, CloseReason::Logout);
+        } else {
+            rig.core.cut(key, CloseReason::Silent);
+        }
+        rig.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]);
+        rig.turns();
+        assert_eq!((rig.core.sessions(), rig.core.reactor().in_flight()), (0, 0));
+        assert!(rig.peer.is_at_end());
+    }
+    // And so when the peer goes.
+    let mut rig = rig();
+    rig.calm();
+    rig.peer.close();
+    rig.turns();
+    assert_eq!((rig.core.sessions(), rig.core.reactor().in_flight()), (0, 0));
+}
