@@ -388,7 +388,7 @@ const SPARE_VOLUMES: u32 = 8;
 
 /// Less than what it costs to be woken twice on most virtual machines.
 /// From so many bytes on references to pages cost less than copies; figures are in `benches/README.md`.
-pub(crate) const DEFAULT_SPLICE: u32 = 16 << 10;
+pub(crate) const DEFAULT_SPLICE: u32 = 4 << 10;
 pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
 
 /// Most volumes of a process: a LUN map has as many.

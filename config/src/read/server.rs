@@ -67,7 +67,7 @@ impl Reader<'_> {
             spin: self.microseconds(&mut section, "spin_us", DEFAULT_SPIN),
             busy_poll: self.microseconds(&mut section, "busy_poll_us", Duration::ZERO),
             zero_copy: self.sent_uncopied(&mut section, "zero_copy", "64KiB", 0),
-            splice: self.sent_uncopied(&mut section, "splice", "16KiB", DEFAULT_SPLICE),
+            splice: self.sent_uncopied(&mut section, "splice", "4KiB", DEFAULT_SPLICE),
         };
         let volumes_span = section.has("max_volumes").then(|| section.span_of("max_volumes"));
         let (limits, memory_span) = self.limits(&mut section);

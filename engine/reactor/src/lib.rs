@@ -90,8 +90,8 @@ pub trait Reactor: 'static {
     /// Has the kernel acknowledge at once what has come on a socket, instead of waiting for something to send with it.
     /// Best effort, and of no effect where nothing is ever delayed.
     fn acknowledge(&mut self, _socket: Descriptor) {}
-    /// Whether a message of so many bytes, with pieces of regions of so many, is sent without reading these.
-    fn splices(&self, _piece: u32, _message: usize) -> bool {
+    /// Whether a message of so many bytes, with pieces of a region of so many, is sent without reading these.
+    fn splices(&self, _region: &memory::Region, _piece: u32, _message: usize) -> bool {
         false
     }
     /// Asks for cancellation, best effort; the completion still comes.

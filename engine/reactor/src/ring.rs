@@ -29,9 +29,9 @@ use crate::{
 };
 use files::{Files, Holder, Links, NONE};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
-use memory::{Arena, Class, Key, Pool, Slab};
+use memory::{Arena, Class, Key, Pool, Region, Slab};
 use provided::Provided;
-use sending::{SPLICE_WORTH, Vector};
+use sending::{SPLICE_WORTH, Vector, splice_least};
 use slot::{Slot, Step, Target, Tools};
 use spinner::Spinner;
 use splicing::Progress;
@@ -532,8 +532,8 @@ impl Reactor for Ring {
         sent
     }
 
-    fn splices(&self, piece: u32, message: usize) -> bool {
-        self.splicer.is_some() && piece >= self.splice && message as u64 >= SPLICE_WORTH
+    fn splices(&self, region: &Region, piece: u32, message: usize) -> bool {
+        self.splicer.is_some() && piece >= splice_least(region, self.splice) && message as u64 >= SPLICE_WORTH
     }
 
     fn acknowledge(&mut self, socket: Descriptor) {

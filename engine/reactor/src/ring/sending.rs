@@ -1,6 +1,7 @@
 //! A message on its way out: which bytes are next, as the kernel wants to see them.
 
 use crate::{Errno, Message, Part};
+use memory::Region;
 use std::os::fd::RawFd;
 
 /// Most pieces of one system call; the rest goes in further rounds.
@@ -8,6 +9,17 @@ pub(crate) const PIECES: usize = 256;
 
 /// A message with fewer bytes of regions isn't worth the system calls of splicing.
 pub(crate) const SPLICE_WORTH: u64 = 32 << 10;
+
+/// Regions up to this size stay in the cache. Short pieces of them are copied in less time than the references to their few
+/// pages are counted, by both ends.
+const CACHED: u64 = 2 << 20;
+/// Pieces below this are short.
+const SHORT: u32 = 16 << 10;
+
+/// From how many bytes on pieces of a region are spliced, if it is from `least` on at all.
+pub(crate) fn splice_least(region: &Region, least: u32) -> u32 {
+    if region.len() <= CACHED { least.max(SHORT) } else { least }
+}
 
 /// What sendmsg reads; lives in a box because the kernel may look at it as long as the operation runs.
 pub(crate) struct Vector {
@@ -113,6 +125,7 @@ impl Sending {
                 Part::Bytes(_) | Part::Buffer { .. } | Part::Pages { .. } => rest += part.length() as u64,
             }
         }
+        let least = message.regions.iter().map(|region| splice_least(region, least)).max().unwrap_or(least);
         self.splices = pages >= SPLICE_WORTH && pages >= u64::from(least) * pieces && rest * 8 <= pages;
     }
 
@@ -277,6 +290,23 @@ mod tests {
                     .collect(),
             }
         }
+    }
+
+    #[test]
+    fn short_pieces_of_a_region_that_fits_the_cache_are_copied() {
+        let spliced = |bytes: u64, piece: u32, pieces: u32| {
+            let regions = vec![memory::Region::new(bytes).unwrap()];
+            let part = |at| Part::Region { index: 0, length: piece, offset: u64::from(at * piece) };
+            let mut sending =
+                Sending::new(Message { regions, parts: (0..pieces).map(part).collect(), ..Message::default() });
+            sending.splice_from(4096);
+            sending.splices
+        };
+        assert!(spliced(4 << 20, 4096, 8));
+        assert!(!spliced(4 << 20, 4096, 7), "too few bytes");
+        assert!(!spliced(4 << 20, 2048, 32), "too short pieces");
+        assert!(!spliced(1 << 20, 4096, 32), "in the cache");
+        assert!(spliced(1 << 20, 16384, 8));
     }
 
     proptest! {

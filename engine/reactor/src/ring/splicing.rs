@@ -136,6 +136,9 @@ impl Splicer {
                 self.drain(filled - taken);
                 return Progress::Full;
             }
+            if sending.is_done() {
+                return Progress::All;
+            }
         }
     }
 

@@ -47,7 +47,7 @@ impl<R: Reactor> Core<R> {
         let digest = link.connection.data_digest();
         if !unit.still && (!digest || length >= IN_PLACE_FROM && region.may_hold()) {
             // It is sent from where it lies at the end of the turn, and is fetched meanwhile if it will be copied.
-            if digest || !self.reactor.splices(length, link.last_bytes) {
+            if digest || !self.reactor.splices(region, length, link.last_bytes) {
                 self.ahead.add(region, at, (length as usize).min(PREFETCH));
             }
             let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
