@@ -14,6 +14,10 @@ pub mod state;
 
 pub use boot::ServeError;
 
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    thread::{CapabilitySet, capabilities},
+};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 /// What is there once all portals are open.
@@ -46,32 +50,29 @@ pub fn run(plan: config::Plan, source: Option<PathBuf>, ready: impl FnOnce(&Read
     control::run(targets, house, post, bell, portals, cores, ready)
 }
 
-/// Every connection is a descriptor: the soft limit is raised to the hard one.
-fn raise_file_limit(wanted: u64) {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
+/// Raises the soft limit to the hard one, and says what it is then; None: there is none.
+fn raise(limited: Resource, what: &str) -> Option<u64> {
+    let mut limit = getrlimit(limited);
     limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
+    if let Err(error) = setrlimit(limited, limit) {
+        tracing::warn!(%error, "the limit of {what} could not be raised");
     }
-    if let Some(most) = getrlimit(Resource::Nofile).current
+    getrlimit(limited).current
+}
+
+/// Every connection is a descriptor.
+fn raise_file_limit(wanted: u64) {
+    if let Some(most) = raise(Resource::Nofile, "open files")
         && most < wanted
     {
         tracing::warn!("only {most} files may be open, and {wanted} may be needed; raise the limit (ulimit -n)");
     }
 }
 
-/// Pages of files are locked in memory: the soft limit is raised to the hard one. Who has the right to is not bound by it.
+/// Pages of files are locked in memory. Who has the right to is not bound by the limit.
 fn raise_memory_limit(wanted: u64) {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    use rustix::thread::{CapabilitySet, capabilities};
-    let mut limit = getrlimit(Resource::Memlock);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Memlock, limit) {
-        tracing::warn!(%error, "the limit of locked memory could not be raised");
-    }
     let bound = !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
-    if let Some(most) = getrlimit(Resource::Memlock).current
+    if let Some(most) = raise(Resource::Memlock, "locked memory")
         && bound
         && most < wanted
     {

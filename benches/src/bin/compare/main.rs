@@ -87,6 +87,12 @@ struct Arguments {
     programs: Option<PathBuf>,
 }
 
+impl Arguments {
+    fn is_short(&self) -> bool {
+        self.short || self.against.is_some()
+    }
+}
+
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -106,7 +112,7 @@ fn run(arguments: &Arguments) -> Outcome<bool> {
         println!("{}", FURTHER.join("\n"));
         return Ok(true);
     }
-    let whole = arguments.cases.is_empty() && !arguments.short && arguments.against.is_none();
+    let whole = arguments.cases.is_empty() && !arguments.is_short();
     let default = whole.then(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     let output = arguments.output.clone().or(default);
     if arguments.render {
@@ -159,7 +165,7 @@ fn write(folder: &Path, results: &Results) -> Outcome<()> {
 
 /// The cases of the command line.
 fn chosen(arguments: &Arguments) -> Vec<Case> {
-    let short = arguments.short || arguments.against.is_some();
+    let short = arguments.is_short();
     let named = |case: &Case| {
         arguments.cases.is_empty() || arguments.cases.iter().any(|part| case.name.contains(part.as_str()))
     };
@@ -176,8 +182,7 @@ fn chosen(arguments: &Arguments) -> Vec<Case> {
 }
 
 fn times(arguments: &Arguments) -> Times {
-    let short = arguments.short || arguments.against.is_some();
-    let (measured, warmup) = if short { (1.2, 0.2) } else { (3.0, 0.5) };
+    let (measured, warmup) = if arguments.is_short() { (1.2, 0.2) } else { (3.0, 0.5) };
     Times {
         measured: Duration::from_secs_f64(arguments.seconds.unwrap_or(measured).max(0.1)),
         warmup: Duration::from_secs_f64(arguments.warmup.unwrap_or(warmup).max(0.0)),
@@ -185,8 +190,7 @@ fn times(arguments: &Arguments) -> Times {
 }
 
 fn patience(arguments: &Arguments) -> Duration {
-    let short = arguments.short || arguments.against.is_some();
-    Duration::from_secs_f64(arguments.patience.unwrap_or(if short { 0.0 } else { 5.0 }).max(0.0))
+    Duration::from_secs_f64(arguments.patience.unwrap_or(if arguments.is_short() { 0.0 } else { 5.0 }).max(0.0))
 }
 
 /// Finds the programs, and keeps this one off the server's processor.

@@ -108,12 +108,12 @@ impl Splicer {
             }
             self.rests_until = None;
         }
-        loop {
+        while !sending.is_done() {
             // It must not wait, and has no other way to say so: the flag would be the socket's, for all of its users.
             let Some(room) = room(socket) else { return Progress::Refused };
             let Ok(bytes) = self.gather(sending, room) else { return Progress::Refused };
             if bytes == 0 {
-                return if sending.is_done() { Progress::All } else { Progress::Full };
+                return Progress::Full;
             }
             // SAFETY: the pieces were just gathered: they are memory of the message's regions, which live as long as it and
             // stay mapped, and of the sheets. The kernel takes references to their pages, and none to the addresses.
@@ -136,10 +136,8 @@ impl Splicer {
                 self.drain(filled - taken);
                 return Progress::Full;
             }
-            if sending.is_done() {
-                return Progress::All;
-            }
         }
+        Progress::All
     }
 
     /// Collects what comes next of a message: as much as pipe and socket hold.

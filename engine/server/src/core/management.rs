@@ -9,7 +9,7 @@ use crate::mail::{FromCore, ToControl, ToCore};
 use backstore_api::{Request, StoreError, Submitted};
 use memory::Key;
 use protocol::{CloseReason, SendTargets, Task, TaskKey, TaskManagement, TmfResponse};
-use reactor::Reactor;
+use reactor::{Descriptor, Reactor};
 use scsi::Event;
 use std::{sync::Arc, time::Duration};
 use tracing::{debug, info, warn};
@@ -353,19 +353,15 @@ impl<R: Reactor> Core<R> {
         link.outgoing = Default::default();
         self.kill_link_tasks(key);
         // Nor is what it was sent to be read when it has lost the right to it.
-        if let Some(link) = self.links.get_mut(key).filter(|link| !link.closed) {
-            link.closed = true;
-            self.reactor.abort(link.descriptor);
-        }
-        self.settle(key);
+        self.hang_up(key, R::abort);
     }
 
-    /// Gives the descriptor back; operations in flight on it end with an error.
-    pub(crate) fn hang_up(&mut self, key: Key) {
+    /// Gives the descriptor back, by `close` or `abort`; operations in flight on it end with an error.
+    pub(crate) fn hang_up(&mut self, key: Key, give_back: impl FnOnce(&mut R, Descriptor)) {
         let Some(link) = self.links.get_mut(key) else { return };
         if !link.closed {
             link.closed = true;
-            self.reactor.close(link.descriptor);
+            give_back(&mut self.reactor, link.descriptor);
         }
         self.settle(key);
     }
@@ -374,7 +370,7 @@ impl<R: Reactor> Core<R> {
     pub(crate) fn settle(&mut self, key: Key) {
         let Some(link) = self.links.get(key) else { return };
         if link.closing.is_some() && !link.closed && link.outgoing.is_empty() && !link.sending && link.held == 0 {
-            return self.hang_up(key);
+            return self.hang_up(key, R::close);
         }
         if !link.closed || link.operations > 0 {
             return;

@@ -16,7 +16,7 @@ impl<R: Reactor> Core<R> {
         if link.outgoing.is_empty() {
             // A close takes back what is held: the peer is to have it first.
             if link.closing.is_some() && link.held == 0 {
-                self.hang_up(key);
+                self.hang_up(key, R::close);
             }
             return;
         }
