@@ -4,6 +4,7 @@ mod device;
 mod op;
 mod open;
 mod pinned;
+mod portions;
 mod queue;
 mod shared;
 mod sysfs;

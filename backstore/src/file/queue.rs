@@ -4,6 +4,7 @@
 
 use super::op::{Op, operation, put, take_back};
 use super::pinned::Side;
+use super::portions::Portions;
 use super::shared::{Shared, unpack, unpack_space};
 use super::walk::{Limits, Next, Task, Walk};
 use crate::errno::{EINVAL, is_medium, is_transient, is_unsupported, store_error};
@@ -44,8 +45,8 @@ pub(crate) struct FileQueue {
     joined: Vec<Key>,
     /// Requests that wait for the next one.
     sync_waiting: VecDeque<Key>,
-    /// Ended together with another one: for `poll`.
-    ready: VecDeque<Completion>,
+    /// Ended, and not told yet: for `poll`.
+    ready: Portions<Completion>,
     next_look: Duration,
     looking: bool,
 }
@@ -74,7 +75,8 @@ impl FileQueue {
             syncing: false,
             joined: Vec::with_capacity(depth as usize),
             sync_waiting: VecDeque::with_capacity(depth as usize),
-            ready: VecDeque::with_capacity(depth as usize),
+            // What ends while a burst is told.
+            ready: Portions::with_capacity(4 * depth as usize),
             next_look: Duration::ZERO,
             looking: false,
         }
@@ -318,7 +320,7 @@ impl FileQueue {
             match ended {
                 Some(result) => {
                     let completion = self.end(key, result);
-                    self.ready.extend(completion);
+                    completion.into_iter().for_each(|completion| self.ready.push(completion));
                 }
                 None => self.drive(reactor, key),
             }
@@ -536,18 +538,23 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         if !self.held.is_empty() {
             self.drive_held(reactor);
         }
-        ended.or_else(|| self.ready.pop_front())
+        if self.shared.buffered {
+            return ended.or_else(|| self.ready.pop());
+        }
+        // How many have ended together is known when the turn's completions are through.
+        ended.into_iter().for_each(|ended| self.ready.push(ended));
+        None
     }
 
     fn poll(&mut self, reactor: &mut R) -> Option<Completion> {
         if !self.held.is_empty() {
             self.drive_held(reactor);
         }
-        self.ready.pop_front()
+        self.ready.next(!self.shared.buffered && self.ops.is_empty())
     }
 
     fn deadline(&self) -> Option<Duration> {
-        (!self.ready.is_empty()).then_some(Duration::ZERO)
+        (self.ready.len() > 0).then_some(Duration::ZERO)
     }
 
     fn in_flight(&self) -> u32 {

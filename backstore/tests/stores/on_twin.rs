@@ -8,9 +8,9 @@ use memory::{Arena, ArenaConfig};
 use proptest::prelude::*;
 use reactor::{
     Errno,
-    twin::{Twin, TwinFile, TwinSettings, World},
+    twin::{Conduct, Twin, TwinFile, TwinSettings, World},
 };
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
 const BYTES: u64 = crate::model::BYTES.next_multiple_of(4096);
 const SECTOR: u64 = 512;
@@ -279,4 +279,35 @@ fn a_stalled_full_store_does_not_stop_another_one() {
     let late = core.drain();
     assert!(late.len() == 4 && late.iter().all(|completion| completion.result == Ok(Answer::Done)));
     assert_eq!(file.stable_contents(512..1024), [7; 512]);
+}
+
+#[test]
+fn what_a_disk_ends_all_at_once_is_told_in_parts() {
+    for (alignment, told) in [(4096, vec![8, 8, 8, 8]), (1, vec![32])] {
+        let world = World::new(7);
+        // All operations take the same time.
+        let time = Duration::from_micros(50);
+        world.set_conduct(Conduct { delay: time..time + Duration::from_nanos(1), ..Conduct::default() });
+        let file = world.file(BYTES);
+        let store = store(&world, &file, alignment, 64);
+        let mut core = Core::new(twin(&world, 64), &store);
+        for _ in 0..2 {
+            let mut asked = Vec::new();
+            for n in 0..32 {
+                let buffer = core.buffer(4096);
+                let (tag, submitted) = core.offer(Request::Read { offset: n % 2 * 4096, buffer, range: 0..4096 });
+                assert!(matches!(submitted, Submitted::Pending));
+                asked.push(tag);
+            }
+            let (mut ended, mut turns) = (Vec::new(), Vec::new());
+            while core.queue.in_flight() > 0 {
+                let told = core.turn();
+                turns.push(told.len());
+                ended.extend(told.iter().map(|completion| completion.tag));
+            }
+            assert_eq!(turns, told, "alignment {alignment}");
+            ended.sort_unstable();
+            assert_eq!(ended, asked);
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod messages;
 mod multishot;
 mod polled;
 mod provided;
+mod publishing;
 mod resting;
 mod sending;
 mod settings;
@@ -28,7 +29,7 @@ use crate::{
     offload::Offload,
 };
 use files::{Files, Holder, Links, NONE};
-use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use memory::{Arena, Class, Key, Pool, Region, Slab};
 use provided::Provided;
 use sending::{SPLICE_WORTH, Vector, splice_least};
@@ -85,6 +86,8 @@ pub struct Ring {
     vectors: Vec<Box<Vector>>,
     /// Submissions that found the queue full.
     backlog: VecDeque<squeue::Entry>,
+    /// Something for a disk is not published.
+    for_disks: bool,
     /// Completions that the kernel has no part in.
     ready: VecDeque<Completion>,
     sleeper: waker::Sleeper,
@@ -135,6 +138,7 @@ impl Ring {
             files: Files::new(settings.files),
             vectors: Vec::new(),
             backlog: VecDeque::with_capacity(settings.entries as usize),
+            for_disks: false,
             ready: VecDeque::with_capacity(64),
             sleeper,
             bell: Box::new(0),
@@ -277,48 +281,6 @@ impl Ring {
         let returned = operation.into_returned();
         self.ready.push_back(Completion { token, result: Err(Errno(errno)), returned });
         OperationId(NO_KEY)
-    }
-
-    /// One system call: publishes, and runs what the kernel has put off. `sleep` is how long to wait for a completion.
-    fn enter(&mut self, sleep: Option<Option<Duration>>) -> io::Result<()> {
-        let submitted = {
-            let mut queue = self.ring.submission();
-            queue.sync();
-            queue.len() as u32
-        };
-        self.counters.enters += 1;
-        let submitter = self.ring.submitter();
-        let events = EnterFlags::GETEVENTS.bits();
-        let result = match sleep {
-            // SAFETY: without an extended argument the call takes no memory but the ring's own.
-            None => unsafe { submitter.enter::<libc::sigset_t>(submitted, 0, events, None) },
-            Some(None) => {
-                self.counters.sleeps += 1;
-                // SAFETY: as above.
-                unsafe { submitter.enter::<libc::sigset_t>(submitted, 1, events, None) }
-            }
-            Some(Some(time)) => {
-                self.counters.sleeps += 1;
-                let time = types::Timespec::from(time);
-                let arguments = types::SubmitArgs::new().timespec(&time);
-                let flags = events | EnterFlags::EXT_ARG.bits();
-                // SAFETY: the argument and the time that it points to outlive the call.
-                unsafe { submitter.enter(submitted, 1, flags, Some(&arguments)) }
-            }
-        };
-        match result {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Nothing came in time; a signal; the kernel wants its completions collected first.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                // Completions were lost for want of memory. Their operations will never end.
-                Some(libc::EBADR) => {
-                    tracing::error!("the kernel lost completions for want of memory");
-                    Ok(())
-                }
-                _ => Err(error),
-            },
-        }
     }
 
     /// Collects all completions that are there.
@@ -494,7 +456,8 @@ impl Reactor for Ring {
         let Some(file) = self.files.open(descriptor) else {
             return Ok(self.refuse(operation, token, libc::EBADF));
         };
-        let first = file.first;
+        let (first, direct) = (file.first, file.direct);
+        self.disks_first(&operation, direct);
         let mut own = None;
         if matches!(operation, Operation::Receive { .. }) && self.provided.is_none() {
             own = self.pool.take(Class::Medium);
@@ -525,6 +488,7 @@ impl Reactor for Ring {
     }
 
     fn send_now(&mut self, socket: Descriptor, message: &Message) -> Result<usize, Errno> {
+        self.start_disks();
         let Some(file) = self.files.open(socket) else { return Err(Errno(libc::EBADF)) };
         let mut vector = self.vectors.pop().unwrap_or_else(Vector::new);
         let sent = sending::send_now(file.holder.raw(), message, &mut vector);

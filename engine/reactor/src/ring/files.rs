@@ -32,6 +32,12 @@ impl Holder {
             Holder::Shared(fd) | Holder::Polled(fd) => fd.as_raw_fd(),
         }
     }
+
+    /// A store's file that was opened with O_DIRECT.
+    fn is_direct(&self) -> bool {
+        let Holder::Shared(fd) = self else { return false };
+        rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::DIRECT))
+    }
 }
 
 pub(crate) struct File {
@@ -48,6 +54,8 @@ pub(crate) struct File {
     pub(crate) refers: bool,
     /// It ends with a reset.
     pub(crate) resets: bool,
+    /// Its reads and writes go past the page cache.
+    pub(crate) direct: bool,
 }
 
 /// Neighbours of an operation among those on the same file.
@@ -73,7 +81,9 @@ impl Files {
 
     /// None when the table is full.
     pub(crate) fn insert(&mut self, holder: Holder) -> Result<Descriptor, Holder> {
-        let file = File { holder, closing: false, first: NONE, emptied: false, held: 0, refers: false, resets: false };
+        let direct = holder.is_direct();
+        let file =
+            File { holder, closing: false, first: NONE, emptied: false, held: 0, refers: false, resets: false, direct };
         let key = self.slab.insert(file).map_err(|file| file.holder)?;
         Ok(Descriptor { slot: key.index, generation: key.generation })
     }

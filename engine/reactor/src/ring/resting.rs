@@ -6,16 +6,11 @@ use std::{io, time::Duration};
 
 /// Looks for work between two looks at the clock.
 const LOOKS: u32 = 8;
+/// System calls after a sleep for what else has come: the kernel ends the sleep with one completion, and makes at most 20 in
+/// each further call.
+const GATHERINGS: u32 = 8;
 
 impl Ring {
-    /// Publishes, and lets the kernel run what it has put off, if there is anything of that.
-    pub(super) fn publish(&mut self) -> io::Result<()> {
-        let queue = self.ring.submission();
-        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
-        drop(queue);
-        if needed { self.enter(None) } else { Ok(()) }
-    }
-
     /// Nothing is to be done now: looks for work for a while, if that was worth it lately, and then sleeps, at the longest
     /// for `time`.
     pub(super) fn rest(&mut self, time: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
@@ -39,7 +34,7 @@ impl Ring {
             return self.publish();
         }
         let left = time.map(|time| time.saturating_sub(clock().saturating_sub(start)));
-        let entered = self.enter(Some(left));
+        let entered = self.enter(Some(left)).and_then(|()| self.gather());
         self.sleeper.get_up();
         if self.ring.completion().is_empty() {
             self.spinner.idled();
@@ -47,6 +42,17 @@ impl Ring {
             self.spinner.worked(clock().saturating_sub(start));
         }
         entered
+    }
+
+    /// The first completion has ended a sleep: collects those that came with it.
+    fn gather(&mut self) -> io::Result<()> {
+        for _ in 0..GATHERINGS {
+            if !self.ring.submission().taskrun() {
+                break;
+            }
+            self.enter(None)?;
+        }
+        Ok(())
     }
 
     /// Looks for completions and wakes until the time; true when there are some.

@@ -14,7 +14,7 @@ use memory::{ArenaConfig, Buffer, Region};
 use std::{
     fs::File,
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::OpenOptionsExt, net::UnixStream},
     sync::mpsc,
     thread,
 };

@@ -287,3 +287,32 @@ fn a_ring_looks_for_work_while_it_comes_soon_and_not_when_it_is_idle() {
         assert_eq!(looked(&mut ring), before);
     }
 }
+
+#[test]
+fn a_disk_begins_before_a_send() {
+    each(|mut ring| {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, vec![7; 8192]).unwrap();
+        let open = |flags| File::options().read(true).custom_flags(flags).open(&path);
+        let (socket, mut peer) = pair(&mut ring);
+        // A file system in memory may have no direct I/O.
+        let files = [(open(0), 0), (open(libc::O_DIRECT), 1)];
+        for (file, calls) in files.into_iter().filter_map(|(file, calls)| Some((file.ok()?, calls))) {
+            let file = ring.register_shared(&Arc::new(file.into())).unwrap();
+            let buffer = ring.pool().take(Class::Small).unwrap();
+            ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
+            let before = ring.counters().enters;
+            submit(&mut ring, Operation::Read { file, offset: 0, buffer, range: 0..4096 }, 1);
+            assert_eq!(ring.counters().enters, before);
+            submit(&mut ring, Operation::Send { socket, message: message(b"x") }, 2);
+            assert_eq!(ring.counters().enters - before, calls, "for a disk a call of its own");
+            submit(&mut ring, Operation::Send { socket, message: message(b"y") }, 3);
+            assert_eq!(ring.counters().enters - before, calls, "the second send finds nothing to start");
+            let ended = wait_for(&mut ring, 3);
+            assert!(ended.iter().all(|ended| ended.result.is_ok()));
+            peer.read_exact(&mut [0; 2]).unwrap();
+            ring.close(file);
+        }
+    });
+}
