@@ -301,6 +301,9 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
         if let Err(error) = self.capacity.holds(offset, from.len() as u64) {
             return Some(Err(error));
         }
+        if !self.shared.region.may_write() {
+            return None;
+        }
         self.shared.region.stream(offset, from);
         self.shared.mark(touched(offset, from.len() as u64), true);
         Some(Ok(()))

@@ -153,9 +153,6 @@ impl Reactor for Plain {
         self.queue.push_back((Work::Operation(operation), token));
         Ok(OperationId(Key { index: 0, generation: 0 }))
     }
-    fn send_now(&mut self, _socket: Descriptor, _message: &reactor::Message) -> Result<usize, Errno> {
-        unreachable!("stores have files only")
-    }
     fn cancel(&mut self, _id: OperationId) {}
     fn offload(&mut self, job: Job, token: u64) -> Result<(), Job> {
         if self.queue.len() >= self.slots {

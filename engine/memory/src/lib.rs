@@ -22,7 +22,7 @@ mod slab;
 pub use ahead::{Ahead, fetch, fetch_start};
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
 pub use pages::{Lease, PageReader, Pages};
-pub use region::{Held, Region, RegionSlice, zeroed_words};
+pub use region::{Held, Loan, Region, RegionSlice, zeroed_words};
 pub use sheets::Sheets;
 pub use slab::{Key, Slab};
 

@@ -1,7 +1,7 @@
-//! Who writes to a region: as long as that is one thread, it can have the bytes stand still for a moment.
+//! Who writes to a region: as long as that is one thread, it can have the bytes stand still.
 
 use std::sync::atomic::{
-    AtomicBool, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{
 const NOBODY: usize = 0;
 /// More than one: for good.
 const SEVERAL: usize = 1;
-/// Another thread wants to write, and waits until the owner doesn't hold.
+/// Another thread wants to write: the owner can't hold or lend any more.
 const CHANGING: usize = 2;
 
 /// The only thread that has written, if there is one. Read at every write, written when a thread begins.
@@ -17,14 +17,18 @@ const CHANGING: usize = 2;
 /// A thread that writes first, or holds first, becomes the owner. Another one that wants to write ends that for good, after
 /// the owner's hold, if there is one: whoever holds says so first and then looks whether it is still the owner, who ends it
 /// says so first and then looks for the hold.
+///
+/// What the owner has lent, it doesn't write itself; others see that there is something ([`may_write`](Owner::may_write)).
 pub(crate) struct Owner {
     thread: AtomicUsize,
     held: AtomicBool,
+    /// Loans that are not over. Only the owner changes it.
+    lent: AtomicU32,
 }
 
 impl Owner {
     pub(crate) const fn nobody() -> Owner {
-        Owner { thread: AtomicUsize::new(NOBODY), held: AtomicBool::new(false) }
+        Owner { thread: AtomicUsize::new(NOBODY), held: AtomicBool::new(false), lent: AtomicU32::new(0) }
     }
 
     /// To be called before each write.
@@ -38,24 +42,37 @@ impl Owner {
             return;
         }
         if owner != this_thread() {
-            return self.begin(this_thread());
+            self.begin(this_thread());
+            return;
         }
         assert!(!self.held.load(Relaxed), "bytes are written that this thread holds");
     }
 
+    /// Whether nothing that another thread has lent is in the way. If something is, that thread lends no more from now on.
+    #[inline]
+    pub(crate) fn may_write(&self) -> bool {
+        let owner = self.thread.load(Acquire);
+        owner == SEVERAL || owner == this_thread() || self.begin(this_thread())
+    }
+
+    /// False: it is changing still, because of what is lent.
     #[cold]
-    fn begin(&self, me: usize) {
+    fn begin(&self, me: usize) -> bool {
         if self.thread.compare_exchange(NOBODY, me, SeqCst, SeqCst).is_ok() {
-            return;
+            return true;
         }
         // A thread that comes meanwhile finds this, and waits, too.
         if self.thread.swap(CHANGING, SeqCst) != SEVERAL {
-            // As long as a message is digested and copied by the kernel; once in the life of a region.
+            // As long as a message is digested; once in the life of a region.
             while self.held.load(SeqCst) {
                 std::thread::yield_now();
             }
+            if self.lent.load(SeqCst) > 0 {
+                return false;
+            }
         }
         self.thread.store(SEVERAL, Release);
+        true
     }
 
     /// Whether [`hold`](Self::hold) would do it.
@@ -86,9 +103,20 @@ impl Owner {
         self.held.store(false, Release);
     }
 
-    /// This thread, if it is the owner, is no more, until it writes or holds again.
+    /// Counts a loan. Only while this thread holds.
+    pub(crate) fn lend(&self) {
+        debug_assert!(self.held.load(Relaxed));
+        self.lent.fetch_add(1, SeqCst);
+    }
+
+    /// A loan is over.
+    pub(crate) fn take_back(&self) {
+        self.lent.fetch_sub(1, SeqCst);
+    }
+
+    /// This thread, if it is the owner, is no more, until it writes or holds again. It stays that while something is lent.
     pub(crate) fn let_go(&self) {
-        if !self.held.load(Relaxed) {
+        if !self.held.load(Relaxed) && self.lent.load(Relaxed) == 0 {
             let _ = self.thread.compare_exchange(this_thread(), NOBODY, SeqCst, SeqCst);
         }
     }
@@ -164,6 +192,32 @@ mod tests {
             told.recv().unwrap();
         });
         assert!(!owner.hold());
+    }
+
+    #[test]
+    fn what_is_lent_keeps_others_from_writing() {
+        let owner = Owner::nobody();
+        let other = |what: fn(&Owner) -> bool| thread::scope(|scope| scope.spawn(|| what(&owner)).join().unwrap());
+        assert!(owner.may_write() && owner.hold());
+        owner.lend();
+        owner.lend();
+        owner.release();
+        owner.let_go();
+        assert!(owner.may_write() && owner.hold(), "its own bytes are its own affair");
+        owner.release();
+        assert!(!other(Owner::may_write));
+        assert!(!owner.hold() && !owner.may_hold(), "somebody waits");
+        owner.writes();
+        owner.take_back();
+        // Who doesn't ask isn't kept from it, and changes nothing for the others.
+        other(|owner| {
+            owner.writes();
+            true
+        });
+        assert!(!other(Owner::may_write));
+        owner.take_back();
+        assert!(other(Owner::may_write) && owner.may_write());
+        assert!(!owner.hold(), "several write");
     }
 
     #[test]

@@ -199,7 +199,14 @@ impl Region {
         self.owner.may_hold()
     }
 
-    /// If this thread is the only one that has written, another one may become that.
+    /// Whether this thread may write as far as the loans of another one go ([`Held::lend`]). If not, that one makes no more of
+    /// them, and it is worth asking again when it has said that they are over.
+    #[inline]
+    pub fn may_write(&self) -> bool {
+        self.owner.may_write()
+    }
+
+    /// If this thread is the only one that has written, another one may become that. Not while something is lent.
     pub fn let_go(&self) {
         self.owner.let_go();
     }
@@ -230,6 +237,33 @@ impl Held<'_> {
         // SAFETY: the range was checked, and is mapped for reading as long as the region lives. Nobody writes to it as long as
         // `self` lives: other threads wait, and this one panics, before any write (`at_to_write`).
         unsafe { std::slice::from_raw_parts(start, length as usize) }
+    }
+}
+
+impl Held<'_> {
+    /// Bytes of the region are to stand still beyond the hold, as long as what it gives lives. Which ones, this thread
+    /// remembers: it doesn't write to them. Threads that ask ([`Region::may_write`]) write to nothing meanwhile.
+    ///
+    /// It is a promise among those who write, not one to the compiler: there is no slice of such bytes.
+    ///
+    /// # Panics
+    /// If `region` isn't the one that is held.
+    pub fn lend(&self, region: &Arc<Region>) -> Loan {
+        assert!(std::ptr::eq(&raw const **region, self.region), "another region is held");
+        region.owner.lend();
+        Loan { region: region.clone() }
+    }
+}
+
+/// Bytes of a region stand still: see [`Held::lend`].
+#[derive(Debug)]
+pub struct Loan {
+    region: Arc<Region>,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.region.owner.take_back();
     }
 }
 
@@ -396,6 +430,19 @@ mod tests {
         let mut end = [0];
         region.read(8191, &mut end);
         assert_eq!(end, [199]);
+    }
+
+    #[test]
+    fn what_is_lent_holds_up_those_who_ask() {
+        let region = Region::new(8192).unwrap();
+        let loan = region.hold().unwrap().lend(&region);
+        region.let_go();
+        region.write(4096, b"its own");
+        let ask = || std::thread::scope(|scope| scope.spawn(|| region.may_write()).join().unwrap());
+        assert!(!ask());
+        assert!(region.hold().is_none());
+        drop(loan);
+        assert!(ask() && region.may_write());
     }
 
     #[test]

@@ -41,6 +41,13 @@ impl Connection {
         None
     }
 
+    /// Has the initiator say which responses it has: its answer to a ping carries ExpStatSN (RFC 7143 11.18). Whether it
+    /// answers is not looked at.
+    pub fn ask_what_came(&mut self, session: &mut Session, sink: &mut impl Sink) {
+        let tag = self.new_tag();
+        self.ping(session, tag, sink);
+    }
+
     /// Our own ping; StatSN is shown, not used up.
     pub(crate) fn ping(&mut self, session: &Session, tag: u32, sink: &mut impl Sink) {
         let nop_in = NopIn {

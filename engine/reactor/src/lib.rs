@@ -84,9 +84,6 @@ pub trait Reactor: 'static {
     /// Queues an operation. Gives it back when no slot is free.
     #[allow(clippy::result_large_err)] // whole, as it came: a box would be one more allocation
     fn submit(&mut self, operation: Operation, token: u64) -> Result<OperationId, Operation>;
-    /// Gives a socket at once what it takes of a message: so many bytes, perhaps none. They are copied before it returns, whatever
-    /// `RingSettings::zero_copy` says. No Send may be on its way there.
-    fn send_now(&mut self, socket: Descriptor, message: &Message) -> Result<usize, Errno>;
     /// Has the kernel acknowledge at once what has come on a socket, instead of waiting for something to send with it.
     /// Best effort, and of no effect where nothing is ever delayed.
     fn acknowledge(&mut self, _socket: Descriptor) {}

@@ -189,32 +189,6 @@ impl Message {
         if self.parts.is_empty() { self.bytes.len() } else { self.parts.iter().map(Part::length).sum() }
     }
 
-    /// Forgets the first `sent` bytes of a message that has parts. Of the others, those in regions are copied, so that they
-    /// don't change any more. It takes the lists of a message, because whoever holds its regions borrows them.
-    pub fn go_on_from(mut sent: usize, parts: &mut Vec<Part>, bytes: &mut Vec<u8>, regions: &[Arc<Region>]) {
-        parts.retain_mut(|part| {
-            let gone = sent.min(part.length());
-            sent -= gone;
-            if gone == part.length() {
-                return false;
-            }
-            match part {
-                Part::Bytes(range) | Part::Buffer { range, .. } => range.start += gone as u32,
-                // Never together with a digest.
-                Part::Pages { length, offset, .. } => {
-                    *length -= gone as u32;
-                    *offset += gone as u64;
-                }
-                Part::Region { index, length, offset } => {
-                    let start = bytes.len();
-                    regions[*index as usize].append_to(*offset + gone as u64, *length as usize - gone, bytes);
-                    *part = Part::Bytes(start as u32..bytes.len() as u32);
-                }
-            }
-            true
-        });
-    }
-
     /// Empties it; the memory of its lists is kept.
     pub fn clear(&mut self) {
         self.parts.clear();
@@ -295,35 +269,4 @@ pub enum Returned {
     Late(Message),
     /// A job's bytes (its number, cut to u32, is `result`; the whole number is here).
     Job(u64, Vec<u8>),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_of_a_message_stands_still() {
-        let region = Region::new(4096).unwrap();
-        let new = || {
-            region.write(0, b"region");
-            let parts = vec![
-                Part::Bytes(1..3),
-                Part::Region { index: 0, length: 4, offset: 2 },
-                Part::Bytes(3..3),
-                Part::Bytes(3..5),
-            ];
-            Message { bytes: b"0abcd".to_vec(), parts, regions: vec![region.clone()], ..Message::default() }
-        };
-        for sent in 0..=8 {
-            let mut message = new();
-            Message::go_on_from(sent, &mut message.parts, &mut message.bytes, &message.regions);
-            region.write(0, b"change");
-            assert_eq!(message.parts.iter().map(Part::length).sum::<usize>(), 8 - sent);
-            let left = message.parts.iter().flat_map(|part| match part {
-                Part::Bytes(range) => &message.bytes[range.start as usize..range.end as usize],
-                _ => panic!("a part that may change"),
-            });
-            assert_eq!(left.copied().collect::<Vec<u8>>(), b"abgioncd"[sent..]);
-        }
-    }
 }

@@ -24,7 +24,7 @@ pub use settings::{Counters, RingSettings};
 pub use waker::RingWaker;
 
 use crate::{
-    Completion, Descriptor, Errno, Feature, Features, Job, Message, Operation, OperationId, Reactor, Use, Wait,
+    Completion, Descriptor, Errno, Feature, Features, Job, Operation, OperationId, Reactor, Use, Wait,
     descriptor::{duplicate, make_blocking},
     offload::Offload,
 };
@@ -485,15 +485,6 @@ impl Reactor for Ring {
             return Ok(OperationId(NO_KEY));
         }
         Ok(OperationId(key))
-    }
-
-    fn send_now(&mut self, socket: Descriptor, message: &Message) -> Result<usize, Errno> {
-        self.start_disks();
-        let Some(file) = self.files.open(socket) else { return Err(Errno(libc::EBADF)) };
-        let mut vector = self.vectors.pop().unwrap_or_else(Vector::new);
-        let sent = sending::send_now(file.holder.raw(), message, &mut vector);
-        self.vectors.push(vector);
-        sent
     }
 
     fn splices(&self, region: &Region, piece: u32, message: usize) -> bool {

@@ -23,7 +23,7 @@ pub use disk::TwinFile;
 pub use stream::Peer;
 pub use world::{Conduct, World};
 
-use crate::{Completion, Descriptor, Errno, Job, Message, Operation, OperationId, Reactor, Returned, Wait, Wake};
+use crate::{Completion, Descriptor, Errno, Job, Operation, OperationId, Reactor, Returned, Wait, Wake};
 use disk::Change;
 use memory::{Arena, Buffer, Class, Key, Pool, Slab};
 use message::{receive, send};
@@ -465,18 +465,6 @@ impl Reactor for Twin {
         }
         self.world.state().schedule(operator);
         Ok(OperationId(key))
-    }
-
-    fn send_now(&mut self, socket: Descriptor, message: &Message) -> Result<usize, Errno> {
-        let object = self.handle(socket).map(|handle| handle.object);
-        if self.is_dead() {
-            return Err(Errno(libc::ESHUTDOWN));
-        }
-        match object {
-            Some(Object::End(end)) => message::send_now(&mut self.world.state(), end, message),
-            Some(_) => Err(Errno(libc::ENOTSOCK)),
-            None => Err(Errno(libc::EBADF)),
-        }
     }
 
     fn cancel(&mut self, id: OperationId) {

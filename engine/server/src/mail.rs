@@ -135,6 +135,19 @@ pub enum FromCore {
     Fence(crate::core::fencing::FenceMail),
     /// What a unit does by itself.
     Chore(crate::core::chores::ChoreMail),
+    /// Somebody waits to write to a unit of which the other core may have lent blocks to its readers; answer with `Returned`
+    /// when it has not.
+    Recall {
+        /// The unit, by position.
+        unit: u16,
+        /// The asking core.
+        core: u16,
+    },
+    /// Nothing of the unit is lent there any more.
+    Returned {
+        /// The unit, by position.
+        unit: u16,
+    },
 }
 
 /// To the control thread.
@@ -179,7 +192,7 @@ pub enum ToControl {
 /// Letter boxes of all cores. A message to a core is put in its box, then its reactor is woken.
 ///
 /// The boxes need no bound of their own: a session has at most one handover and one close under way, a task at most
-/// one fence, a session a bounded number of task management functions.
+/// one fence, a session a bounded number of task management functions, a unit one recall to each other core.
 pub struct Post<W> {
     boxes: Vec<(SegQueue<ToCore>, W)>,
     control: SegQueue<ToControl>,

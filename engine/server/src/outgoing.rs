@@ -1,8 +1,9 @@
 //! What a connection has to send: PDUs are appended while the last message is still on its way.
 
-use memory::{Buffer, Held, Lease, PageReader, Region};
+use crate::core::Terms;
+use memory::{Buffer, Held, Lease, Loan, PageReader, Region};
 use protocol::Sink;
-use reactor::{Errno, Message, Part};
+use reactor::{Message, Part};
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 use wire::{BHS_LEN, Crc32c, DIGEST_LEN, digest};
 
@@ -31,6 +32,7 @@ struct Due {
     part: u32,
     /// Of the digest in `Message::bytes`.
     at: u32,
+    terms: Terms,
 }
 
 /// Regions of one message that can be made to stand still at a time.
@@ -156,17 +158,17 @@ impl Outgoing {
         }
     }
 
-    /// Appends a Data-In PDU like that, but doesn't copy the pages: [`seal_now`](Outgoing::seal_now) has them stand still.
-    pub fn in_place(&mut self, header: &[u8], region: &Arc<Region>, offset: u64, length: u32) {
+    /// Appends a Data-In PDU like that, but doesn't copy the pages: [`seal_lent`](Outgoing::seal_lent) has them stand still.
+    pub fn in_place(&mut self, header: &[u8], region: &Arc<Region>, offset: u64, length: u32, terms: Terms) {
         self.put(header);
         self.region(region, offset, length);
         let (bytes, part) = (&mut self.message.bytes, self.message.parts.len() as u32 - 1);
         bytes.extend_from_slice(&[0; 3][..wire::padding(length as usize)]);
-        self.due.push(Due { part, at: bytes.len() as u32 });
+        self.due.push(Due { part, at: bytes.len() as u32, terms });
         bytes.extend_from_slice(&[0; DIGEST_LEN]);
     }
 
-    /// Digests are to be computed when this is sent: [`seal_now`](Outgoing::seal_now) takes it.
+    /// Digests are to be computed when this is sent: [`seal_lent`](Outgoing::seal_lent) takes it.
     pub fn has_due(&self) -> bool {
         !self.due.is_empty()
     }
@@ -214,22 +216,27 @@ impl Outgoing {
         std::mem::replace(&mut self.message, recycled)
     }
 
-    /// Takes what is to be sent, with the digests of pages that are sent from where they lie. `send` gives the message to the
-    /// socket while these stand still, and says how many bytes that took; what comes back is the rest, with copies of its
-    /// pages.
-    pub fn seal_now(&mut self, recycled: Message, send: impl FnOnce(&Message) -> Result<usize, Errno>) -> Message {
+    /// Takes what is to be sent, with the digests of pages that are sent from where they lie. `lend` is asked for each of them
+    /// whether that may be, and keeps the loan until the peer has them; others are copied.
+    pub(crate) fn seal_lent(
+        &mut self,
+        recycled: Message,
+        mut lend: impl FnMut(Terms, &dyn Fn() -> Loan) -> bool,
+    ) -> Message {
         let mut message = self.seal(recycled);
         let (bytes, parts, regions) = (&mut message.bytes, &mut message.parts, &message.regions);
         let held: [Option<Held<'_>>; HELD] = std::array::from_fn(|index| regions.get(index)?.hold());
-        for Due { part, at } in self.due.drain(..) {
+        for Due { part, at, terms } in self.due.drain(..) {
             let part = &mut parts[part as usize];
             let Part::Region { index, length, offset } = *part else { unreachable!("pages under a digest") };
+            let region = &regions[index as usize];
             let mut crc = Crc32c::new();
-            match held.get(index as usize) {
-                Some(Some(held)) => crc.update(held.bytes(offset, length)),
-                _ => {
+            let held = held.get(index as usize).and_then(Option::as_ref);
+            match held.filter(|held| lend(terms, &|| held.lend(region))) {
+                Some(held) => crc.update(held.bytes(offset, length)),
+                None => {
                     let start = bytes.len();
-                    regions[index as usize].append_to(offset, length as usize, bytes);
+                    region.append_to(offset, length as usize, bytes);
                     crc.update(&bytes[start..]);
                     *part = Part::Bytes(start as u32..bytes.len() as u32);
                 }
@@ -237,13 +244,7 @@ impl Outgoing {
             crc.update(&[0; 3][..wire::padding(length as usize)]);
             bytes[at as usize..at as usize + DIGEST_LEN].copy_from_slice(&digest::to_wire(crc.finish()));
         }
-        // What is wrong with the socket comes to light when the rest is sent.
-        let sent = if held.iter().any(Option::is_some) { send(&message).unwrap_or(0) } else { 0 };
-        Message::go_on_from(sent, &mut message.parts, &mut message.bytes, &message.regions);
         drop(held);
-        if message.parts.is_empty() {
-            message.clear();
-        }
         message
     }
 
@@ -371,82 +372,47 @@ mod tests {
     }
 
     #[test]
-    fn pages_under_a_digest_stand_still_when_they_are_sent() {
+    fn pages_under_a_digest_are_lent_or_copied() {
         let (region, other) = (memory::Region::new(4096).unwrap(), memory::Region::new(4096).unwrap());
         other.write(0, b"other");
         // Of this one nobody can be kept from writing.
         std::thread::scope(|scope| scope.spawn(|| other.write(0, b"other")).join().unwrap());
-        let mut expected = b"<".to_vec();
-        for (header, data) in [(b"one", b"late1"), (b"two", b"other"), (b"3rd", b"ate12")] {
-            let padded = [&data[..], &[0; 3]].concat();
-            expected.extend([&header[..], &padded, &digest::to_wire(digest::crc32c(&padded))].concat());
-        }
-        expected.push(b'>');
-        for sent in [Ok(0), Ok(2), Ok(7), Ok(20), Ok(expected.len()), Err(Errno(32))] {
-            region.write(0, b"early!!!!!");
-            let mut out = Outgoing::default();
-            out.put(b"<");
-            out.in_place(b"one", &region, 0, 5);
-            out.in_place(b"two", &other, 0, 5);
-            out.in_place(b"3rd", &region, 1, 5);
-            out.put(b">");
-            assert!(out.has_due());
-            assert_eq!(out.len(), expected.len());
-            region.write(0, b"late123456");
-            let mut taken = Vec::new();
-            let rest = out.seal_now(Message::default(), |message| {
-                assert!(region.hold().is_none(), "it is held");
-                taken = flat(message)[..sent.unwrap_or(0)].to_vec();
-                sent
-            });
-            assert!(region.hold().is_some());
-            region.write(0, b"too late!!");
-            assert_eq!([taken, flat(&rest)].concat(), expected, "{sent:?}");
-            assert!(out.is_empty() && !out.has_due());
-        }
-    }
-
-    #[test]
-    fn what_the_socket_did_not_take_is_copied_before_others_may_write() {
-        const PIECE: u32 = 1 << 20;
-        let region = memory::Region::new(8 << 20).unwrap();
-        region.write(0, &vec![1; 8 << 20]);
+        let pdu = |header: &[u8], data: &[u8]| {
+            let padded = [data, &[0; 3]].concat();
+            [header, &padded, &digest::to_wire(digest::crc32c(&padded))].concat()
+        };
+        let terms = |stat_sn| Terms { unit: 0, range: 0..5, stat_sn };
+        region.write(0, b"early!!!!!");
         let mut out = Outgoing::default();
-        for n in 0..8 {
-            out.in_place(b"head", &region, n * u64::from(PIECE), PIECE);
-        }
-        let others = vec![2; PIECE as usize];
-        let rest = std::thread::scope(|scope| {
-            out.seal_now(Message::default(), |_| {
-                let (said, told) = std::sync::mpsc::channel();
-                let (region, others) = (&region, &others);
-                scope.spawn(move || {
-                    said.send(()).unwrap();
-                    (0..8).rev().for_each(|n| region.write(n * u64::from(PIECE), others));
-                });
-                told.recv().unwrap();
-                // By then it waits for the hold to end.
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                Ok(3)
-            })
+        out.put(b"<");
+        out.in_place(b"one", &region, 0, 5, terms(1));
+        out.in_place(b"two", &other, 0, 5, terms(2));
+        out.in_place(b"3rd", &region, 1, 5, terms(3));
+        out.put(b">");
+        assert!(out.has_due());
+        let length = out.len();
+        region.write(0, b"late123456");
+        let mut loans = Vec::new();
+        let message = out.seal_lent(Message::default(), |terms, lend| {
+            assert!(region.hold().is_none(), "it is held");
+            assert_ne!(terms.stat_sn, 2, "it can't be held");
+            if terms.stat_sn == 1 {
+                loans.push(lend());
+            }
+            terms.stat_sn == 1
         });
-        let sent = flat(&rest);
-        for (n, pdu) in [&b"hea"[..], &sent].concat().chunks(PIECE as usize + 8).enumerate() {
-            let (data, crc) = pdu[4..].split_at(PIECE as usize);
-            assert!(crc == digest::to_wire(digest::crc32c(data)), "data {n} is not what its digest says");
-        }
-    }
-
-    #[test]
-    fn without_a_hold_pages_under_a_digest_are_copied() {
-        let region = memory::Region::new(4096).unwrap();
-        let mut out = Outgoing::default();
-        out.in_place(b"h", &region, 0, 4);
-        std::thread::scope(|scope| scope.spawn(|| region.write(0, b"data")).join().unwrap());
-        region.write(8, b"x");
-        let message = out.seal_now(Message::default(), |_| unreachable!("nothing has to be sent at once"));
-        region.write(0, b"late");
-        assert_eq!(flat(&message)[..5], *b"hdata");
+        assert!(out.is_empty() && !out.has_due());
+        let expected =
+            [b"<", &pdu(b"one", b"late1")[..], &pdu(b"two", b"other"), &pdu(b"3rd", b"ate12"), b">"].concat();
+        assert_eq!((flat(&message), length), (expected.clone(), expected.len()));
+        assert!(!std::thread::scope(|scope| scope.spawn(|| region.may_write()).join().unwrap()), "it is lent");
+        // Whoever has lent it could write to it; what was copied doesn't change.
+        region.write(0, b"too late!!");
+        let mut changed = expected;
+        changed[4..9].copy_from_slice(b"too l");
+        assert_eq!(flat(&message), changed);
+        drop(loans);
+        assert!(std::thread::scope(|scope| scope.spawn(|| region.may_write()).join().unwrap()));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use crate::{Errno, Message, Part};
 use memory::Region;
-use std::os::fd::RawFd;
 
 /// Most pieces of one system call; the rest goes in further rounds.
 pub(crate) const PIECES: usize = 256;
@@ -237,38 +236,6 @@ fn piece(message: &Message, part: usize) -> Option<(*const u8, usize)> {
             (message.leases[*index as usize].as_ptr(*offset, *length), *length as usize)
         }
     })
-}
-
-/// Sends what a socket takes at once of a message, with a copy: so many bytes.
-pub(crate) fn send_now(fd: RawFd, message: &Message, vector: &mut Vector) -> Result<usize, Errno> {
-    let (mut part, mut sent) = (0, 0);
-    loop {
-        let (mut count, mut offered) = (0, 0);
-        while count < PIECES
-            && let Some((address, length)) = piece(message, part)
-        {
-            vector.set(count, address, length);
-            (part, count, offered) = (part + 1, count + 1, offered + length);
-        }
-        if offered == 0 {
-            return Ok(sent);
-        }
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the header names `count` pieces, each of which lies in what the message owns. The kernel has read them when
-        // the call returns.
-        let taken = unsafe { libc::sendmsg(fd, vector.header(count), flags) };
-        match usize::try_from(taken) {
-            Ok(taken) => sent += taken,
-            Err(_) if sent > 0 => return Ok(sent),
-            Err(_) => {
-                let errno = Errno::from(std::io::Error::last_os_error());
-                return if matches!(errno.0, libc::EAGAIN | libc::EINTR) { Ok(0) } else { Err(errno) };
-            }
-        }
-        if (taken as usize) < offered {
-            return Ok(sent);
-        }
-    }
 }
 
 #[cfg(test)]

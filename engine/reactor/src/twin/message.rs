@@ -72,18 +72,6 @@ pub(crate) fn send(
     }
 }
 
-/// What there is room for, or less.
-pub(crate) fn send_now(state: &mut State, end: End, message: &Message) -> Result<usize, Errno> {
-    let Some(room) = state.outgoing(end).room() else { return Err(Errno(libc::EPIPE)) };
-    let mut count = room.min(message.length());
-    if state.fragments() && state.random.coin() {
-        count = state.random.below(count as u64 + 1) as usize;
-    }
-    let bytes = message_bytes(message, 0, count)?;
-    state.put_bytes(end, &bytes);
-    Ok(count)
-}
-
 /// A piece of what a message says now: the pages of a region may have changed since it was submitted.
 fn message_bytes(message: &Message, mut skip: usize, count: usize) -> std::io::Result<Vec<u8>> {
     if message.parts.is_empty() {

@@ -157,34 +157,6 @@ fn wait_for_rest(twin: &mut Twin, have: usize) -> usize {
 }
 
 #[test]
-fn a_socket_takes_what_it_has_room_for_at_once() {
-    for fragment in [false, true] {
-        let conduct = Conduct { fragment, ..Conduct::default() };
-        let world = World::with(3, conduct);
-        let mut twin = twin(&world);
-        let (fd, peer) = world.connect().unwrap();
-        let socket = twin.register(fd).unwrap();
-        peer.set_window(10);
-        let parts = vec![Part::Bytes(0..25)];
-        let mut message = Message { bytes: (0..25).collect(), parts, ..Message::default() };
-        let mut got = Vec::new();
-        while got.len() < 25 {
-            let sent = twin.send_now(socket, &message).unwrap();
-            let all = peer.read(usize::MAX);
-            assert!(all.len() == sent && sent <= 10 && (fragment || sent == 10.min(25 - got.len())));
-            got.extend(all);
-            Message::go_on_from(sent, &mut message.parts, &mut message.bytes, &message.regions);
-        }
-        assert_eq!(got, (0..25).collect::<Vec<u8>>());
-        peer.close();
-        message.bytes.push(1);
-        assert_eq!(twin.send_now(socket, &message), Err(Errno(libc::EPIPE)));
-        twin.close(socket);
-        assert_eq!(twin.send_now(socket, &message), Err(Errno(libc::EBADF)));
-    }
-}
-
-#[test]
 fn the_ends_of_a_stream_are_seen() {
     let world = World::new(2);
     let mut twin = twin(&world);

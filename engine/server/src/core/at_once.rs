@@ -2,6 +2,7 @@
 
 use super::{
     Core,
+    lending::Terms,
     transfer::{COPY_LIMIT, is_scarce},
 };
 use memory::Class;
@@ -14,8 +15,7 @@ use wire::Crc32c;
 const AT_ONCE_LIMIT: u32 = 64 << 10;
 /// Bytes of a read that are fetched ahead; from there on the processor sees by itself what is read in order.
 const PREFETCH: usize = 4 << 10;
-/// From here on data under a digest is sent from where it lies, if it can stand still for that. A copy of less costs less
-/// than the system call.
+/// From here on data under a digest is sent from where it lies, if it can stand still for that.
 const IN_PLACE_FROM: u32 = 8 << 10;
 
 impl<R: Reactor> Core<R> {
@@ -45,14 +45,17 @@ impl<R: Reactor> Core<R> {
         let mut header = [0; 52];
         let key = task.work.link;
         let digest = link.connection.data_digest();
-        if !unit.still && (!digest || length >= IN_PLACE_FROM && region.may_hold()) {
+        let lends = || !link.gets_copies && unit.waiting.is_empty() && self.loans.has_room() && region.may_hold();
+        if !unit.still && (!digest || length >= IN_PLACE_FROM && lends()) {
             // It is sent from where it lies at the end of the turn, and is fetched meanwhile if it will be copied.
             if digest || !self.reactor.splices(region, length, link.last_bytes) {
                 self.ahead.add(region, at, (length as usize).min(PREFETCH));
             }
+            let stat_sn = link.connection.stat_sn();
             let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
             if digest {
-                link.outgoing.in_place(&header[..cut.header], region, at, length);
+                let terms = Terms { unit: task.work.unit, range: base..base + u64::from(length), stat_sn };
+                link.outgoing.in_place(&header[..cut.header], region, at, length, terms);
             } else {
                 link.outgoing.put(&header[..cut.header]);
                 link.outgoing.region(region, at, length);
@@ -163,7 +166,8 @@ impl<R: Reactor> Core<R> {
         let work = &mut *task.work;
         let unit = &mut self.units[work.unit as usize];
         let transfer = &mut work.transfer;
-        let done = bytes.len() == transfer.length as usize && unit.write_now(transfer.base, bytes);
+        let done =
+            bytes.len() == transfer.length as usize && unit.write_now(&self.loans, work.unit, transfer.base, bytes);
         if done {
             (transfer.planned, transfer.finished) = (transfer.length, transfer.length);
             self.streamed = true;

@@ -140,10 +140,11 @@ impl<R: Reactor> Core<R> {
             Action::Hold { request, .. } => {
                 let (id, all) = (request.id, request.range.is_none());
                 self.units[unit as usize].still = true;
-                let mut ranges = Vec::new();
+                let mut ranges: Vec<_> = self.loans.ranges(unit).collect();
                 for (_, task) in self.tasks.iter() {
                     ranges_in_flight(&task.work, unit, &mut ranges);
                 }
+                self.want_blocks(unit, request.range.as_ref());
                 if self.units[unit as usize].gate.hold(request, ranges.into_iter()) {
                     self.tell_home(unit, FenceBody::Acknowledged(id, self.number));
                 }

@@ -28,6 +28,7 @@ impl<R: Reactor> Core<R> {
                 Advance::Idle => break,
                 Advance::Event(event) => {
                     self.in_hand = input.len();
+                    self.take_acknowledged(key);
                     self.event(key, event);
                 }
                 Advance::Payload { task, offset, length } => {
@@ -56,6 +57,7 @@ impl<R: Reactor> Core<R> {
             }
         }
         self.in_hand = 0;
+        self.take_acknowledged(key);
         if std::mem::take(&mut self.streamed) {
             memory::settle();
         }

@@ -68,6 +68,12 @@ pub(crate) struct Link {
     pub sending_bytes: usize,
     /// Bytes of the last message: the next one probably has as many.
     pub last_bytes: usize,
+    /// Answers of which it hasn't said that it has them, and that refer to blocks where they lie: see `lending`.
+    pub lent: u32,
+    /// How far it had acknowledged when that was looked at.
+    pub acknowledged: u32,
+    /// It was too late to say so while somebody waited.
+    pub gets_copies: bool,
     /// Messages that were sent, and that the kernel still reads: until the peer has acknowledged them.
     pub held: u32,
     /// Bytes of them.

@@ -362,6 +362,7 @@ impl<R: Reactor> Core<R> {
         if !link.closed {
             link.closed = true;
             give_back(&mut self.reactor, link.descriptor);
+            self.take_all_back(key);
         }
         self.settle(key);
     }

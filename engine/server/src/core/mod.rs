@@ -13,6 +13,7 @@ mod fetching;
 mod finish;
 mod flowing;
 mod input;
+mod lending;
 mod link;
 mod management;
 mod measuring;
@@ -29,6 +30,7 @@ mod transfer;
 mod unit;
 mod work;
 
+pub(crate) use lending::Terms;
 pub(crate) use link::{Link, Receiving};
 pub use unit::Unit;
 
@@ -126,6 +128,7 @@ pub struct Core<R: Reactor> {
     /// Memory that the end of the turn sends, and that is fetched meanwhile.
     ahead: Ahead,
     ready: Vec<u32>,
+    loans: lending::Loans,
     /// Somebody works off `ready` already, or will.
     starting: bool,
     /// Tasks whose next step was put off to the next turn.
@@ -174,6 +177,7 @@ impl<R: Reactor> Core<R> {
             streamed: false,
             ahead: Ahead::default(),
             ready: Vec::new(),
+            loans: Default::default(),
             starting: false,
             yielded: Vec::new(),
             next_tick: Duration::ZERO,
@@ -213,7 +217,8 @@ impl<R: Reactor> Core<R> {
         } else if idle && matches!(self.drain, Drain::No) && self.roster.is_settled() {
             Wait::Forever
         } else {
-            let deadlines = self.store_deadline().into_iter().chain(self.chores_deadline());
+            let deadlines =
+                [self.store_deadline(), self.chores_deadline(), self.loans_deadline()].into_iter().flatten();
             Wait::Until(deadlines.fold(self.next_tick, std::cmp::min))
         };
         let mut completions = std::mem::take(&mut self.completions);
@@ -223,6 +228,7 @@ impl<R: Reactor> Core<R> {
         while let Some(message) = self.post.receive(self.number) {
             self.mail(message);
         }
+        self.write_loans_off();
         self.poll_stores();
         let now = self.reactor.now();
         if now >= self.next_tick {
@@ -293,6 +299,8 @@ impl<R: Reactor> Core<R> {
             ToCore::Core(FromCore::ResetDone { management }) => self.remote_reset_done(management),
             ToCore::Core(FromCore::Fence(mail)) => self.fence_mail(mail),
             ToCore::Core(FromCore::Chore(mail)) => self.chore_mail(mail),
+            ToCore::Core(FromCore::Recall { unit, core }) => self.recall(unit, core),
+            ToCore::Core(FromCore::Returned { unit }) => self.returned(unit),
         }
     }
 
@@ -321,6 +329,9 @@ impl<R: Reactor> Core<R> {
             sending: false,
             sending_bytes: 0,
             last_bytes: 0,
+            lent: 0,
+            acknowledged: stat_sn,
+            gets_copies: false,
             dirty: false,
             closing: None,
             closed: false,

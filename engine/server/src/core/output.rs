@@ -22,30 +22,31 @@ impl<R: Reactor> Core<R> {
         }
         let bytes = link.outgoing.len();
         let (spare, socket) = (std::mem::take(&mut link.spare), link.descriptor);
-        // What is sent at once leaves an empty message, whose end is heard of in the next turn like any other's.
         let message = if link.outgoing.has_due() {
-            link.outgoing.seal_now(spare, |message| self.reactor.send_now(socket, message))
+            link.outgoing.seal_lent(spare, |terms, loan| {
+                let unit = &self.units[terms.unit as usize];
+                let lends = !link.gets_copies && !unit.still && unit.waiting.is_empty() && self.loans.has_room();
+                if lends {
+                    link.lent += 1;
+                    self.loans.lend(key, terms, loan());
+                }
+                lends
+            })
         } else {
             link.outgoing.seal(spare)
         };
-        // Without what was sent at once.
-        let sending_bytes = message.length();
         let operation = Operation::Send { socket, message };
         match self.reactor.submit(operation, link_token(KIND_SEND, key)) {
             Ok(_) => {
                 link.sending = true;
                 link.rests = false;
-                link.sending_bytes = sending_bytes;
+                link.sending_bytes = bytes;
                 link.last_bytes = bytes;
                 link.operations += 1;
             }
             Err(Operation::Send { message, .. }) => {
-                let over = message.length() == 0;
                 link.outgoing.unseal(message);
                 self.mark_dirty(key);
-                if over {
-                    self.go_on_sending(key);
-                }
             }
             Err(_) => unreachable!("a refused operation comes back as it was"),
         }

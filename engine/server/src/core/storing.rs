@@ -64,6 +64,20 @@ impl<R: Reactor> Core<R> {
             w.phase = Phase::Done;
             return;
         }
+        if writes && !fenced && !range.is_empty() {
+            if self.loans.has(unit_index, &range) {
+                self.want_blocks(unit_index, Some(&range));
+                return self.list_waiting(task_key, unit_index);
+            }
+            if !self.may_write(unit_index) {
+                self.recall_elsewhere(unit_index);
+                return self.list_waiting(task_key, unit_index);
+            }
+        }
+        let Some(task) = self.tasks.get_mut(task_key) else { return };
+        let work = &mut *task.work;
+        let unit = &mut self.units[unit_index as usize];
+        let w = &mut work.transfer.windows[window];
         if writes {
             unit.logical().written(&range);
         }

@@ -2,6 +2,7 @@
 
 mod chance;
 mod flowing;
+mod lending;
 mod protection;
 mod staying;
 
@@ -29,6 +30,8 @@ struct Rig {
     post: Arc<Post<<Twin as Reactor>::Waker>>,
     peer: Peer,
     cmd_sn: u32,
+    /// What it says to have: its ExpStatSN.
+    has: u32,
     world: World,
 }
 
@@ -51,6 +54,17 @@ impl Rig {
         protection: Option<Protection>,
         negotiate: impl FnOnce(&mut Parameters),
     ) -> Rig {
+        Rig::beside(0, world, kind, protection, negotiate)
+    }
+
+    /// With so many other cores, of which there is nothing but their letter boxes.
+    fn beside(
+        others: usize,
+        world: World,
+        kind: Kind,
+        protection: Option<Protection>,
+        negotiate: impl FnOnce(&mut Parameters),
+    ) -> Rig {
         let arena = Arena::new(ArenaConfig { small: 256, medium: 256, large: 8 }).unwrap();
         let mut twin = Twin::new(&world, &arena, TwinSettings { receive_buffers: 16, ..TwinSettings::default() });
         let store = Store::open(&Settings { protection, ..Settings::new(kind) }).unwrap();
@@ -58,7 +72,7 @@ impl Rig {
         let profile = Profile { protection, ..Profile::new(identity, BLOCK) };
         let unit = LogicalUnit::new(profile, store.geometry().clone());
         let queue = store.queue(&mut twin, store_token_base(0)).unwrap();
-        let post = Post::new(vec![twin.waker()], || {});
+        let post = Post::new(vec![twin.waker(); 1 + others], || {});
         let limits = CoreLimits {
             sessions: 4,
             window: WINDOW,
@@ -106,7 +120,7 @@ impl Rig {
             leftover: Vec::new(),
         };
         post.send(0, ToCore::Install(socket, Box::new(handover)));
-        let mut rig = Rig { core, post, peer, cmd_sn: 1, world };
+        let mut rig = Rig { core, post, peer, cmd_sn: 1, has: 1, world };
         rig.core.turn().unwrap();
         // The unit attention of a new nexus.
         rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
@@ -139,7 +153,7 @@ impl Rig {
             initiator_task_tag: self.cmd_sn - 1,
             expected_data_transfer_length: expected,
             cmd_sn: self.cmd_sn,
-            exp_stat_sn: 1,
+            exp_stat_sn: self.has,
             cdb: field,
         };
         self.cmd_sn += 1;
@@ -158,7 +172,7 @@ impl Rig {
             lun: 0,
             initiator_task_tag: tag,
             target_transfer_tag,
-            exp_stat_sn: 1,
+            exp_stat_sn: self.has,
             data_sn: 0,
             buffer_offset,
         }
@@ -296,7 +310,8 @@ fn data_under_a_digest_is_written_when_it_is_right_and_read_with_a_digest() {
 
 #[test]
 fn data_under_a_digest_stands_still_however_little_the_socket_takes() {
-    for (length, window) in [4 << 10, 64 << 10].into_iter().flat_map(|length| [0, 1, 60, 5000].map(|w| (length, w))) {
+    let length = 4 << 10;
+    for window in [0, 1, 60, 5000] {
         let mut rig = Rig::with(Kind::Ram { bytes: 1 << 20, preallocate: false }, true, None);
         let write = |rig: &mut Rig, byte: u8| {
             let data = vec![byte; length as usize];
@@ -335,19 +350,6 @@ fn data_under_a_digest_stands_still_however_little_the_socket_takes() {
         }
         assert_eq!((seen, at), (reads, bytes.len()));
     }
-}
-
-#[test]
-fn what_was_sent_at_once_is_not_counted_as_waiting() {
-    let mut rig = Rig::with(Kind::Ram { bytes: 1 << 20, preallocate: false }, true, None);
-    rig.peer.set_window(5000);
-    rig.read(&access(0x28, 64 << 10), 64 << 10);
-    for _ in 0..20 {
-        rig.core.turn().unwrap();
-    }
-    let link = rig.link().1;
-    assert!(link.sending && link.outgoing.is_empty());
-    assert_eq!(link.sending_bytes, BHS_LEN + (64 << 10) + 4 - 5000);
 }
 
 #[test]

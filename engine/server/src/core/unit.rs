@@ -1,5 +1,6 @@
 //! A logical unit on one core: its store's queue, who waits for it, what may not be touched.
 
+use super::lending::Loans;
 use crate::lasting::Keeper;
 use backstore_api::{Answer, BlockQueue, Geometry, Request, StoreError, Submitted};
 use memory::Class;
@@ -35,6 +36,8 @@ pub struct Unit<R: Reactor> {
     /// A fence was held, or an ORDERED command came: from then on nothing is sent from where it lies, since a read that
     /// is answered so is neither in flight nor in its task set while its bytes may still change.
     pub(crate) still: bool,
+    /// Other cores that are still to say that they have nothing of it lent.
+    pub(crate) recalls: u16,
     /// Its store is asked how full it is.
     pub(crate) measuring: bool,
     /// The drain's flush is not done.
@@ -62,6 +65,7 @@ impl<R: Reactor> Unit<R> {
             class_share: [u32::MAX; 3],
             charged: Rc::default(),
             still: false,
+            recalls: 0,
             measuring: false,
             draining: false,
             flushing: false,
@@ -121,10 +125,10 @@ impl<R: Reactor> Unit<R> {
         (!self.dying.is_empty() && self.dying.iter().any(|(_, r)| overlap(r, &range))) || self.gate.blocks(&range)
     }
 
-    /// Writes whole blocks if that can be done at once and nobody else claims them.
-    pub(crate) fn write_now(&mut self, offset: u64, blocks: &[u8]) -> bool {
+    /// Writes whole blocks if that can be done at once and nobody else claims them. It is the unit at `index`.
+    pub(crate) fn write_now(&mut self, loans: &Loans, index: u16, offset: u64, blocks: &[u8]) -> bool {
         let range = offset..offset + blocks.len() as u64;
-        if self.blocked(range.clone()) {
+        if self.blocked(range.clone()) || loans.has(index, &range) {
             return false;
         }
         self.logical.written(&range);

@@ -280,52 +280,6 @@ fn short_sends_go_on_until_all_is_sent() {
 }
 
 #[test]
-fn a_socket_takes_what_it_has_room_for_at_once() {
-    each(|mut ring| {
-        let (socket, mut peer) = pair(&mut ring);
-        let region = Region::new(1 << 20).unwrap();
-        let bytes: Vec<u8> = (0..1u32 << 20).map(|n| (n / 3) as u8).collect();
-        region.write(0, &bytes);
-        // More pieces than one system call takes, and far more bytes than the socket.
-        let mut parts = Vec::new();
-        let mut expected = Vec::new();
-        for at in 0..300u32 {
-            parts.push(Part::Bytes(at..at + 1));
-            parts.push(Part::Region { index: 0, length: 4096 * (at % 2), offset: u64::from(at) * 512 });
-            let start = at as usize * 512;
-            expected.extend_from_slice(&bytes[at as usize..at as usize + 1]);
-            expected.extend_from_slice(&bytes[start..start + 4096 * (at as usize % 2)]);
-        }
-        let few = Message { bytes: bytes[..300].to_vec(), parts: parts[..40].to_vec(), ..Message::default() };
-        let mut message = Message { bytes: bytes[..300].to_vec(), parts, regions: vec![region], ..Message::default() };
-        let few = Message { regions: message.regions.clone(), ..few };
-        assert_eq!(ring.send_now(socket, &few), Ok(few.length()));
-        let mut got = vec![0; few.length()];
-        peer.read_exact(&mut got).unwrap();
-        assert!(got == expected[..got.len()]);
-
-        let sent = ring.send_now(socket, &message).unwrap();
-        assert!(sent > 4096 && sent < expected.len(), "{sent} bytes");
-        assert_eq!(ring.send_now(socket, &message), Ok(0));
-        assert_eq!(ring.in_flight(), 0);
-        Message::go_on_from(sent, &mut message.parts, &mut message.bytes, &message.regions);
-        let reader = thread::spawn(move || {
-            let mut got = vec![0; expected.len()];
-            peer.read_exact(&mut got).unwrap();
-            assert!(got == expected);
-        });
-        submit(&mut ring, Operation::Send { socket, message }, 1);
-        assert!(one(&mut ring).result.is_ok());
-        reader.join().unwrap();
-
-        assert_eq!(ring.send_now(socket, &Message::default()), Ok(0));
-        assert_eq!(ring.send_now(socket, &few), Err(Errno(libc::EPIPE)));
-        ring.close(socket);
-        assert_eq!(ring.send_now(socket, &few), Err(Errno(libc::EBADF)));
-    });
-}
-
-#[test]
 fn an_empty_message_is_sent_at_once() {
     each(|mut ring| {
         let (socket, _peer) = pair(&mut ring);

@@ -1,0 +1,332 @@
+//! Answers under a digest refer to blocks where they lie: nobody writes to these before the initiator has them.
+
+use super::*;
+use crate::mail::FromCore;
+use reactor::Wake;
+use wire::{NopIn, NopOut, RESERVED_TAG};
+
+/// Bytes of a read that is sent from where it lies.
+const LENT: u32 = 64 << 10;
+
+/// What the target sent, with its data; digests are checked.
+struct Pdu {
+    header: [u8; BHS_LEN],
+    data: Vec<u8>,
+}
+
+impl Pdu {
+    fn is_ping(&self) -> Option<NopIn> {
+        NopIn::parse(&self.header).ok().filter(|nop| nop.initiator_task_tag == RESERVED_TAG)
+    }
+
+    fn stat_sn(&self) -> u32 {
+        u32::from_be_bytes(self.header[24..28].try_into().unwrap())
+    }
+
+    /// The block that all of a read's are like.
+    fn byte(&self) -> u8 {
+        assert_eq!(self.data.len(), LENT as usize);
+        assert!(self.data.iter().all(|byte| *byte == self.data[0]));
+        self.data[0]
+    }
+}
+
+struct Reader {
+    rig: Rig,
+    bytes: Vec<u8>,
+}
+
+impl Reader {
+    fn new() -> Reader {
+        Reader::beside(0)
+    }
+
+    fn beside(others: usize) -> Reader {
+        let delay = Duration::ZERO..Duration::from_nanos(1);
+        let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
+        let kind = Kind::Ram { bytes: 8 << 20, preallocate: false };
+        let rig = Rig::beside(others, world, kind, None, |parameters| parameters.data_digest = true);
+        Reader { rig, bytes: Vec::new() }
+    }
+
+    /// Few turns, none of which waits for time to pass.
+    fn turns(&mut self) {
+        for _ in 0..12 {
+            self.rig.core.reactor().waker().wake();
+            self.rig.core.turn().unwrap();
+        }
+    }
+
+    /// WRITE (10) of so many bytes that are all like this one.
+    fn write(&mut self, at: u32, length: u32, byte: u8) {
+        let data = vec![byte; length as usize];
+        let most = data.len().min(64 << 10);
+        self.rig.command(TaskAttribute::Simple, &access_at(0x2a, at, length), length, &data[..most]);
+        self.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data[..most])));
+    }
+
+    fn read(&mut self, at: u32) {
+        self.rig.read(&access_at(0x28, at, LENT), LENT);
+    }
+
+    /// What lies there now.
+    fn medium(&mut self, at: u32) -> u8 {
+        let mut bytes = [0; BLOCK as usize];
+        self.rig.core.units[0].queue.read_now(u64::from(at), &mut bytes).expect("memory").unwrap();
+        bytes[0]
+    }
+
+    /// The PDUs that have come.
+    fn pdus(&mut self) -> Vec<Pdu> {
+        self.turns();
+        let mut pdus = Vec::new();
+        self.bytes.extend(self.rig.peer.read(8 << 20));
+        while let Some(header) = self.bytes.first_chunk::<BHS_LEN>().copied() {
+            let length = Bhs::new(&header).data_segment_length() as usize;
+            let all = BHS_LEN + length.next_multiple_of(4) + if length > 0 { 4 } else { 0 };
+            if self.bytes.len() < all {
+                break;
+            }
+            let pdu: Vec<u8> = self.bytes.drain(..all).collect();
+            let data = pdu[BHS_LEN..BHS_LEN + length].to_vec();
+            if length > 0 {
+                assert_eq!(pdu[all - 4..], wire::digest::to_wire(wire::crc32c(&pdu[BHS_LEN..all - 4])), "the digest");
+            }
+            pdus.push(Pdu { header, data });
+        }
+        pdus
+    }
+
+    fn answer(&mut self, ping: NopIn) {
+        let mut header = [0; BHS_LEN];
+        NopOut {
+            immediate: true,
+            data_segment_length: 0,
+            lun: ping.lun,
+            initiator_task_tag: RESERVED_TAG,
+            target_transfer_tag: ping.target_transfer_tag,
+            cmd_sn: self.rig.cmd_sn,
+            exp_stat_sn: self.rig.has,
+        }
+        .emit(&mut header);
+        self.rig.peer.write(&header);
+        self.turns();
+    }
+
+    fn lends(&self) -> usize {
+        self.rig.core.loans.ranges(0).count()
+    }
+}
+
+/// READ (10) or WRITE (10) of so many bytes from there on.
+fn access_at(opcode: u8, at: u32, length: u32) -> [u8; 10] {
+    let mut cdb = access(opcode, length);
+    cdb[2..6].copy_from_slice(&(at / BLOCK).to_be_bytes());
+    cdb
+}
+
+#[test]
+fn nobody_writes_to_what_a_reader_may_not_have_yet() {
+    for length in [512, LENT] {
+        let mut reader = Reader::new();
+        reader.rig.peer.set_window(100);
+        reader.read(0);
+        reader.turns();
+        assert_eq!(reader.lends(), 1);
+        reader.write(LENT, 512, 5);
+        reader.write(LENT - 512, length, 7);
+        reader.turns();
+        assert_eq!((reader.medium(0), reader.medium(LENT - 512), reader.medium(LENT)), (0, 0, 5));
+        reader.rig.peer.set_window(4 << 20);
+        let mut pdus = reader.pdus();
+        let ping = pdus.pop().unwrap().is_ping().expect("a ping");
+        assert_eq!(pdus[0].byte(), 0);
+        assert!(pdus.iter().all(|pdu| pdu.is_ping().is_none()), "one ping");
+        // It has come, but perhaps the initiator hasn't looked at it yet.
+        reader.answer(ping);
+        assert_eq!((reader.medium(LENT - 512), reader.lends()), (0, 1));
+        reader.rig.has = pdus[0].stat_sn() + 1;
+        reader.answer(ping);
+        assert_eq!((reader.medium(LENT - 512), reader.lends()), (7, 0));
+        assert_eq!(reader.pdus().len(), 1, "the status");
+    }
+}
+
+#[test]
+fn an_initiator_that_writes_what_it_has_read_waits_for_nothing() {
+    let mut reader = Reader::new();
+    for round in 1..10 {
+        reader.read(0);
+        let pdus = reader.pdus();
+        assert_eq!((pdus.len(), pdus[0].byte(), reader.lends()), (1, round - 1, 1));
+        reader.rig.has = pdus[0].stat_sn() + 1;
+        reader.write(0, LENT, round);
+        let pdus = reader.pdus();
+        assert_eq!((pdus.len(), reader.medium(0), reader.lends()), (1, round, 0));
+        assert_eq!(ScsiResponse::parse(&pdus[0].header).unwrap().status, 0);
+    }
+}
+
+#[test]
+fn who_does_not_say_what_it_has_is_sent_copies_from_then_on() {
+    let mut reader = Reader::new();
+    for at in 0..4 {
+        reader.read(at * LENT);
+    }
+    assert_eq!(reader.pdus().len(), 4);
+    let since = reader.rig.world.now();
+    reader.write(0, 512, 7);
+    assert_eq!((reader.pdus().len(), reader.medium(0), reader.lends()), (1, 0, 4));
+    while reader.medium(0) == 0 {
+        reader.rig.core.turn().unwrap();
+    }
+    let waited = reader.rig.world.now() - since;
+    assert!(waited >= Duration::from_millis(500) && waited < Duration::from_millis(600), "{waited:?}");
+    assert_eq!((reader.lends(), reader.pdus().len()), (0, 1));
+    // Nothing waits for it any more, though it reads as before.
+    reader.rig.peer.set_window(100);
+    reader.read(LENT);
+    reader.turns();
+    assert_eq!(reader.lends(), 0);
+    reader.write(LENT, LENT, 8);
+    reader.turns();
+    assert_eq!(reader.medium(LENT), 8);
+    reader.rig.peer.set_window(4 << 20);
+    assert_eq!(reader.pdus()[0].byte(), 0);
+}
+
+#[test]
+fn who_waits_to_write_is_not_overtaken_by_readers() {
+    let mut reader = Reader::new();
+    reader.read(0);
+    assert_eq!(reader.pdus().len(), 1);
+    reader.write(0, 512, 7);
+    let ping = reader.pdus()[0].is_ping().expect("a ping");
+    for _ in 0..5 {
+        reader.read(0);
+        assert_eq!((reader.pdus()[0].byte(), reader.lends()), (0, 1), "copied");
+    }
+    reader.rig.has = 3;
+    reader.answer(ping);
+    assert_eq!((reader.lends(), reader.medium(0)), (0, 7));
+}
+
+#[test]
+fn as_much_is_lent_as_there_is_room_for() {
+    let mut reader = Reader::new();
+    for _ in 0..10 {
+        for _ in 0..30 {
+            reader.read(0);
+        }
+        assert_eq!(reader.pdus().len(), 30);
+    }
+    assert_eq!(reader.lends(), 256);
+    reader.rig.has = reader.rig.link().1.connection.stat_sn();
+    reader.rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+    assert_eq!((reader.pdus().len(), reader.lends()), (1, 0));
+}
+
+#[test]
+fn a_session_that_ends_gives_all_back() {
+    for cut in [false, true] {
+        let mut reader = Reader::new();
+        reader.read(0);
+        assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+        if cut {
+            let key = reader.rig.link().0;
+            reader.rig.core.cut(key, CloseReason::Silent);
+        } else {
+            reader.rig.peer.close();
+            reader.turns();
+        }
+        assert_eq!((reader.lends(), reader.rig.core.loans.has_any(0)), (0, false));
+    }
+}
+
+#[test]
+fn a_fence_waits_for_what_is_lent() {
+    let mut reader = Reader::new();
+    reader.read(0);
+    assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[13]) = (0x89, 1);
+    let data = [[0; BLOCK as usize], [7; BLOCK as usize]].concat();
+    reader.rig.command(TaskAttribute::Simple, &cdb, 2 * BLOCK, &data);
+    reader.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data)));
+    let pdus = reader.pdus();
+    let ping = pdus[0].is_ping().expect("a ping");
+    assert_eq!((pdus.len(), reader.medium(0)), (1, 0));
+    reader.rig.has = 3;
+    reader.answer(ping);
+    assert_eq!((reader.lends(), reader.medium(0), reader.pdus().len()), (0, 7, 1));
+}
+
+#[test]
+fn another_core_is_told_when_it_may_write() {
+    let mut reader = Reader::beside(1);
+    let told = |reader: &Reader| {
+        let mail = reader.rig.post.receive(1);
+        assert!(reader.rig.post.receive(1).is_none(), "one letter at most");
+        mail.map(|mail| matches!(mail, ToCore::Core(FromCore::Returned { unit: 0 })))
+    };
+    let recall = |reader: &mut Reader| {
+        reader.rig.post.send(0, ToCore::Core(FromCore::Recall { unit: 0, core: 1 }));
+        reader.turns();
+    };
+    recall(&mut reader);
+    assert_eq!(told(&reader), Some(true), "nothing is lent");
+    reader.read(0);
+    assert_eq!(reader.pdus().len(), 1);
+    recall(&mut reader);
+    assert_eq!(told(&reader), None);
+    let ping = reader.pdus()[0].is_ping().expect("a ping");
+    reader.rig.has = 3;
+    reader.answer(ping);
+    assert_eq!(told(&reader), Some(true));
+    // Nor when its reader doesn't answer.
+    reader.read(0);
+    assert_eq!(reader.pdus().len(), 1);
+    recall(&mut reader);
+    while reader.lends() > 0 {
+        reader.rig.core.turn().unwrap();
+    }
+    assert_eq!(told(&reader), Some(true));
+}
+
+#[test]
+fn what_another_core_has_lent_is_asked_for() {
+    for length in [512, LENT] {
+        let mut reader = Reader::beside(2);
+        let region = reader.rig.core.units[0].queue.region(0, 0).unwrap().0.clone();
+        std::thread::scope(|scope| {
+            let (said, told) = std::sync::mpsc::channel();
+            let (end, ends) = std::sync::mpsc::channel::<()>();
+            let region = &region;
+            scope.spawn(move || {
+                let loan = region.hold().unwrap().lend(region);
+                said.send(()).unwrap();
+                ends.recv().unwrap();
+                drop(loan);
+                said.send(()).unwrap();
+            });
+            told.recv().unwrap();
+            reader.write(0, length, 7);
+            assert_eq!((reader.pdus().len(), reader.medium(0)), (0, 0));
+            for core in [1, 2] {
+                let asked = reader.rig.post.receive(core);
+                assert!(matches!(asked, Some(ToCore::Core(FromCore::Recall { unit: 0, core: 0 }))));
+            }
+            let answer = |reader: &mut Reader| {
+                reader.rig.post.send(0, ToCore::Core(FromCore::Returned { unit: 0 }));
+                reader.turns();
+            };
+            // This one has nothing.
+            answer(&mut reader);
+            assert!(reader.rig.post.receive(1).is_none() && reader.medium(0) == 0);
+            end.send(()).unwrap();
+            told.recv().unwrap();
+            answer(&mut reader);
+            assert_eq!((reader.pdus().len(), reader.medium(0)), (1, 7));
+        });
+    }
+}
