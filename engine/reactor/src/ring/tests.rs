@@ -9,7 +9,7 @@ mod staying;
 mod turns;
 
 use super::*;
-use crate::{Part, Returned, Wake};
+use crate::{Message, Part, Returned, Wake};
 use memory::{ArenaConfig, Buffer, Region};
 use std::{
     fs::File,
