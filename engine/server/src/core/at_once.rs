@@ -162,12 +162,14 @@ impl<R: Reactor> Core<R> {
     /// Writes the whole data of a command straight from the bytes that were received, to a store that never blocks.
     /// False: it takes the way over a window.
     pub(crate) fn write_at_once(&mut self, task_key: TaskKey, bytes: &[u8]) -> bool {
+        let Some(task) = self.tasks.get(task_key) else { return false };
+        let (index, base, length) = (task.work.unit, task.work.transfer.base, task.work.transfer.length);
+        if bytes.len() != length as usize || self.is_lent(index, &(base..base + u64::from(length))) {
+            return false;
+        }
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
-        let work = &mut *task.work;
-        let unit = &mut self.units[work.unit as usize];
-        let transfer = &mut work.transfer;
-        let done =
-            bytes.len() == transfer.length as usize && unit.write_now(&self.loans, work.unit, transfer.base, bytes);
+        let transfer = &mut task.work.transfer;
+        let done = self.units[index as usize].write_now(base, bytes);
         if done {
             (transfer.planned, transfer.finished) = (transfer.length, transfer.length);
             self.streamed = true;

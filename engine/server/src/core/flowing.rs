@@ -52,14 +52,16 @@ impl<R: Reactor> Core<R> {
         mut bytes: &'a [u8],
     ) -> (usize, &'a [u8]) {
         let Some(task) = self.tasks.get_mut(task_key) else { return (held, &[]) };
-        let index = task.work.unit;
+        let (index, base) = (task.work.unit, task.work.transfer.base);
+        let start = base + u64::from(task.work.transfer.windows[window].start);
+        let lent = self.is_lent(index, &(start..start + (held + bytes.len()) as u64));
+        let Some(task) = self.tasks.get_mut(task_key) else { return (held, &[]) };
         let unit = &mut self.units[index as usize];
-        let base = task.work.transfer.base;
         let w = &mut task.work.transfer.windows[window];
         let Some(mut buffer) = w.buffer.take() else { return (held, &[]) };
         let block = unit.block_size() as usize;
         let mut write = |w: &mut Window, blocks: &[u8]| {
-            let done = unit.write_now(&self.loans, index, base + u64::from(w.start), blocks);
+            let done = !lent && unit.write_now(base + u64::from(w.start), blocks);
             if done {
                 w.advance(blocks.len() as u32);
                 self.streamed = true;

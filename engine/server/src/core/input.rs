@@ -28,7 +28,6 @@ impl<R: Reactor> Core<R> {
                 Advance::Idle => break,
                 Advance::Event(event) => {
                     self.in_hand = input.len();
-                    self.take_acknowledged(key);
                     self.event(key, event);
                 }
                 Advance::Payload { task, offset, length } => {

@@ -94,6 +94,12 @@ impl Loans {
         readers
     }
 
+    /// Who reads some of these blocks.
+    fn readers(&self, unit: u16, range: &Range<u64>) -> Vec<Key> {
+        let lent = self.all.iter().filter(|lent| lent.unit == unit && overlap(&lent.range, range));
+        lent.map(|lent| lent.link).collect()
+    }
+
     /// Takes back what `over` says: units and ranges.
     fn take_back(&mut self, over: impl Fn(&Lent) -> bool) -> Vec<(u16, Range<u64>)> {
         let over = |lent: &mut Lent| over(lent);
@@ -127,6 +133,17 @@ impl<R: Reactor> Core<R> {
             link.connection.ask_what_came(&mut link.session, &mut link.outgoing);
             self.mark_dirty(key);
         }
+    }
+
+    /// Whether some of these blocks are lent, and their readers haven't said by now that they have them.
+    pub(crate) fn is_lent(&mut self, unit: u16, range: &Range<u64>) -> bool {
+        if !self.loans.has(unit, range) {
+            return false;
+        }
+        for key in self.loans.readers(unit, range) {
+            self.take_acknowledged(key);
+        }
+        self.loans.has(unit, range)
     }
 
     /// Takes back what this link's initiator says that it has.

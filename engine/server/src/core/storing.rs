@@ -65,7 +65,7 @@ impl<R: Reactor> Core<R> {
             return;
         }
         if writes && !fenced && !range.is_empty() {
-            if self.loans.has(unit_index, &range) {
+            if self.is_lent(unit_index, &range) {
                 self.want_blocks(unit_index, Some(&range));
                 return self.list_waiting(task_key, unit_index);
             }

@@ -1,6 +1,5 @@
 //! A logical unit on one core: its store's queue, who waits for it, what may not be touched.
 
-use super::lending::Loans;
 use crate::lasting::Keeper;
 use backstore_api::{Answer, BlockQueue, Geometry, Request, StoreError, Submitted};
 use memory::Class;
@@ -125,10 +124,10 @@ impl<R: Reactor> Unit<R> {
         (!self.dying.is_empty() && self.dying.iter().any(|(_, r)| overlap(r, &range))) || self.gate.blocks(&range)
     }
 
-    /// Writes whole blocks if that can be done at once and nobody else claims them. It is the unit at `index`.
-    pub(crate) fn write_now(&mut self, loans: &Loans, index: u16, offset: u64, blocks: &[u8]) -> bool {
+    /// Writes whole blocks if that can be done at once and nobody else claims them. None of them may be lent.
+    pub(crate) fn write_now(&mut self, offset: u64, blocks: &[u8]) -> bool {
         let range = offset..offset + blocks.len() as u64;
-        if self.blocked(range.clone()) || loans.has(index, &range) {
+        if self.blocked(range.clone()) {
             return false;
         }
         self.logical.written(&range);
