@@ -21,9 +21,12 @@ pub struct Ahead {
 
 impl Ahead {
     /// Will ask the processor to fetch `length` bytes at `offset` into its second-level cache: now, or with some later
-    /// ones. Without effect outside of the region.
+    /// ones. Without effect outside of the region, and for one that stays in the cache.
     #[inline]
     pub fn add(&mut self, region: &Region, offset: u64, length: usize) {
+        if region.fits_cache() {
+            return;
+        }
         let Some(left) = region.len().checked_sub(offset) else { return };
         let length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
         self.place(region.as_ptr(offset, 0).addr(), length);
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn collects_a_group_and_no_more() {
-        let region = Region::new(8192).unwrap();
+        let region = Region::new(4 << 20).unwrap();
         let mut ahead = Ahead::default();
         for n in 0..100 {
             assert_eq!(ahead.count, n % PLACES);
@@ -124,15 +127,17 @@ mod tests {
 
     #[test]
     fn stays_inside_of_the_region() {
-        let region = Region::new(4096).unwrap();
+        const END: u64 = 4 << 20;
+        let region = Region::new(END).unwrap();
         let mut ahead = Ahead::default();
-        for (offset, length, kept) in [(4000, 4096, 96), (4096, 1, 0), (0, usize::MAX, 4096)] {
+        for (offset, length, kept) in [(END - 96, 4096, 96), (END, 1, 0), (0, usize::MAX, END as usize)] {
             ahead.add(&region, offset, length);
             assert_eq!(ahead.places[ahead.count - 1], (region.as_ptr(offset, 0).addr(), kept));
         }
-        for (offset, length) in [(4097, 1), (u64::MAX, usize::MAX)] {
+        for (offset, length) in [(END + 1, 1), (u64::MAX, usize::MAX)] {
             ahead.add(&region, offset, length);
         }
+        ahead.add(&Region::new(4096).unwrap(), 0, 4096);
         assert_eq!(ahead.count, 3);
         drop(region);
         ahead.fetch();

@@ -14,6 +14,9 @@ use std::{
     },
 };
 
+/// What a processor's caches keep of a region among others.
+const CACHED: u64 = 2 << 20;
+
 /// Anonymous zeroed memory with huge pages asked for; pages are allocated on first touch.
 ///
 /// Several cores read and write it at once: all access is by raw copies, so that racing initiators get mixed bytes
@@ -84,6 +87,12 @@ impl Region {
     #[inline]
     pub fn len(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
+    }
+
+    /// It is so small that it stays in the cache once it is used.
+    #[inline]
+    pub fn fits_cache(&self) -> bool {
+        self.len() <= CACHED
     }
 
     /// It has no bytes at all.

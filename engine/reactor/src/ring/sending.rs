@@ -9,15 +9,13 @@ pub(crate) const PIECES: usize = 256;
 /// A message with fewer bytes of regions isn't worth the system calls of splicing.
 pub(crate) const SPLICE_WORTH: u64 = 32 << 10;
 
-/// Regions up to this size stay in the cache. Short pieces of them are copied in less time than the references to their few
+/// Pieces below this are short. Those of a region that stays in the cache are copied in less time than the references to its few
 /// pages are counted, by both ends.
-const CACHED: u64 = 2 << 20;
-/// Pieces below this are short.
 const SHORT: u32 = 16 << 10;
 
 /// From how many bytes on pieces of a region are spliced, if it is from `least` on at all.
 pub(crate) fn splice_least(region: &Region, least: u32) -> u32 {
-    if region.len() <= CACHED { least.max(SHORT) } else { least }
+    if region.fits_cache() { least.max(SHORT) } else { least }
 }
 
 /// What sendmsg reads; lives in a box because the kernel may look at it as long as the operation runs.
