@@ -330,3 +330,21 @@ fn what_another_core_has_lent_is_asked_for() {
         });
     }
 }
+
+#[test]
+fn a_command_that_gives_back_what_two_fences_wait_for_is_carried_out() {
+    let mut reader = Reader::new();
+    reader.read(0);
+    assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+    for (from, to) in [(0, 7), (7, 8)] {
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[13]) = (0x89, 1);
+        let data = [[from; BLOCK as usize], [to; BLOCK as usize]].concat();
+        reader.rig.command(TaskAttribute::Simple, &cdb, 2 * BLOCK, &data);
+        reader.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data)));
+    }
+    assert!(reader.pdus()[0].is_ping().is_some());
+    reader.rig.has = 3;
+    reader.rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+    assert_eq!((reader.pdus().len(), reader.lends(), reader.medium(0)), (3, 0, 8));
+}
