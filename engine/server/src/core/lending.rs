@@ -38,6 +38,8 @@ pub(crate) struct Loans {
     wanted: usize,
     /// Cores that wait until nothing of a unit is lent.
     awaiting: Vec<(u16, u16)>,
+    /// Some have come back, and those who wait for blocks haven't been told.
+    pub came_back: bool,
 }
 
 /// Blocks that are to be lent.
@@ -171,6 +173,7 @@ impl<R: Reactor> Core<R> {
 
     fn came_back(&mut self, back: Vec<(u16, Range<u64>)>) {
         for (unit, range) in back {
+        self.loans.came_back = true;
             self.io_ended(unit, range);
             if !self.loans.awaiting.is_empty() && !self.loans.has_any(unit) {
                 self.answer_recalls(unit);

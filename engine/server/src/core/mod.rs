@@ -212,7 +212,8 @@ impl<R: Reactor> Core<R> {
     /// One turn: false when the core is drained.
     pub fn turn(&mut self) -> io::Result<bool> {
         let idle = self.links.is_empty() && self.tasks.is_empty() && self.runners.is_empty();
-        let wait = if !self.dirty.is_empty() || !self.yielded.is_empty() || self.has_chores() {
+        let at_once = !self.dirty.is_empty() || !self.yielded.is_empty() || self.loans.came_back;
+        let wait = if at_once || self.has_chores() {
             Wait::Poll
         } else if idle && matches!(self.drain, Drain::No) && self.roster.is_settled() {
             Wait::Forever

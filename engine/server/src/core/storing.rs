@@ -248,6 +248,7 @@ impl<R: Reactor> Core<R> {
 
     /// What ended without a completion of its own: shared flushes, and what a filter held back.
     pub(crate) fn poll_stores(&mut self) {
+        self.loans.came_back = false;
         for unit in 0..self.units.len() {
             while self.units[unit].queue.in_flight() > 0 {
                 let Some(done) = self.units[unit].queue.poll(&mut self.reactor) else { break };

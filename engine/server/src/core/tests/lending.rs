@@ -3,7 +3,7 @@
 use super::*;
 use crate::mail::FromCore;
 use reactor::Wake;
-use wire::{NopIn, NopOut, RESERVED_TAG};
+use wire::{LogoutReason, LogoutRequest, NopIn, NopOut, RESERVED_TAG};
 
 /// Bytes of a read that is sent from where it lies.
 const LENT: u32 = 64 << 10;
@@ -115,6 +115,70 @@ impl Reader {
 
     fn lends(&self) -> usize {
         self.rig.core.loans.ranges(0).count()
+    }
+}
+
+/// Another session with the same unit.
+struct Another {
+    peer: Peer,
+    bytes: Vec<u8>,
+    cmd_sn: u32,
+    has: u32,
+}
+
+impl Reader {
+    /// One more session logs in.
+    fn another(&mut self) -> Another {
+        let (socket, peer) = self.rig.world.connect().unwrap();
+        let link = self.rig.link().1;
+        let name = "iqn.2026-01.io.ringlun:j".into();
+        let identity = Installed {
+            id: 2,
+            initiator: Arc::new(InitiatorPort { name, isid: [0x80, 0, 0, 0, 0, 2] }),
+            target: link.identity.target.clone(),
+            address: link.identity.address,
+        };
+        let handover = Handover {
+            identity,
+            cid: 0,
+            parameters: *link.connection.parameters(),
+            exp_cmd_sn: 1,
+            stat_sn: 1,
+            port: link.port.clone(),
+            response: Vec::new(),
+            addresses: Arc::new([]),
+            leftover: Vec::new(),
+        };
+        self.rig.post.send(0, ToCore::Install(socket, Box::new(handover)));
+        let mut another = Another { peer, bytes: Vec::new(), cmd_sn: 1, has: 1 };
+        self.swap(&mut another);
+        self.rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+        assert_eq!(self.pdus().len(), 1, "the unit attention of a new nexus");
+        self.swap(&mut another);
+        another
+    }
+
+    /// What this one does from now on, the other one does.
+    fn swap(&mut self, another: &mut Another) {
+        std::mem::swap(&mut self.rig.peer, &mut another.peer);
+        std::mem::swap(&mut self.bytes, &mut another.bytes);
+        std::mem::swap(&mut self.rig.cmd_sn, &mut another.cmd_sn);
+        std::mem::swap(&mut self.rig.has, &mut another.has);
+    }
+
+    fn log_out(&mut self) {
+        let mut header = [0; BHS_LEN];
+        LogoutRequest {
+            immediate: true,
+            reason: LogoutReason::CloseSession,
+            data_segment_length: 0,
+            initiator_task_tag: 0x1000,
+            cid: 0,
+            cmd_sn: self.rig.cmd_sn,
+            exp_stat_sn: self.rig.has,
+        }
+        .emit(&mut header);
+        self.rig.peer.write(&header);
     }
 }
 
@@ -347,4 +411,24 @@ fn a_command_that_gives_back_what_two_fences_wait_for_is_carried_out() {
     reader.rig.has = 3;
     reader.rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
     assert_eq!((reader.pdus().len(), reader.lends(), reader.medium(0)), (3, 0, 8));
+}
+
+#[test]
+fn who_waits_goes_on_when_the_reader_logs_out() {
+    let mut reader = Reader::new();
+    let mut writer = reader.another();
+    reader.read(0);
+    assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+    reader.swap(&mut writer);
+    reader.write(0, LENT, 7);
+    reader.turns();
+    reader.swap(&mut writer);
+    assert!(reader.pdus()[0].is_ping().is_some());
+    let since = reader.rig.world.now();
+    reader.log_out();
+    while reader.medium(0) == 0 {
+        reader.rig.core.turn().unwrap();
+    }
+    let waited = reader.rig.world.now() - since;
+    assert!(waited < Duration::from_millis(50), "{waited:?}");
 }
