@@ -131,7 +131,8 @@ impl<R: Reactor> Core<R> {
     pub(crate) fn want_blocks(&mut self, unit: u16, range: Option<&Range<u64>>) {
         let readers = self.loans.want(unit, range, self.reactor.now());
         for key in readers {
-            let Some(link) = self.links.get_mut(key) else { continue };
+            // From one that is closing nothing more is heard, and the last that it hears is that.
+            let Some(link) = self.links.get_mut(key).filter(|link| link.closing.is_none()) else { continue };
             link.connection.ask_what_came(&mut link.session, &mut link.outgoing);
             self.mark_dirty(key);
         }

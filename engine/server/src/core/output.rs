@@ -25,7 +25,9 @@ impl<R: Reactor> Core<R> {
         let message = if link.outgoing.has_due() {
             link.outgoing.seal_lent(spare, |terms, loan| {
                 let unit = &self.units[terms.unit as usize];
-                let lends = !link.gets_copies && !unit.still && unit.waiting.is_empty() && self.loans.has_room();
+                // Who is closing acknowledges nothing more.
+                let acknowledges = !link.gets_copies && link.closing.is_none();
+                let lends = acknowledges && !unit.still && unit.waiting.is_empty() && self.loans.has_room();
                 if lends {
                     link.lent += 1;
                     self.loans.lend(key, terms, loan());

@@ -432,3 +432,38 @@ fn who_waits_goes_on_when_the_reader_logs_out() {
     let waited = reader.rig.world.now() - since;
     assert!(waited < Duration::from_millis(50), "{waited:?}");
 }
+
+#[test]
+fn who_logs_out_is_not_asked_any_more() {
+    let mut reader = Reader::new();
+    let mut writer = reader.another();
+    reader.rig.peer.set_window(100);
+    reader.read(0);
+    reader.turns();
+    assert_eq!(reader.lends(), 1);
+    reader.log_out();
+    reader.turns();
+    reader.swap(&mut writer);
+    reader.write(0, LENT, 7);
+    reader.turns();
+    reader.swap(&mut writer);
+    assert_eq!(reader.medium(0), 0);
+    reader.rig.peer.set_window(4 << 20);
+    let pdus = reader.pdus();
+    assert_eq!((pdus.len(), pdus[0].byte()), (2, 0));
+    assert_eq!(Bhs::new(&pdus[1].header).opcode(), wire::Opcode::LogoutResponse);
+    assert_eq!((reader.medium(0), reader.lends()), (7, 0));
+}
+
+#[test]
+fn nothing_is_lent_to_who_logs_out() {
+    let mut reader = Reader::new();
+    reader.rig.peer.set_window(100);
+    reader.read(0);
+    reader.log_out();
+    reader.turns();
+    assert_eq!(reader.lends(), 0);
+    reader.rig.peer.set_window(4 << 20);
+    let pdus = reader.pdus();
+    assert_eq!((pdus.len(), pdus[0].byte()), (2, 0));
+}
