@@ -253,7 +253,13 @@ impl<R: Reactor> Core<R> {
     fn leave(&mut self, leaver: &mut Leaver) -> bool {
         let slot = leaver.slot;
         let id = self.units[slot as usize].logical().id();
-        let is_used = self.units[slot as usize].queue.in_flight() > 0
+        // Another unit in this place has nothing to do with what was lent of this one.
+        let lends = self.loans.has_any(slot);
+        if lends {
+            self.want_blocks(slot, None);
+        }
+        let is_used = lends
+            || self.units[slot as usize].queue.in_flight() > 0
             || self.tasks.iter().any(|(_, task)| task.work.touches(slot, id))
             || self.managements.iter().any(|management| management.concerns(slot));
         if is_used || !self.leave_chore(slot) {

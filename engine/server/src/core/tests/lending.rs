@@ -467,3 +467,16 @@ fn nothing_is_lent_to_who_logs_out() {
     let pdus = reader.pdus();
     assert_eq!((pdus.len(), pdus[0].byte()), (2, 0));
 }
+
+#[test]
+fn a_unit_stays_until_what_is_lent_of_it_has_come_back() {
+    let mut reader = Reader::new();
+    reader.read(0);
+    assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+    reader.rig.post.send(0, ToCore::Remove { slot: 0 });
+    let ping = reader.pdus()[0].is_ping().expect("a ping");
+    assert!(reader.rig.core.units[0].present);
+    reader.rig.has = 3;
+    reader.answer(ping);
+    assert!(!reader.rig.core.units[0].present && reader.lends() == 0);
+}
