@@ -173,8 +173,8 @@ impl<R: Reactor> Core<R> {
     }
 
     fn came_back(&mut self, back: Vec<(u16, Range<u64>)>) {
-        for (unit, range) in back {
         self.loans.came_back = true;
+        for (unit, range) in back {
             self.io_ended(unit, range);
             if !self.loans.awaiting.is_empty() && !self.loans.has_any(unit) {
                 self.answer_recalls(unit);
@@ -223,6 +223,15 @@ impl<R: Reactor> Core<R> {
         *answers = answers.saturating_sub(1);
         if *answers == 0 {
             self.retry_unit(unit);
+        }
+    }
+
+    /// Sessions may have gone to another core, which is the only one that writes from now on.
+    pub(crate) fn let_go(&self) {
+        for unit in &self.units {
+            if let Some((region, _)) = unit.queue.region(0, 0) {
+                region.let_go();
+            }
         }
     }
 

@@ -387,6 +387,7 @@ impl<R: Reactor> Core<R> {
             // It may sleep until the next one comes.
             self.commands = 0;
             self.post.say_rate(self.number, 0);
+            self.let_go();
         }
         self.report_ended(identity.id, reason);
     }

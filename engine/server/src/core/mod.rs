@@ -514,12 +514,7 @@ impl<R: Reactor> Core<R> {
     }
 
     fn tick(&mut self, now: Duration) {
-        // Sessions may have gone to another core, which is the only one that writes from now on.
-        for unit in &self.units {
-            if let Some((region, _)) = unit.queue.region(0, 0) {
-                region.let_go();
-            }
-        }
+        self.let_go();
         let keys: Vec<Key> = self.links.iter().map(|(k, _)| k).collect();
         for key in keys {
             let Some(link) = self.links.get_mut(key) else { continue };

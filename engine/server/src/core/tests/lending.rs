@@ -480,3 +480,16 @@ fn a_unit_stays_until_what_is_lent_of_it_has_come_back() {
     reader.answer(ping);
     assert!(!reader.rig.core.units[0].present && reader.lends() == 0);
 }
+
+#[test]
+fn a_core_without_sessions_lets_another_one_be_the_only_one_that_writes() {
+    let mut reader = Reader::new();
+    let region = reader.rig.core.units[0].queue.region(0, 0).unwrap().0.clone();
+    let elsewhere = || std::thread::scope(|scope| scope.spawn(|| region.may_hold()).join().unwrap());
+    reader.write(0, LENT, 7);
+    assert_eq!((reader.pdus().len(), reader.medium(0), elsewhere()), (1, 7, false));
+    reader.rig.peer.close();
+    reader.turns();
+    assert_eq!(reader.rig.core.sessions(), 0);
+    assert!(elsewhere());
+}
