@@ -493,3 +493,26 @@ fn a_core_without_sessions_lets_another_one_be_the_only_one_that_writes() {
     assert_eq!(reader.rig.core.sessions(), 0);
     assert!(elsewhere());
 }
+
+#[test]
+fn a_queue_of_fences_behind_what_is_lent_does_not_fill_the_stack() {
+    const MANY: u32 = 480;
+    let wait = || {
+        let mut reader = Reader::new();
+        reader.read(0);
+        assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+        for n in 0..MANY {
+            let mut cdb = [0; 16];
+            (cdb[0], cdb[13]) = (0x89, 1);
+            let data = [[n as u8; BLOCK as usize], [(n + 1) as u8; BLOCK as usize]].concat();
+            reader.rig.command(TaskAttribute::Simple, &cdb, 2 * BLOCK, &data);
+            reader.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data)));
+        }
+        let ping = reader.pdus()[0].is_ping().expect("a ping");
+        assert_eq!(reader.medium(0), 0);
+        reader.rig.has = 3;
+        reader.answer(ping);
+        assert_eq!((reader.pdus().len(), reader.medium(0)), (MANY as usize, MANY as u8));
+    };
+    std::thread::Builder::new().stack_size(512 << 10).spawn(wait).unwrap().join().unwrap();
+}
