@@ -221,6 +221,19 @@ mod tests {
     }
 
     #[test]
+    fn who_has_lent_stays_the_owner() {
+        let owner = Owner::nobody();
+        assert!(owner.hold());
+        owner.lend();
+        owner.release();
+        owner.let_go();
+        thread::scope(|scope| scope.spawn(|| assert!(!owner.may_hold() && !owner.hold())).join().unwrap());
+        owner.take_back();
+        owner.let_go();
+        thread::scope(|scope| scope.spawn(|| assert!(owner.may_hold() && owner.hold())).join().unwrap());
+    }
+
+    #[test]
     #[should_panic(expected = "this thread holds")]
     fn who_holds_may_not_write() {
         let owner = Owner::nobody();

@@ -65,6 +65,15 @@ impl Reader {
         self.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data[..most])));
     }
 
+    /// COMPARE AND WRITE of the first block.
+    fn compare_and_write(&mut self, from: u8, to: u8) {
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[13]) = (0x89, 1);
+        let data = [[from; BLOCK as usize], [to; BLOCK as usize]].concat();
+        self.rig.command(TaskAttribute::Simple, &cdb, 2 * BLOCK, &data);
+        self.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data)));
+    }
+
     fn read(&mut self, at: u32) {
         self.rig.read(&access_at(0x28, at, LENT), LENT);
     }
@@ -127,8 +136,8 @@ struct Another {
 }
 
 impl Reader {
-    /// One more session logs in.
-    fn another(&mut self) -> Another {
+    /// One more session logs in, of which the first status has this StatSN.
+    fn another(&mut self, stat_sn: u32) -> Another {
         let (socket, peer) = self.rig.world.connect().unwrap();
         let link = self.rig.link().1;
         let name = "iqn.2026-01.io.ringlun:j".into();
@@ -143,14 +152,14 @@ impl Reader {
             cid: 0,
             parameters: *link.connection.parameters(),
             exp_cmd_sn: 1,
-            stat_sn: 1,
+            stat_sn,
             port: link.port.clone(),
             response: Vec::new(),
             addresses: Arc::new([]),
             leftover: Vec::new(),
         };
         self.rig.post.send(0, ToCore::Install(socket, Box::new(handover)));
-        let mut another = Another { peer, bytes: Vec::new(), cmd_sn: 1, has: 1 };
+        let mut another = Another { peer, bytes: Vec::new(), cmd_sn: 1, has: stat_sn };
         self.swap(&mut another);
         self.rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
         assert_eq!(self.pdus().len(), 1, "the unit attention of a new nexus");
@@ -206,7 +215,8 @@ fn nobody_writes_to_what_a_reader_may_not_have_yet() {
         let ping = pdus.pop().unwrap().is_ping().expect("a ping");
         assert_eq!(pdus[0].byte(), 0);
         assert!(pdus.iter().all(|pdu| pdu.is_ping().is_none()), "one ping");
-        // It has come, but perhaps the initiator hasn't looked at it yet.
+        // It has come, but perhaps the initiator hasn't looked at it yet: it says that it expects it.
+        reader.rig.has = pdus[0].stat_sn();
         reader.answer(ping);
         assert_eq!((reader.medium(LENT - 512), reader.lends()), (0, 1));
         reader.rig.has = pdus[0].stat_sn() + 1;
@@ -312,11 +322,7 @@ fn a_fence_waits_for_what_is_lent() {
     let mut reader = Reader::new();
     reader.read(0);
     assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
-    let mut cdb = [0; 16];
-    (cdb[0], cdb[13]) = (0x89, 1);
-    let data = [[0; BLOCK as usize], [7; BLOCK as usize]].concat();
-    reader.rig.command(TaskAttribute::Simple, &cdb, 2 * BLOCK, &data);
-    reader.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data)));
+    reader.compare_and_write(0, 7);
     let pdus = reader.pdus();
     let ping = pdus[0].is_ping().expect("a ping");
     assert_eq!((pdus.len(), reader.medium(0)), (1, 0));
@@ -401,11 +407,7 @@ fn a_command_that_gives_back_what_two_fences_wait_for_is_carried_out() {
     reader.read(0);
     assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
     for (from, to) in [(0, 7), (7, 8)] {
-        let mut cdb = [0; 16];
-        (cdb[0], cdb[13]) = (0x89, 1);
-        let data = [[from; BLOCK as usize], [to; BLOCK as usize]].concat();
-        reader.rig.command(TaskAttribute::Simple, &cdb, 2 * BLOCK, &data);
-        reader.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data)));
+        reader.compare_and_write(from, to);
     }
     assert!(reader.pdus()[0].is_ping().is_some());
     reader.rig.has = 3;
@@ -416,7 +418,7 @@ fn a_command_that_gives_back_what_two_fences_wait_for_is_carried_out() {
 #[test]
 fn who_waits_goes_on_when_the_reader_logs_out() {
     let mut reader = Reader::new();
-    let mut writer = reader.another();
+    let mut writer = reader.another(1);
     reader.read(0);
     assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
     reader.swap(&mut writer);
@@ -436,7 +438,7 @@ fn who_waits_goes_on_when_the_reader_logs_out() {
 #[test]
 fn who_logs_out_is_not_asked_any_more() {
     let mut reader = Reader::new();
-    let mut writer = reader.another();
+    let mut writer = reader.another(1);
     reader.rig.peer.set_window(100);
     reader.read(0);
     reader.turns();
@@ -502,11 +504,7 @@ fn a_queue_of_fences_behind_what_is_lent_does_not_fill_the_stack() {
         reader.read(0);
         assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
         for n in 0..MANY {
-            let mut cdb = [0; 16];
-            (cdb[0], cdb[13]) = (0x89, 1);
-            let data = [[n as u8; BLOCK as usize], [(n + 1) as u8; BLOCK as usize]].concat();
-            reader.rig.command(TaskAttribute::Simple, &cdb, 2 * BLOCK, &data);
-            reader.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&data)));
+            reader.compare_and_write(n as u8, (n + 1) as u8);
         }
         let ping = reader.pdus()[0].is_ping().expect("a ping");
         assert_eq!(reader.medium(0), 0);
@@ -515,4 +513,50 @@ fn a_queue_of_fences_behind_what_is_lent_does_not_fill_the_stack() {
         assert_eq!((reader.pdus().len(), reader.medium(0)), (MANY as usize, MANY as u8));
     };
     std::thread::Builder::new().stack_size(512 << 10).spawn(wait).unwrap().join().unwrap();
+}
+
+#[test]
+fn what_is_not_sent_yet_is_lent_only_if_it_still_may_be() {
+    // What happens before it is sent, and what is lent after it.
+    let happens: [(fn(&mut Reader), usize); 3] = [
+        (|reader| reader.compare_and_write(0, 0), 1),
+        (|reader| reader.write(0, 512, 7), 1),
+        (
+            |reader| {
+                reader.write(0, 512, 7);
+                while reader.medium(0) == 0 {
+                    reader.rig.core.turn().unwrap();
+                }
+            },
+            0,
+        ),
+    ];
+    for (nth, (happens, lent)) in happens.into_iter().enumerate() {
+        let mut reader = Reader::new();
+        reader.rig.peer.set_window(100);
+        reader.read(0);
+        reader.turns();
+        reader.read(LENT);
+        reader.turns();
+        assert_eq!(reader.lends(), 1, "one message at a time");
+        happens(&mut reader);
+        reader.turns();
+        assert_eq!(reader.lends(), lent, "{nth}");
+        reader.rig.peer.set_window(4 << 20);
+        reader.turns();
+        assert_eq!(reader.lends(), lent, "{nth}: the second one is copied");
+    }
+}
+
+#[test]
+fn acknowledgements_go_round() {
+    let mut reader = Reader::new();
+    let mut another = reader.another(u32::MAX - 3);
+    reader.swap(&mut another);
+    for stat_sn in [u32::MAX - 2, u32::MAX - 1, u32::MAX, 0, 1] {
+        reader.read(0);
+        let pdus = reader.pdus();
+        assert_eq!((pdus[0].stat_sn(), reader.lends()), (stat_sn, 1), "what was lent before has come back");
+        reader.rig.has = stat_sn.wrapping_add(1);
+    }
 }
