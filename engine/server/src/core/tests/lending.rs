@@ -228,16 +228,19 @@ fn nobody_writes_to_what_a_reader_may_not_have_yet() {
 
 #[test]
 fn an_initiator_that_writes_what_it_has_read_waits_for_nothing() {
-    let mut reader = Reader::new();
-    for round in 1..10 {
-        reader.read(0);
-        let pdus = reader.pdus();
-        assert_eq!((pdus.len(), pdus[0].byte(), reader.lends()), (1, round - 1, 1));
-        reader.rig.has = pdus[0].stat_sn() + 1;
-        reader.write(0, LENT, round);
-        let pdus = reader.pdus();
-        assert_eq!((pdus.len(), reader.medium(0), reader.lends()), (1, round, 0));
-        assert_eq!(ScsiResponse::parse(&pdus[0].header).unwrap().status, 0);
+    // A short write comes whole with its command.
+    for length in [512, LENT] {
+        let mut reader = Reader::new();
+        for round in 1..10 {
+            reader.read(0);
+            let pdus = reader.pdus();
+            assert_eq!((pdus.len(), pdus[0].data[0], reader.lends()), (1, round - 1, 1));
+            reader.rig.has = pdus[0].stat_sn() + 1;
+            reader.write(0, length, round);
+            let pdus = reader.pdus();
+            assert_eq!((pdus.len(), reader.medium(0), reader.lends()), (1, round, 0));
+            assert_eq!(ScsiResponse::parse(&pdus[0].header).unwrap().status, 0);
+        }
     }
 }
 
@@ -559,4 +562,29 @@ fn acknowledgements_go_round() {
         assert_eq!((pdus[0].stat_sn(), reader.lends()), (stat_sn, 1), "what was lent before has come back");
         reader.rig.has = stat_sn.wrapping_add(1);
     }
+}
+
+#[test]
+fn a_core_that_is_asked_answers_when_all_has_come_back_and_writes_meanwhile() {
+    let mut reader = Reader::beside(1);
+    reader.read(0);
+    reader.read(LENT);
+    let pdus = reader.pdus();
+    assert_eq!((pdus.len(), reader.lends()), (2, 2));
+    let region = reader.rig.core.units[0].queue.region(0, 0).unwrap().0.clone();
+    assert!(!std::thread::scope(|scope| scope.spawn(|| region.may_write()).join().unwrap()));
+    reader.rig.post.send(0, ToCore::Core(FromCore::Recall { unit: 0, core: 1 }));
+    let ping = reader.pdus()[0].is_ping().expect("a ping");
+    for length in [512, LENT] {
+        reader.write(2 * LENT, length, 7);
+        assert_eq!((reader.pdus().len(), reader.medium(2 * LENT)), (1, 7));
+    }
+    reader.rig.has = pdus[0].stat_sn() + 1;
+    reader.answer(ping);
+    assert_eq!(reader.lends(), 1);
+    assert!(reader.rig.post.receive(1).is_none(), "one is still lent");
+    reader.rig.has = pdus[1].stat_sn() + 1;
+    reader.answer(ping);
+    let told = reader.rig.post.receive(1);
+    assert!(matches!(told, Some(ToCore::Core(FromCore::Returned { unit: 0 }))));
 }
