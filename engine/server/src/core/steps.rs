@@ -246,8 +246,11 @@ impl<R: Reactor> Core<R> {
                         return false;
                     }
                 }
-                // Under a digest nothing is written before that has come and is right.
+                // Under a digest nothing is written before that has come and is right; and what would have to wait for its turn is
+                // not asked for before there is a buffer.
+                let range = span.offset..span.offset + u64::from(length);
                 work.transfer.flows = !verify
+                    && !self.loans.has(work.unit, &range)
                     && self.units[work.unit as usize].queue.writes_now()
                     && self.links.get(work.link).is_some_and(|link| !link.connection.data_digest());
             }

@@ -1,5 +1,7 @@
 //! Answers under a digest refer to blocks where they lie: nobody writes to these before the initiator has them.
 
+mod ways;
+
 use super::*;
 use crate::mail::FromCore;
 use reactor::Wake;
@@ -138,6 +140,10 @@ struct Another {
 impl Reader {
     /// One more session logs in, of which the first status has this StatSN.
     fn another(&mut self, stat_sn: u32) -> Another {
+        self.another_with(stat_sn, true)
+    }
+
+    fn another_with(&mut self, stat_sn: u32, digest: bool) -> Another {
         let (socket, peer) = self.rig.world.connect().unwrap();
         let link = self.rig.link().1;
         let name = "iqn.2026-01.io.ringlun:j".into();
@@ -150,7 +156,7 @@ impl Reader {
         let handover = Handover {
             identity,
             cid: 0,
-            parameters: *link.connection.parameters(),
+            parameters: Parameters { data_digest: digest, ..*link.connection.parameters() },
             exp_cmd_sn: 1,
             stat_sn,
             port: link.port.clone(),
@@ -162,7 +168,8 @@ impl Reader {
         let mut another = Another { peer, bytes: Vec::new(), cmd_sn: 1, has: stat_sn };
         self.swap(&mut another);
         self.rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
-        assert_eq!(self.pdus().len(), 1, "the unit attention of a new nexus");
+        let attention = if digest { self.pdus().len() } else { self.rig.statuses(1).len() };
+        assert_eq!(attention, 1, "the unit attention of a new nexus");
         self.swap(&mut another);
         another
     }
