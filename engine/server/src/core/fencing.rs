@@ -106,20 +106,7 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Takes a message about fences, and those to this core that it leads to, one after another: many that wait for the same
-    /// blocks must not become a deep stack.
-    pub(crate) fn fence_mail(&mut self, mail: FenceMail) {
-        self.fence_mails.push_back(mail);
-        if std::mem::replace(&mut self.reads_fence_mails, true) {
-            return;
-        }
-        while let Some(mail) = self.fence_mails.pop_front() {
-            self.take_fence_mail(mail);
-        }
-        self.reads_fence_mails = false;
-    }
-
-    fn take_fence_mail(&mut self, FenceMail { unit, body }: FenceMail) {
+    pub(crate) fn fence_mail(&mut self, FenceMail { unit, body }: FenceMail) {
         let mut actions = Vec::new();
         let home = &mut self.units[unit as usize].home;
         match body {

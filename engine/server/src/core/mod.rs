@@ -117,9 +117,6 @@ pub struct Core<R: Reactor> {
     managements: Vec<Management>,
     next_management: u32,
     fences: Vec<fencing::FenceRecord>,
-    /// Messages about fences from this core to itself, and whether somebody works them off already.
-    fence_mails: VecDeque<fencing::FenceMail>,
-    reads_fence_mails: bool,
     /// What units do by themselves, of those whose home this is.
     runners: Vec<chores::Runner>,
     last_fence: u32,
@@ -173,8 +170,6 @@ impl<R: Reactor> Core<R> {
             managements: Vec::new(),
             next_management: 1,
             fences: Vec::new(),
-            fence_mails: VecDeque::new(),
-            reads_fence_mails: false,
             runners: Vec::new(),
             last_fence: 0,
             scratch: Vec::with_capacity(64 << 10),
