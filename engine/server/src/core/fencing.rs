@@ -135,6 +135,19 @@ impl<R: Reactor> Core<R> {
         step.map_or(Pumped::Waiting, Pumped::Stepped)
     }
 
+    /// Goes on with a task that has its fence. What it does may grant the next one, and so on: of many that wait for each
+    /// other one goes on after another, or the stack would not do.
+    fn resume_granted(&mut self, task_key: TaskKey) {
+        self.granted.push_back(task_key);
+        if std::mem::replace(&mut self.resumes_granted, true) {
+            return;
+        }
+        while let Some(task_key) = self.granted.pop_front() {
+            self.resume(task_key);
+        }
+        self.resumes_granted = false;
+    }
+
     fn fence_action(&mut self, unit: u16, action: Action) {
         match action {
             Action::Hold { request, .. } => {
@@ -165,7 +178,7 @@ impl<R: Reactor> Core<R> {
                     && *task.work.transfer.fence(window) == FenceState::Asked(id.serial)
                 {
                     *task.work.transfer.fence(window) = FenceState::Held(id.serial);
-                    self.resume(task_key);
+                    self.resume_granted(task_key);
                 } else {
                     self.drop_fence(unit, FenceState::Held(id.serial));
                 }

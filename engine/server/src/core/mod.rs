@@ -117,6 +117,9 @@ pub struct Core<R: Reactor> {
     managements: Vec<Management>,
     next_management: u32,
     fences: Vec<fencing::FenceRecord>,
+    /// Tasks that have their fences, and whether somebody goes on with them already.
+    granted: VecDeque<TaskKey>,
+    resumes_granted: bool,
     /// What units do by themselves, of those whose home this is.
     runners: Vec<chores::Runner>,
     last_fence: u32,
@@ -170,6 +173,8 @@ impl<R: Reactor> Core<R> {
             managements: Vec::new(),
             next_management: 1,
             fences: Vec::new(),
+            granted: VecDeque::new(),
+            resumes_granted: false,
             runners: Vec::new(),
             last_fence: 0,
             scratch: Vec::with_capacity(64 << 10),

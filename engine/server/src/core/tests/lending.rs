@@ -507,7 +507,6 @@ fn a_core_without_sessions_lets_another_one_be_the_only_one_that_writes() {
 }
 
 #[test]
-#[ignore = "fences that wait for each other are granted by recursion: it ends the process"]
 fn a_queue_of_fences_behind_what_is_lent_does_not_fill_the_stack() {
     const MANY: u32 = 480;
     let wait = || {
