@@ -3,19 +3,24 @@
 //! The initiator says so by its ExpStatSN (RFC 7143 4.2.2.4), in every PDU that it sends: what carries the status of the
 //! command, or comes before it, has arrived and was checked. The socket can't tell: its acknowledgements come from a peer's kernel,
 //! which on the same machine may still refer to the very pages. Who waits for blocks that are lent has their reader pinged; a
-//! reader that doesn't answer in time gets nothing lent any more, and if it reads late, finds the digest wrong.
+//! reader that doesn't answer in time is lent nothing any more, and if it reads so late, finds the digest wrong and begins a new session.
 
 use super::{Core, unit::overlap};
 use crate::mail::{FromCore, ToCore};
 use memory::{Key, Loan};
 use reactor::Reactor;
-use std::{ops::Range, time::Duration};
+use scsi::InitiatorPort;
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 use tracing::debug;
 
 /// Answers that a core lends blocks for; those beyond are copied.
 const LOANS: usize = 256;
 /// A reader has so much time to say that it has what somebody waits for.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Who has said nothing for so long about blocks that nobody waits for is asked all the same: others are to have room, too.
+const OLD: Duration = Duration::from_secs(1);
+/// Initiators that a core remembers to be late.
+const LATE: usize = 64;
 
 /// Blocks that an answer refers to.
 struct Lent {
@@ -25,6 +30,7 @@ struct Lent {
     link: Key,
     /// The initiator has them when it has acknowledged this one.
     stat_sn: u32,
+    since: Duration,
     /// Since when somebody waits for it.
     wanted: Option<Duration>,
     _loan: Loan,
@@ -36,6 +42,10 @@ pub(crate) struct Loans {
     all: Vec<Lent>,
     /// Those of them that somebody waits for.
     wanted: usize,
+    /// What is coming back.
+    back: Vec<(u16, Range<u64>)>,
+    /// Initiators that were late: a new session of theirs is sent copies from the start.
+    late: VecDeque<Arc<InitiatorPort>>,
     /// Cores that wait until nothing of a unit is lent.
     awaiting: Vec<(u16, u16)>,
     /// Some have come back, and those who wait for blocks haven't been told.
@@ -60,9 +70,21 @@ impl Loans {
     }
 
     /// Notes what an answer on this link refers to.
-    pub fn lend(&mut self, link: Key, terms: Terms, loan: Loan) {
+    pub fn lend(&mut self, link: Key, terms: Terms, loan: Loan, now: Duration) {
         let Terms { unit, range, stat_sn } = terms;
-        self.all.push(Lent { unit, range, link, stat_sn, wanted: None, _loan: loan });
+        self.all.push(Lent { unit, range, link, stat_sn, since: now, wanted: None, _loan: loan });
+    }
+
+    /// Whether this initiator has not said in time what it has, in this session or another.
+    pub fn was_late(&self, initiator: &InitiatorPort) -> bool {
+        self.late.iter().any(|late| late.name == initiator.name)
+    }
+
+    fn note_late(&mut self, initiator: &Arc<InitiatorPort>) {
+        if !self.was_late(initiator) {
+            self.late.truncate(LATE - 1);
+            self.late.push_front(initiator.clone());
+        }
     }
 
     /// Whether some of these blocks are lent.
@@ -83,14 +105,16 @@ impl Loans {
 
     /// Somebody waits for blocks (`None`: for all of a unit). Gives the readers that are to be asked for them.
     fn want(&mut self, unit: u16, range: Option<&Range<u64>>, now: Duration) -> Vec<Key> {
+        self.want_those(now, |lent| lent.unit == unit && range.is_none_or(|range| overlap(&lent.range, range)))
+    }
+
+    fn want_those(&mut self, now: Duration, those: impl Fn(&Lent) -> bool) -> Vec<Key> {
         let mut readers = Vec::new();
-        for lent in self.all.iter_mut().filter(|lent| lent.unit == unit && lent.wanted.is_none()) {
-            if range.is_none_or(|range| overlap(&lent.range, range)) {
-                lent.wanted = Some(now);
-                self.wanted += 1;
-                if !readers.contains(&lent.link) {
-                    readers.push(lent.link);
-                }
+        for lent in self.all.iter_mut().filter(|lent| lent.wanted.is_none() && those(lent)) {
+            lent.wanted = Some(now);
+            self.wanted += 1;
+            if !readers.contains(&lent.link) {
+                readers.push(lent.link);
             }
         }
         readers
@@ -102,13 +126,14 @@ impl Loans {
         lent.map(|lent| lent.link).collect()
     }
 
-    /// Takes back what `over` says: units and ranges.
+    /// Takes back what `over` says: units and ranges, in a list that is to be given back to `back`.
     fn take_back(&mut self, over: impl Fn(&Lent) -> bool) -> Vec<(u16, Range<u64>)> {
-        let over = |lent: &mut Lent| over(lent);
-        let back = self.all.extract_if(.., over).map(|lent| (lent.unit, lent.range, lent.wanted.is_some()));
-        let back: Vec<_> = back.collect();
-        self.wanted -= back.iter().filter(|(.., wanted)| *wanted).count();
-        back.into_iter().map(|(unit, range, _)| (unit, range)).collect()
+        let mut back = std::mem::take(&mut self.back);
+        for lent in self.all.extract_if(.., |lent| over(lent)) {
+            self.wanted -= usize::from(lent.wanted.is_some());
+            back.push((lent.unit, lent.range));
+        }
+        back
     }
 
     /// When the patience with the first reader ends.
@@ -130,6 +155,16 @@ impl<R: Reactor> Core<R> {
     /// Somebody on this core waits to write to blocks that this core has lent.
     pub(crate) fn want_blocks(&mut self, unit: u16, range: Option<&Range<u64>>) {
         let readers = self.loans.want(unit, range, self.reactor.now());
+        self.ask_readers(readers);
+    }
+
+    /// Asks for what is lent for long: a reader that has said nothing since may have nothing to say.
+    pub(crate) fn want_old_blocks(&mut self, now: Duration) {
+        let readers = self.loans.want_those(now, |lent| now >= lent.since + OLD);
+        self.ask_readers(readers);
+    }
+
+    fn ask_readers(&mut self, readers: Vec<Key>) {
         for key in readers {
             // From one that is closing nothing more is heard, and the last that it hears is that.
             let Some(link) = self.links.get_mut(key).filter(|link| link.closing.is_none()) else { continue };
@@ -172,14 +207,15 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    fn came_back(&mut self, back: Vec<(u16, Range<u64>)>) {
-        self.loans.came_back = true;
-        for (unit, range) in back {
+    fn came_back(&mut self, mut back: Vec<(u16, Range<u64>)>) {
+        self.loans.came_back |= !back.is_empty();
+        for (unit, range) in back.drain(..) {
             self.io_ended(unit, range);
             if !self.loans.awaiting.is_empty() && !self.loans.has_any(unit) {
                 self.answer_recalls(unit);
             }
         }
+        self.loans.back = back;
     }
 
     fn answer_recalls(&mut self, unit: u16) {
@@ -251,6 +287,7 @@ impl<R: Reactor> Core<R> {
                     "the initiator doesn't acknowledge what it was sent; it is sent copies now"
                 );
                 link.gets_copies = true;
+                self.loans.note_late(&link.identity.initiator);
                 self.take_all_back(key);
             }
         }
@@ -273,7 +310,8 @@ mod tests {
         let at = Duration::from_millis;
         for (unit, start, link, stat_sn) in [(0, 0, 1, 7), (0, 4096, 2, u32::MAX), (1, 0, 1, 8), (0, 8192, 1, 9)] {
             let loan = region.hold().unwrap().lend(&region);
-            loans.lend(key(link), Terms { unit, range: start..start + 4096, stat_sn }, loan);
+            let terms = Terms { unit, range: start..start + 4096, stat_sn };
+            loans.lend(key(link), terms, loan, at(start / 4096));
         }
         assert!(loans.has(0, &(4095..4096)) && loans.has(0, &(12287..20000)) && loans.has(1, &(0..1)));
         assert!(!loans.has(0, &(12288..20000)) && !loans.has(1, &(4096..4097)) && !loans.has(2, &(0..1)));
@@ -283,9 +321,9 @@ mod tests {
         assert_eq!(loans.want(0, Some(&(0..4097)), at(5)), [key(1), key(2)]);
         assert_eq!(loans.want(0, Some(&(0..4097)), at(6)), [], "they were asked");
         assert_eq!(loans.want(0, None, at(7)), [key(1)], "for what was not wanted before");
-        assert_eq!(loans.deadline(), Some(at(505)));
-        assert_eq!(loans.overdue(at(504)), []);
-        assert_eq!(loans.overdue(at(505)), [key(1), key(2)]);
+        assert_eq!(loans.deadline(), Some(at(2005)));
+        assert_eq!(loans.overdue(at(2004)), []);
+        assert_eq!(loans.overdue(at(2005)), [key(1), key(2)]);
         let back = loans.take_back(|lent| lent.link == key(1) && lent.stat_sn < 9);
         assert_eq!(back, [(0, 0..4096), (1, 0..4096)]);
         assert!(!loans.has_any(1) && loans.has_any(0));
@@ -296,12 +334,26 @@ mod tests {
     }
 
     #[test]
+    fn some_of_those_who_were_late_are_remembered() {
+        let named = |n: usize| {
+            Arc::new(InitiatorPort { name: format!("iqn.2026-01.io.ringlun:{n}").as_str().into(), isid: [n as u8; 6] })
+        };
+        let mut loans = Loans::default();
+        for n in 0..LATE + 2 {
+            assert!(!loans.was_late(&named(n)));
+            loans.note_late(&named(n));
+            loans.note_late(&named(n));
+        }
+        assert!(loans.late.len() == LATE && !loans.was_late(&named(1)) && loans.was_late(&named(2)));
+    }
+
+    #[test]
     fn room_is_bounded() {
         let region = Region::new(4096).unwrap();
         let mut loans = Loans::default();
         while loans.has_room() {
             let loan = region.hold().unwrap().lend(&region);
-            loans.lend(key(0), Terms { unit: 0, range: 0..1, stat_sn: 0 }, loan);
+            loans.lend(key(0), Terms { unit: 0, range: 0..1, stat_sn: 0 }, loan, Duration::ZERO);
         }
         assert_eq!(loans.ranges(0).count(), LOANS);
     }

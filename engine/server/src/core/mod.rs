@@ -337,7 +337,7 @@ impl<R: Reactor> Core<R> {
             last_bytes: 0,
             lent: 0,
             acknowledged: stat_sn,
-            gets_copies: false,
+            gets_copies: self.loans.was_late(&identity.initiator),
             dirty: false,
             closing: None,
             closed: false,
@@ -520,6 +520,7 @@ impl<R: Reactor> Core<R> {
 
     fn tick(&mut self, now: Duration) {
         self.let_go();
+        self.want_old_blocks(now);
         let keys: Vec<Key> = self.links.iter().map(|(k, _)| k).collect();
         for key in keys {
             let Some(link) = self.links.get_mut(key) else { continue };

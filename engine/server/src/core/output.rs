@@ -23,6 +23,7 @@ impl<R: Reactor> Core<R> {
         let bytes = link.outgoing.len();
         let (spare, socket) = (std::mem::take(&mut link.spare), link.descriptor);
         let message = if link.outgoing.has_due() {
+            let now = self.reactor.now();
             link.outgoing.seal_lent(spare, |terms, loan| {
                 let unit = &self.units[terms.unit as usize];
                 // Who is closing acknowledges nothing more.
@@ -30,7 +31,7 @@ impl<R: Reactor> Core<R> {
                 let lends = acknowledges && !unit.still && unit.waiting.is_empty() && self.loans.has_room();
                 if lends {
                     link.lent += 1;
-                    self.loans.lend(key, terms, loan());
+                    self.loans.lend(key, terms, loan(), now);
                 }
                 lends
             })
