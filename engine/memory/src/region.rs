@@ -247,9 +247,7 @@ impl Held<'_> {
         // `self` lives: other threads wait, and this one panics, before any write (`at_to_write`).
         unsafe { std::slice::from_raw_parts(start, length as usize) }
     }
-}
 
-impl Held<'_> {
     /// Bytes of the region are to stand still beyond the hold, as long as what it gives lives. Which ones, this thread
     /// remembers: it doesn't write to them. Threads that ask ([`Region::may_write`]) write to nothing meanwhile.
     ///

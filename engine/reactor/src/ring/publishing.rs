@@ -65,16 +65,9 @@ impl Ring {
     pub(super) fn disks_first(&mut self, operation: &Operation, direct: bool) {
         match operation {
             Operation::Read { .. } | Operation::Write { .. } => self.for_disks |= direct,
-            Operation::Send { .. } => self.start_disks(),
-            _ => {}
-        }
-    }
-
-    /// Publishes if there is anything for a disk.
-    pub(super) fn start_disks(&mut self) {
-        if self.for_disks {
             // What goes wrong is said at the end of the turn.
-            let _ = self.enter(None);
+            Operation::Send { .. } if self.for_disks => _ = self.enter(None),
+            _ => {}
         }
     }
 }

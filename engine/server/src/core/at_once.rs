@@ -45,7 +45,7 @@ impl<R: Reactor> Core<R> {
         let mut header = [0; 52];
         let key = task.work.link;
         let digest = link.connection.data_digest();
-        let lends = || !link.gets_copies && unit.waiting.is_empty() && self.loans.has_room() && region.may_hold();
+        let lends = || region.may_hold() && link.acknowledges() && self.loans.may_lend(unit);
         if !unit.still && (!digest || length >= IN_PLACE_FROM && lends()) {
             // It is sent from where it lies at the end of the turn, and is fetched meanwhile if it will be copied.
             if digest || !self.reactor.splices(region, length, link.last_bytes) {

@@ -5,7 +5,7 @@
 //! which on the same machine may still refer to the very pages. Who waits for blocks that are lent has their reader pinged; a
 //! reader that doesn't answer in time is lent nothing any more, and if it reads so late, finds the digest wrong and begins a new session.
 
-use super::{Core, unit::overlap};
+use super::{Core, Unit, unit::overlap};
 use crate::mail::{FromCore, ToCore};
 use memory::{Key, Loan};
 use reactor::Reactor;
@@ -34,6 +34,12 @@ struct Lent {
     /// Since when somebody waits for it.
     wanted: Option<Duration>,
     _loan: Loan,
+}
+
+impl Lent {
+    fn is_among(&self, unit: u16, range: &Range<u64>) -> bool {
+        self.unit == unit && overlap(&self.range, range)
+    }
 }
 
 /// What the answers of a core refer to and their readers haven't acknowledged.
@@ -65,8 +71,13 @@ pub(crate) struct Terms {
 
 impl Loans {
     /// Whether an answer more may be lent for.
-    pub fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         self.all.len() < LOANS
+    }
+
+    /// Whether blocks of a unit may be lent: nobody waits to write there, or wants them to stand still.
+    pub fn may_lend<R: Reactor>(&self, unit: &Unit<R>) -> bool {
+        !unit.still && unit.waiting.is_empty() && self.has_room()
     }
 
     /// Notes what an answer on this link refers to.
@@ -90,7 +101,7 @@ impl Loans {
     /// Whether some of these blocks are lent.
     #[inline]
     pub fn has(&self, unit: u16, range: &Range<u64>) -> bool {
-        !self.all.is_empty() && self.all.iter().any(|lent| lent.unit == unit && overlap(&lent.range, range))
+        self.all.iter().any(|lent| lent.is_among(unit, range))
     }
 
     /// Whether anything of a unit is lent.
@@ -105,7 +116,10 @@ impl Loans {
 
     /// Somebody waits for blocks (`None`: for all of a unit). Gives the readers that are to be asked for them.
     fn want(&mut self, unit: u16, range: Option<&Range<u64>>, now: Duration) -> Vec<Key> {
-        self.want_those(now, |lent| lent.unit == unit && range.is_none_or(|range| overlap(&lent.range, range)))
+        self.want_those(now, |lent| match range {
+            Some(range) => lent.is_among(unit, range),
+            None => lent.unit == unit,
+        })
     }
 
     fn want_those(&mut self, now: Duration, those: impl Fn(&Lent) -> bool) -> Vec<Key> {
@@ -122,8 +136,7 @@ impl Loans {
 
     /// Who reads some of these blocks.
     fn readers(&self, unit: u16, range: &Range<u64>) -> Vec<Key> {
-        let lent = self.all.iter().filter(|lent| lent.unit == unit && overlap(&lent.range, range));
-        lent.map(|lent| lent.link).collect()
+        self.all.iter().filter(|lent| lent.is_among(unit, range)).map(|lent| lent.link).collect()
     }
 
     /// Takes back what `over` says: units and ranges, in a list that is to be given back to `back`.

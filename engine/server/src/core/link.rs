@@ -130,6 +130,11 @@ impl Link {
         self.outgoing.len() + self.sending_bytes + self.held_bytes >= OUTGOING_SOFT
     }
 
+    /// Whether it will say that it has what it was lent. Who is closing says nothing more.
+    pub fn acknowledges(&self) -> bool {
+        !self.gets_copies && self.closing.is_none()
+    }
+
     /// Whether a receive may stay: a link on which large data comes needs others, too.
     pub fn is_calm(&self) -> bool {
         self.calm >= CALM

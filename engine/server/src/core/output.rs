@@ -23,12 +23,9 @@ impl<R: Reactor> Core<R> {
         let bytes = link.outgoing.len();
         let (spare, socket) = (std::mem::take(&mut link.spare), link.descriptor);
         let message = if link.outgoing.has_due() {
-            let now = self.reactor.now();
+            let (now, acknowledges) = (self.reactor.now(), link.acknowledges());
             link.outgoing.seal_lent(spare, |terms, loan| {
-                let unit = &self.units[terms.unit as usize];
-                // Who is closing acknowledges nothing more.
-                let acknowledges = !link.gets_copies && link.closing.is_none();
-                let lends = acknowledges && !unit.still && unit.waiting.is_empty() && self.loans.has_room();
+                let lends = acknowledges && self.loans.may_lend(&self.units[terms.unit as usize]);
                 if lends {
                     link.lent += 1;
                     self.loans.lend(key, terms, loan(), now);

@@ -44,6 +44,14 @@ impl Reader {
         Reader::beside(0)
     }
 
+    /// It has read what lies first, and hasn't said so.
+    fn that_reads() -> Reader {
+        let mut reader = Reader::new();
+        reader.read(0);
+        assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+        reader
+    }
+
     fn beside(others: usize) -> Reader {
         let delay = Duration::ZERO..Duration::from_nanos(1);
         let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
@@ -286,9 +294,7 @@ fn who_does_not_say_what_it_has_is_sent_copies_from_then_on() {
 #[test]
 fn who_keeps_blocks_for_long_is_asked_for_them() {
     for answers in [true, false] {
-        let mut reader = Reader::new();
-        reader.read(0);
-        assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+        let mut reader = Reader::that_reads();
         let since = reader.rig.world.now();
         let mut pings = Vec::new();
         while pings.is_empty() {
@@ -344,9 +350,7 @@ fn as_much_is_lent_as_there_is_room_for() {
 #[test]
 fn a_session_that_ends_gives_all_back() {
     for cut in [false, true] {
-        let mut reader = Reader::new();
-        reader.read(0);
-        assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+        let mut reader = Reader::that_reads();
         if cut {
             let key = reader.rig.link().0;
             reader.rig.core.cut(key, CloseReason::Silent);
@@ -360,9 +364,7 @@ fn a_session_that_ends_gives_all_back() {
 
 #[test]
 fn a_fence_waits_for_what_is_lent() {
-    let mut reader = Reader::new();
-    reader.read(0);
-    assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+    let mut reader = Reader::that_reads();
     reader.compare_and_write(0, 7);
     let pdus = reader.pdus();
     let ping = pdus[0].is_ping().expect("a ping");
@@ -374,9 +376,7 @@ fn a_fence_waits_for_what_is_lent() {
 
 #[test]
 fn a_command_that_gives_back_what_two_fences_wait_for_is_carried_out() {
-    let mut reader = Reader::new();
-    reader.read(0);
-    assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+    let mut reader = Reader::that_reads();
     for (from, to) in [(0, 7), (7, 8)] {
         reader.compare_and_write(from, to);
     }
@@ -443,9 +443,7 @@ fn nothing_is_lent_to_who_logs_out() {
 
 #[test]
 fn a_unit_stays_until_what_is_lent_of_it_has_come_back() {
-    let mut reader = Reader::new();
-    reader.read(0);
-    assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+    let mut reader = Reader::that_reads();
     reader.rig.post.send(0, ToCore::Remove { slot: 0 });
     let ping = reader.pdus()[0].is_ping().expect("a ping");
     assert!(reader.rig.core.units[0].present);
@@ -458,9 +456,7 @@ fn a_unit_stays_until_what_is_lent_of_it_has_come_back() {
 fn a_queue_of_fences_behind_what_is_lent_does_not_fill_the_stack() {
     const MANY: u32 = 480;
     let wait = || {
-        let mut reader = Reader::new();
-        reader.read(0);
-        assert_eq!((reader.pdus().len(), reader.lends()), (1, 1));
+        let mut reader = Reader::that_reads();
         for n in 0..MANY {
             reader.compare_and_write(n as u8, (n + 1) as u8);
         }
