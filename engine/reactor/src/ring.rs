@@ -35,7 +35,6 @@ use provided::Provided;
 use sending::{SPLICE_WORTH, Vector, splice_least};
 use slot::{Slot, Step, Target, Tools};
 use spinner::Spinner;
-use splicing::Progress;
 use std::{
     collections::VecDeque,
     io,
@@ -230,9 +229,6 @@ impl Ring {
 
     /// Queues the next submission of an operation. False when it has nothing left to do.
     fn advance(&mut self, key: Key) -> bool {
-        if self.splice(key) == Some(Progress::All) {
-            return false;
-        }
         let file = self.slots.get(key).expect("a slot in flight").file;
         let polled = self.goes_polled(key, file);
         let emptied = self.files.at(file.slot).emptied;
@@ -381,9 +377,10 @@ impl Ring {
         let slot = self.slots.get_mut(key).expect("a slot in flight");
         let result = match if again { Step::Again } else { slot.step(result) } {
             Step::Over(result) => result,
+            Step::Room if self.splice(key) => Ok(self.sent(key)),
             // What is left after an interruption is never nothing: `step` would have said that it is over.
-            Step::Again if self.advance(key) => return,
-            Step::Again => Ok(self.sent(key)),
+            Step::Room | Step::Again if self.advance(key) => return,
+            Step::Room | Step::Again => Ok(self.sent(key)),
         };
         let held = self.slots.get(key).is_some_and(Slot::is_held);
         let completion = if held { self.hold(key, result) } else { self.finish(key, result, provided) };
@@ -468,17 +465,14 @@ impl Reactor for Ring {
         }
         let links = Links { before: NONE, after: first };
         let mut slot = Slot::new(operation, own, token, descriptor, links);
-        if self.splicer.is_some()
-            && let Some(sending) = slot.sending()
-        {
-            sending.splice_from(self.splice);
-        }
+        let splices =
+            self.splicer.is_some() && slot.sending().is_some_and(|sending| sending.is_worth_splicing(self.splice));
         let Ok(key) = self.slots.insert(slot) else { unreachable!("room was checked above") };
         if let Some(neighbour) = self.slots.at_mut(first) {
             neighbour.links.before = key.index;
         }
         self.files.at_mut(descriptor.slot).first = key.index;
-        if !self.advance(key) {
+        if (splices && self.splice(key)) || !self.advance(key) {
             let sent = self.sent(key);
             let completion = self.finish(key, Ok(sent), None);
             self.ready.push_back(completion);

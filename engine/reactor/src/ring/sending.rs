@@ -54,9 +54,7 @@ pub(crate) struct Sending {
     pub(crate) zero_copy: bool,
     /// The kernel has refused that.
     pub(crate) plain: bool,
-    /// Pages of its regions go to the socket themselves; see `splicing.rs`.
-    pub(crate) splices: bool,
-    /// It waits for room in the socket, for that.
+    /// It waits for room in the socket, to be spliced; see `splicing.rs`.
     pub(crate) waited: bool,
     /// Rounds of whose memory the kernel has not let go yet.
     pub(crate) notices: u32,
@@ -96,7 +94,6 @@ impl Sending {
             vector: None,
             zero_copy: false,
             plain: false,
-            splices: false,
             waited: false,
             notices: 0,
             over: None,
@@ -107,13 +104,13 @@ impl Sending {
         piece(&self.message, part)
     }
 
-    /// Has it spliced, if it is worth it: its pieces of regions have so many bytes each, in the mean, and little else is
-    /// with them.
-    pub(crate) fn splice_from(&mut self, least: u32) {
+    /// Whether it is worth splicing: its pieces of regions have so many bytes each, in the mean, and little else is with
+    /// them.
+    pub(crate) fn is_worth_splicing(&self, least: u32) -> bool {
         let message = &self.message;
         // What lies between regions is copied here, where nobody may look at pages of files.
         if message.regions.is_empty() || !message.buffers.is_empty() || !message.leases.is_empty() {
-            return;
+            return false;
         }
         let (mut pages, mut pieces, mut rest) = (0, 0, 0);
         for part in &message.parts {
@@ -123,7 +120,7 @@ impl Sending {
             }
         }
         let least = message.regions.iter().map(|region| splice_least(region, least)).max().unwrap_or(least);
-        self.splices = pages >= SPLICE_WORTH && pages >= u64::from(least) * pieces && rest * 8 <= pages;
+        pages >= SPLICE_WORTH && pages >= u64::from(least) * pieces && rest * 8 <= pages
     }
 
     /// Address and length of what is left, piece by piece, and whether it is a region's, which stays where it is.
@@ -262,10 +259,8 @@ mod tests {
         let spliced = |bytes: u64, piece: u32, pieces: u32| {
             let regions = vec![memory::Region::new(bytes).unwrap()];
             let part = |at| Part::Region { index: 0, length: piece, offset: u64::from(at * piece) };
-            let mut sending =
-                Sending::new(Message { regions, parts: (0..pieces).map(part).collect(), ..Message::default() });
-            sending.splice_from(4096);
-            sending.splices
+            let parts = (0..pieces).map(part).collect();
+            Sending::new(Message { regions, parts, ..Message::default() }).is_worth_splicing(4096)
         };
         assert!(spliced(4 << 20, 4096, 8));
         assert!(!spliced(4 << 20, 4096, 7), "too few bytes");

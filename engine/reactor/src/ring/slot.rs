@@ -123,6 +123,8 @@ pub(crate) struct Tools<'a> {
 pub(crate) enum Step {
     /// Submit the rest.
     Again,
+    /// There is room in the socket: splice the rest.
+    Room,
     /// It is over.
     Over(Result<u32, Errno>),
 }
@@ -298,7 +300,7 @@ impl Slot {
         self.interrupted = 0;
         if let Work::Send(Sending { waited: true, .. }) = &self.work {
             // Events of a poll, no bytes.
-            return if self.cancelled { Step::Over(Err(Errno(libc::ECANCELED))) } else { Step::Again };
+            return if self.cancelled { Step::Over(Err(Errno(libc::ECANCELED))) } else { Step::Room };
         }
         let count = result as u32;
         let (over, at_end) = match &mut self.work {

@@ -267,15 +267,16 @@ impl Ring {
         };
     }
 
-    /// Splices what it can of a send. `None` or `Refused`: the usual way is to be taken, from where it is now.
-    pub(super) fn splice(&mut self, key: Key) -> Option<Progress> {
-        let slot = self.slots.get_mut(key)?;
+    /// Splices what it can of a send. False when that isn't all: it then waits for room, or the usual way is to be taken,
+    /// from where it is now.
+    pub(super) fn splice(&mut self, key: Key) -> bool {
+        let slot = self.slots.get_mut(key).expect("a slot in flight");
         let file = slot.file.slot;
-        let sending = slot.sending().filter(|sending| sending.splices)?;
+        let Some(sending) = slot.sending() else { return false };
         let Some(splicer) = self.splicer.as_mut() else {
             // Given up while this one was waiting for room.
-            (sending.splices, sending.waited) = (false, false);
-            return Some(Progress::Refused);
+            sending.waited = false;
+            return false;
         };
         let before = sending.sent();
         let mut progress = splicer.send(self.files.at(file).holder.as_fd(), sending);
@@ -292,11 +293,10 @@ impl Ring {
             progress = Progress::Refused;
         }
         sending.waited = progress == Progress::Full;
-        sending.splices = progress != Progress::Refused;
         if spoiled {
             self.splicer = None;
         }
-        Some(progress)
+        progress == Progress::All
     }
 }
 
