@@ -198,7 +198,7 @@ impl Region {
     /// Has all bytes stand still as long as what it gives lives. That can be had by the only thread that has written to the
     /// region since it was made, or since another thread [`let_go`](Region::let_go) of it; not by a thread that does so already.
     /// Writes of other threads wait, so it must be short.
-    pub fn hold(&self) -> Option<Held<'_>> {
+    pub fn hold(self: &Arc<Self>) -> Option<Held<'_>> {
         self.owner.hold().then(|| Held { region: self, of_this_thread: PhantomData })
     }
 
@@ -232,7 +232,7 @@ impl Region {
 
 /// A region whose bytes stand still: see [`Region::hold`].
 pub struct Held<'a> {
-    region: &'a Region,
+    region: &'a Arc<Region>,
     of_this_thread: PhantomData<*const ()>,
 }
 
@@ -252,13 +252,9 @@ impl Held<'_> {
     /// remembers: it doesn't write to them. Threads that ask ([`Region::may_write`]) write to nothing meanwhile.
     ///
     /// It is a promise among those who write, not one to the compiler: there is no slice of such bytes.
-    ///
-    /// # Panics
-    /// If `region` isn't the one that is held.
-    pub fn lend(&self, region: &Arc<Region>) -> Loan {
-        assert!(std::ptr::eq(&raw const **region, self.region), "another region is held");
-        region.owner.lend();
-        Loan { region: region.clone() }
+    pub fn lend(&self) -> Loan {
+        self.region.owner.lend();
+        Loan { region: self.region.clone() }
     }
 }
 
@@ -442,7 +438,7 @@ mod tests {
     #[test]
     fn what_is_lent_holds_up_those_who_ask() {
         let region = Region::new(8192).unwrap();
-        let loan = region.hold().unwrap().lend(&region);
+        let loan = region.hold().unwrap().lend();
         region.let_go();
         region.write(4096, b"its own");
         let ask = || std::thread::scope(|scope| scope.spawn(|| region.may_write()).join().unwrap());

@@ -1,7 +1,7 @@
 //! What a connection has to send: PDUs are appended while the last message is still on its way.
 
 use crate::core::Terms;
-use memory::{Buffer, Held, Lease, Loan, PageReader, Region};
+use memory::{Buffer, Held, Lease, PageReader, Region};
 use protocol::Sink;
 use reactor::{Message, Part};
 use std::{collections::VecDeque, ops::Range, sync::Arc};
@@ -217,12 +217,8 @@ impl Outgoing {
     }
 
     /// Takes what is to be sent, with the digests of pages that are sent from where they lie. `lend` is asked for each of them
-    /// whether that may be, and keeps the loan until the peer has them; others are copied.
-    pub(crate) fn seal_lent(
-        &mut self,
-        recycled: Message,
-        mut lend: impl FnMut(Terms, &dyn Fn() -> Loan) -> bool,
-    ) -> Message {
+    /// whether that may be, and then keeps a loan until the peer has them; others are copied.
+    pub(crate) fn seal_lent(&mut self, recycled: Message, mut lend: impl FnMut(Terms, &Held<'_>) -> bool) -> Message {
         let mut message = self.seal(recycled);
         let (bytes, parts, regions) = (&mut message.bytes, &mut message.parts, &message.regions);
         let held: [Option<Held<'_>>; HELD] = std::array::from_fn(|index| regions.get(index)?.hold());
@@ -232,7 +228,7 @@ impl Outgoing {
             let region = &regions[index as usize];
             let mut crc = Crc32c::new();
             let held = held.get(index as usize).and_then(Option::as_ref);
-            match held.filter(|held| lend(terms, &|| held.lend(region))) {
+            match held.filter(|held| lend(terms, held)) {
                 Some(held) => crc.update(held.bytes(offset, length)),
                 None => {
                     let start = bytes.len();
@@ -393,11 +389,11 @@ mod tests {
         let length = out.len();
         region.write(0, b"late123456");
         let mut loans = Vec::new();
-        let message = out.seal_lent(Message::default(), |terms, lend| {
+        let message = out.seal_lent(Message::default(), |terms, held| {
             assert!(region.hold().is_none(), "it is held");
             assert_ne!(terms.stat_sn, 2, "it can't be held");
             if terms.stat_sn == 1 {
-                loans.push(lend());
+                loans.push(held.lend());
             }
             terms.stat_sn == 1
         });

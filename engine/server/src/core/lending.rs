@@ -322,7 +322,7 @@ mod tests {
         let mut loans = Loans::default();
         let at = Duration::from_millis;
         for (unit, start, link, stat_sn) in [(0, 0, 1, 7), (0, 4096, 2, u32::MAX), (1, 0, 1, 8), (0, 8192, 1, 9)] {
-            let loan = region.hold().unwrap().lend(&region);
+            let loan = region.hold().unwrap().lend();
             let terms = Terms { unit, range: start..start + 4096, stat_sn };
             loans.lend(key(link), terms, loan, at(start / 4096));
         }
@@ -365,7 +365,7 @@ mod tests {
         let region = Region::new(4096).unwrap();
         let mut loans = Loans::default();
         while loans.has_room() {
-            let loan = region.hold().unwrap().lend(&region);
+            let loan = region.hold().unwrap().lend();
             loans.lend(key(0), Terms { unit: 0, range: 0..1, stat_sn: 0 }, loan, Duration::ZERO);
         }
         assert_eq!(loans.ranges(0).count(), LOANS);

@@ -64,9 +64,7 @@ pub(crate) struct Link {
     pub rests: bool,
     /// A send is out.
     pub sending: bool,
-    /// Bytes of it.
-    pub sending_bytes: usize,
-    /// Bytes of the last message: the next one probably has as many.
+    /// Bytes of the last message, which may be on its way: the next one probably has as many.
     pub last_bytes: usize,
     /// Answers of which it hasn't said that it has them, and that refer to blocks where they lie: see `lending`.
     pub lent: u32,
@@ -125,9 +123,15 @@ impl Link {
         nexuses.iter().any(|path| path.relative_port == relative_port && path.initiator == self.identity.initiator)
     }
 
+    /// Bytes that the peer hasn't taken yet.
+    fn unsent(&self) -> usize {
+        let sending = if self.sending { self.last_bytes } else { 0 };
+        self.outgoing.len() + sending + self.held_bytes
+    }
+
     /// Whether the peer is so far behind that no more answers should be made for it.
     pub fn is_behind(&self) -> bool {
-        self.outgoing.len() + self.sending_bytes + self.held_bytes >= OUTGOING_SOFT
+        self.unsent() >= OUTGOING_SOFT
     }
 
     /// Whether it will say that it has what it was lent. Who is closing says nothing more.
@@ -142,7 +146,7 @@ impl Link {
 
     /// Whether nothing more may be read from it until it has read what it was sent.
     pub fn is_flooded(&self) -> bool {
-        self.outgoing.len() + self.sending_bytes + self.held_bytes >= OUTGOING_HARD
+        self.unsent() >= OUTGOING_HARD
     }
 }
 

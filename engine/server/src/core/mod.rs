@@ -333,7 +333,6 @@ impl<R: Reactor> Core<R> {
             spares: Vec::new(),
             rests: false,
             sending: false,
-            sending_bytes: 0,
             last_bytes: 0,
             lent: 0,
             acknowledged: stat_sn,

@@ -24,11 +24,11 @@ impl<R: Reactor> Core<R> {
         let (spare, socket) = (std::mem::take(&mut link.spare), link.descriptor);
         let message = if link.outgoing.has_due() {
             let (now, acknowledges) = (self.reactor.now(), link.acknowledges());
-            link.outgoing.seal_lent(spare, |terms, loan| {
+            link.outgoing.seal_lent(spare, |terms, held| {
                 let lends = acknowledges && self.loans.may_lend(&self.units[terms.unit as usize]);
                 if lends {
                     link.lent += 1;
-                    self.loans.lend(key, terms, loan(), now);
+                    self.loans.lend(key, terms, held.lend(), now);
                 }
                 lends
             })
@@ -40,7 +40,6 @@ impl<R: Reactor> Core<R> {
             Ok(_) => {
                 link.sending = true;
                 link.rests = false;
-                link.sending_bytes = bytes;
                 link.last_bytes = bytes;
                 link.operations += 1;
             }
@@ -72,12 +71,11 @@ impl<R: Reactor> Core<R> {
             // The kernel keeps it for a while.
             _ => {
                 link.held += 1;
-                link.held_bytes += link.sending_bytes;
+                link.held_bytes += link.last_bytes;
                 link.spare = link.spares.pop().unwrap_or_default();
             }
         }
         link.sending = false;
-        link.sending_bytes = 0;
         link.operations -= 1;
         if link.closed {
             // It was the last that the reactor had of the socket, perhaps.

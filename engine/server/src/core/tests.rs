@@ -395,7 +395,7 @@ impl Rig {
     /// As if a message of so many bytes was sent without a copy, and the kernel kept it.
     fn hold(&mut self, bytes: usize) {
         let (key, link) = self.link();
-        (link.sending, link.sending_bytes) = (true, bytes);
+        (link.sending, link.last_bytes) = (true, bytes);
         link.operations += 1;
         self.core.sent(key, Completion { token: 0, result: Ok(bytes as u32), returned: Returned::Held });
     }

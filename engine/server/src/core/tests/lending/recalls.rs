@@ -45,7 +45,7 @@ fn what_another_core_has_lent_is_asked_for() {
             let (end, ends) = std::sync::mpsc::channel::<()>();
             let region = &region;
             scope.spawn(move || {
-                let loan = region.hold().unwrap().lend(region);
+                let loan = region.hold().unwrap().lend();
                 said.send(()).unwrap();
                 ends.recv().unwrap();
                 drop(loan);
