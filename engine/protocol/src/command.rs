@@ -1,7 +1,7 @@
 //! SCSI Command PDUs (RFC 7143 11.3).
 
 use crate::connection::Connection;
-use crate::data_in::{Finish, residual};
+use crate::data_in::Finish;
 use crate::event::{Advance, Event};
 use crate::hold::Held;
 use crate::segment::{INCORRECT_AMOUNT, Part, UNEXPECTED_DATA};
@@ -9,7 +9,7 @@ use crate::session::{Order, Session};
 use crate::sink::Sink;
 use crate::task::{Burst, MAX_OUTSTANDING_R2T, Task, Tasks};
 use wire::ahs::CommandSegments;
-use wire::{BHS_LEN, RejectReason, ScsiCommand, ScsiResponse, ScsiResponseCode};
+use wire::{BHS_LEN, RejectReason, ScsiCommand};
 
 /// SCSI status TASK SET FULL.
 const TASK_SET_FULL: u8 = 0x28;
@@ -144,25 +144,8 @@ impl Connection {
         sink: &mut impl Sink,
     ) {
         let finish = Finish { status: TASK_SET_FULL, transfer: 0 };
-        let mut response = ScsiResponse {
-            bidi_read_overflow: false,
-            bidi_read_underflow: false,
-            residual_overflow: false,
-            residual_underflow: false,
-            response: ScsiResponseCode::CommandCompleted,
-            status: finish.status,
-            data_segment_length: 0,
-            status_qualifier: 0,
-            initiator_task_tag: command.initiator_task_tag,
-            snack_tag: 0,
-            stat_sn: self.take_stat_sn(),
-            exp_cmd_sn: session.exp_cmd_sn(),
-            max_cmd_sn: session.max_cmd_sn(),
-            exp_data_sn: 0,
-            bidi_read_residual_count: 0,
-            residual_count: 0,
-        };
-        residual(&mut response, read_length, write_length, finish.transfer);
+        let tag = command.initiator_task_tag;
+        let response = self.plain_response(session, tag, read_length, write_length, finish);
         self.put_header(sink, |space| response.emit(space));
     }
 }

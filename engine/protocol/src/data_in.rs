@@ -143,30 +143,48 @@ impl Connection {
         session.settle(task);
         let most = self.parameters.peer_max_recv_data_segment_length.min(u32::from(u16::MAX)) as usize;
         let sense = &sense[..sense.len().min(most.saturating_sub(2))];
+        let (reads, writes) = (task.read_length, task.write_length);
+        let mut response = self.plain_response(session, task.initiator_task_tag, reads, writes, finish);
         // DataSN and R2TSN of a bidirectional command are counted together.
-        let exp_data_sn = if task.data_sn == 0 { 0 } else { task.data_sn.wrapping_add(task.r2t_sn) };
-        let mut response = ScsiResponse {
+        response.exp_data_sn = if task.data_sn == 0 { 0 } else { task.data_sn.wrapping_add(task.r2t_sn) };
+        response.data_segment_length = if sense.is_empty() { 0 } else { sense.len() as u32 + 2 };
+        self.put_header(sink, |space| response.emit(space));
+        if !sense.is_empty() {
+            self.put_data(sink, &(sense.len() as u16).to_be_bytes(), sense);
+        }
+    }
+
+    /// A SCSI Response with neither sense nor ExpDataSN. Over- and underflow are filled in (RFC 7143 11.4.5): a
+    /// bidirectional command is taken to write `finish.transfer` bytes and to read none.
+    #[inline]
+    pub(crate) fn plain_response(
+        &mut self,
+        session: &Session,
+        initiator_task_tag: u32,
+        read_length: u32,
+        write_length: u32,
+        finish: Finish,
+    ) -> ScsiResponse {
+        let Finish { status, transfer } = finish;
+        let expected = if write_length != 0 { write_length } else { read_length };
+        let bidirectional = write_length != 0 && read_length != 0;
+        ScsiResponse {
             bidi_read_overflow: false,
-            bidi_read_underflow: false,
-            residual_overflow: false,
-            residual_underflow: false,
+            bidi_read_underflow: bidirectional,
+            residual_overflow: transfer > expected,
+            residual_underflow: transfer < expected,
             response: ScsiResponseCode::CommandCompleted,
-            status: finish.status,
-            data_segment_length: if sense.is_empty() { 0 } else { sense.len() as u32 + 2 },
+            status,
+            data_segment_length: 0,
             status_qualifier: 0,
-            initiator_task_tag: task.initiator_task_tag,
+            initiator_task_tag,
             snack_tag: 0,
             stat_sn: self.take_stat_sn(),
             exp_cmd_sn: session.exp_cmd_sn(),
             max_cmd_sn: session.max_cmd_sn(),
-            exp_data_sn,
-            bidi_read_residual_count: 0,
-            residual_count: 0,
-        };
-        residual(&mut response, task.read_length, task.write_length, finish.transfer);
-        self.put_header(sink, |space| response.emit(space));
-        if !sense.is_empty() {
-            self.put_data(sink, &(sense.len() as u16).to_be_bytes(), sense);
+            exp_data_sn: 0,
+            bidi_read_residual_count: if bidirectional { read_length } else { 0 },
+            residual_count: transfer.abs_diff(expected),
         }
     }
 
@@ -174,18 +192,5 @@ impl Connection {
     /// `None`: the key is stale, or the task belongs to another session.
     pub fn retire<T>(&mut self, session: &mut Session, tasks: &mut Tasks<T>, task: TaskKey) -> Option<T> {
         session.retire(tasks, task)
-    }
-}
-
-/// Fills in over- or underflow (RFC 7143 11.4.5). A bidirectional command is taken to write `transfer` bytes and to read
-/// none.
-pub(crate) fn residual(response: &mut ScsiResponse, read_length: u32, write_length: u32, transfer: u32) {
-    let expected = if write_length != 0 { write_length } else { read_length };
-    response.residual_overflow = transfer > expected;
-    response.residual_underflow = transfer < expected;
-    response.residual_count = transfer.abs_diff(expected);
-    if write_length != 0 && read_length != 0 {
-        response.bidi_read_underflow = true;
-        response.bidi_read_residual_count = read_length;
     }
 }
