@@ -2,7 +2,7 @@
 
 use initiator::{Command, DigestChoice, cdb};
 use ringlun_tests::{Client, Setup, Target, client::options, wait};
-use std::{fs::OpenOptions, thread, time::Duration, time::Instant};
+use std::fs::OpenOptions;
 
 const MIB: u64 = 1 << 20;
 const BLOCKS: u64 = 16 * MIB / 512;
@@ -31,14 +31,12 @@ fn warmed(setup: Setup) -> (Target, Client) {
 
 /// Reads until the target has locked all of the file, or at least so many bytes.
 fn warm(target: &Target, client: &mut Client, least: u64) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while target.memory("VmLck") < least {
-        assert!(Instant::now() < until, "{} bytes are locked", target.memory("VmLck"));
+    wait::until(wait::SOON, "locked", || {
         for at in 0..64 {
             client.read(at * BLOCKS / 64, 8, 512);
         }
-        thread::sleep(Duration::from_millis(1));
-    }
+        (target.memory("VmLck") >= least).then_some(())
+    });
 }
 
 #[test]
@@ -83,10 +81,7 @@ fn a_file_that_somebody_cuts_costs_a_connection_and_no_more() {
         OpenOptions::new().write(true).open(target.folder().join("p.img")).unwrap().set_len(8 * MIB).unwrap();
         let read = |client: &mut Client, lba| client.try_run(&Command::read(cdb::read_16(lba, 8), 4096), &[]);
         assert!(read(&mut client, BLOCKS - 64).is_err(), "what the kernel can't read was sent");
-        assert!(
-            wait::within(wait::SOON, || target.log().contains("a file was cut").then_some(())).is_some(),
-            "{sends}"
-        );
+        wait::until(wait::SOON, sends, || target.log().contains("a file was cut").then_some(()));
         let mut client = target.client("p");
         let done = read(&mut client, BLOCKS - 64).expect("the second time it is a plain error");
         assert_eq!(done.sense(), Some((3, 0x11, 0)));
@@ -110,13 +105,12 @@ fn who_may_not_lock_so_much_is_told_the_limit_and_served_all_the_same() {
     let (target, mut client) = filled(bound("--memlock=5242880").start());
     let told = |target: &Target| target.log().matches("5242880 bytes").count();
     assert_eq!(told(&target), 1, "at the start: {}", target.log());
-    let until = Instant::now() + Duration::from_secs(30);
-    while told(&target) < 2 {
-        assert!(Instant::now() < until, "{}", target.log());
+    wait::until(wait::SOON, "told again", || {
         for at in 0..64 {
             assert_eq!(client.read(at * BLOCKS / 64, 8, 512), [at as u8 + 1; 4096]);
         }
-    }
+        (told(&target) >= 2).then_some(())
+    });
     let log = target.log();
     assert!(log.contains("RLIMIT_MEMLOCK") && log.contains("ulimit -l") && log.contains("p.img"), "{log}");
     assert!(target.memory("VmLck") <= LIMIT);
