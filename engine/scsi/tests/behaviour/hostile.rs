@@ -292,15 +292,8 @@ proptest! {
 #[test]
 fn a_cdb_that_is_too_short_is_refused() {
     let mut rig = Rig::new();
-    let unit = rig.unit.clone();
     for length in 0..10 {
-        let mut context = Context {
-            port: &rig.port,
-            unit: Some(&unit),
-            nexus: Some(&mut rig.nexus),
-            scratch: &mut rig.scratch,
-            now: Default::default(),
-        };
+        let mut context = rig.context();
         let (_, step) = Command::start(&cdb_10(0x28, 0, 0, 1)[..length], &mut context);
         let Step::Done(outcome) = step else { panic!("{length}: {step:?}") };
         assert_eq!(outcome.status, Status::CheckCondition);
@@ -315,14 +308,7 @@ fn a_command_is_small() {
 #[test]
 fn a_lun_that_goes_away_ends_its_commands() {
     let mut rig = Rig::new();
-    let unit = rig.unit.clone();
-    let mut context = Context {
-        port: &rig.port,
-        unit: Some(&unit),
-        nexus: Some(&mut rig.nexus),
-        scratch: &mut rig.scratch,
-        now: Default::default(),
-    };
+    let mut context = rig.context();
     let (mut command, _) = Command::start(&cdb_10(0x28, 0, 0, 1), &mut context);
     context.unit = None;
     let Step::Done(outcome) = command.step(Event::Moved, &mut context) else { panic!() };

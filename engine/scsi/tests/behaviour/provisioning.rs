@@ -107,14 +107,7 @@ fn as_much_as_the_block_limits_page_allows_is_unmapped_in_pieces() {
     let mut rig = Rig::with(Geometry { bytes: 4096 << 20, discard_zeroes: false, ..geometry() }, 4096);
     rig.medium = Vec::new();
     let (cdb, list) = unmap(&[(0, blocks as u32)]);
-    let (port, unit) = (&rig.port, rig.unit.clone());
-    let mut context = scsi::Context {
-        port,
-        unit: Some(&unit),
-        nexus: Some(&mut rig.nexus),
-        scratch: &mut rig.scratch,
-        now: Default::default(),
-    };
+    let mut context = rig.context();
     let mut padded = [0; 16];
     padded[..10].copy_from_slice(&cdb);
     let (mut command, _) = scsi::Command::start(&padded, &mut context);
@@ -220,17 +213,10 @@ fn a_write_same_of_no_number_goes_to_the_last_block_of_a_full_volume() {
 
 #[test]
 fn data_out_of_write_same_is_exactly_one_block() {
-    use scsi::{Command, Context, Event};
+    use scsi::{Command, Event};
     let mut rig = Rig::new();
     assert!(matches!(rig.run(&cdb_10(0x41, 8, 0, 1), &[0; BLOCK / 2]).refused(), (ILLEGAL, _)));
-    let unit = rig.unit.clone();
-    let mut context = Context {
-        port: &rig.port,
-        unit: Some(&unit),
-        nexus: Some(&mut rig.nexus),
-        scratch: &mut rig.scratch,
-        now: Default::default(),
-    };
+    let mut context = rig.context();
     let (mut command, step) = Command::start(&cdb_16(0x93, 8, 0, 1), &mut context);
     assert_eq!(step, Step::Receive { length: 512 });
     let Step::Done(outcome) = command.step(Event::Long, &mut context) else { panic!() };

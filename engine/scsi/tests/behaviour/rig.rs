@@ -152,6 +152,17 @@ impl Rig {
         }
     }
 
+    /// For a command to the unit that the test itself steps through.
+    pub fn context(&mut self) -> Context<'_> {
+        Context {
+            port: &self.port,
+            unit: Some(&self.unit),
+            nexus: Some(&mut self.nexus),
+            scratch: &mut self.scratch,
+            now: self.now,
+        }
+    }
+
     /// Carries out a command to the unit.
     pub fn run(&mut self, cdb: &[u8], data_out: &[u8]) -> Answer {
         self.carry_out(cdb, data_out, true)
@@ -176,46 +187,19 @@ impl Rig {
 
     /// Does a job's next chore.
     pub fn chore(&mut self, background: &mut Background) -> Chore {
-        let unit = self.unit.clone();
-        let mut store = Store {
-            medium: &mut self.medium,
-            mapped: &mut self.mapped,
-            own: self.unit.id(),
-            others: &mut self.others,
-            flushes: &mut self.flushes,
-            fault: &mut self.fault,
-            unit: &unit,
-            idle: true,
-            free: self.free,
-            data_out: &[],
-            data_in: Vec::new(),
-            pattern: Vec::new(),
-            extents: Vec::new(),
-            longer: false,
-        };
+        let (.., mut store) = self.parts(&[]);
         store.chore(background)
     }
 
-    fn carry_out(&mut self, cdb: &[u8], data_out: &[u8], present: bool) -> Answer {
-        let unit = self.unit.clone();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut padded = [0u8; 32];
-        padded[..cdb.len()].copy_from_slice(cdb);
-        let mut context = Context {
-            port: &self.port,
-            unit: present.then_some(&unit),
-            nexus: present.then_some(&mut self.nexus),
-            scratch: &mut scratch,
-            now: self.now,
-        };
-        let mut store = Store {
+    /// The two sides of a command: who it comes from and to, and the server's part.
+    fn parts<'a>(&'a mut self, data_out: &'a [u8]) -> (&'a TargetPort, &'a mut Nexus, Store<'a>) {
+        let store = Store {
             medium: &mut self.medium,
             mapped: &mut self.mapped,
-            own: self.unit.id(),
             others: &mut self.others,
             flushes: &mut self.flushes,
             fault: &mut self.fault,
-            unit: &unit,
+            unit: &self.unit,
             idle: self.idle,
             free: self.free,
             data_out,
@@ -224,7 +208,18 @@ impl Rig {
             extents: Vec::new(),
             longer: false,
         };
-        self.steps.clear();
+        (&self.port, &mut self.nexus, store)
+    }
+
+    fn carry_out(&mut self, cdb: &[u8], data_out: &[u8], present: bool) -> Answer {
+        let unit = self.unit.clone();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut padded = [0u8; 32];
+        padded[..cdb.len()].copy_from_slice(cdb);
+        let (now, mut steps, mut aborted) = (self.now, Vec::new(), Vec::new());
+        let (port, nexus, mut store) = self.parts(data_out);
+        let (unit, nexus) = (present.then_some(&unit), present.then_some(nexus));
+        let mut context = Context { port, unit, nexus, scratch: &mut scratch, now };
         let (mut command, mut step) = Command::start(&padded[..cdb.len().max(16)], &mut context);
         if let (true, Some(nexus)) = (command.has_reported_luns(&step), &mut context.nexus) {
             nexus.luns_reported();
@@ -233,10 +228,10 @@ impl Rig {
             if let Step::Done(outcome) = step {
                 break outcome;
             }
-            self.steps.push(step);
-            assert!(self.steps.len() < 10_000, "a command without end");
+            steps.push(step);
+            assert!(steps.len() < 10_000, "a command without end");
             if step == Step::Abort {
-                self.aborted.extend(command.preempted().expect("somebody").iter().cloned());
+                aborted.extend(command.preempted().expect("somebody").iter().cloned());
             }
             step = command.step(store.event(step), &mut context);
         };
@@ -245,6 +240,8 @@ impl Rig {
             data = scratch[..outcome.data as usize].to_vec();
         }
         self.scratch = scratch;
+        self.steps = steps;
+        self.aborted.extend(aborted);
         Answer { status: outcome.status, sense: outcome.sense, data }
     }
 }
@@ -252,7 +249,6 @@ impl Rig {
 struct Store<'a> {
     medium: &'a mut Vec<u8>,
     mapped: &'a mut Vec<bool>,
-    own: UnitId,
     others: &'a mut Vec<(Arc<LogicalUnit>, Vec<u8>)>,
     flushes: &'a mut u32,
     fault: &'a mut Option<StoreError>,
@@ -390,7 +386,7 @@ impl Store<'_> {
                 Event::Moved
             }
             Step::Survey { unit, offset, length, limit } => {
-                match unit == self.own {
+                match unit == self.unit.id() {
                     true => self.status(offset, length, limit),
                     false => self.extents = vec![Extent { offset, length, mapped: true }],
                 }
@@ -414,7 +410,7 @@ impl Store<'_> {
     }
 
     fn medium_of(&mut self, unit: UnitId) -> &mut Vec<u8> {
-        if unit == self.own {
+        if unit == self.unit.id() {
             return self.medium;
         }
         &mut self.others.iter_mut().find(|(other, _)| other.id() == unit).expect("a unit of this host").1
