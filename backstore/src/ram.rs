@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering, fence},
     },
+    time::{Duration, Instant},
 };
 
 /// Bytes that are mapped or not as one.
@@ -21,6 +22,10 @@ const GRANULE: u64 = 4096;
 /// for that, which take no memory.
 const ROOM: u64 = 16;
 const LEAST_ROOM: u64 = 64 << 30;
+/// How long readers are waited for before blocks that were cut off are zeroed, and how often is looked. Each core asks for what it
+/// has lent after a second, and takes it back two seconds later.
+const READERS: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
 /// Words of the bitmap that one Status looks at: 16 GiB of the volume.
 const STATUS_WORDS: u64 = 1 << 16;
 
@@ -80,8 +85,17 @@ impl Ram {
     }
 
     /// Whether it can have another size; it gets the memory. What it had behind a smaller one is gone: it reads as zeroes
-    /// if it comes back. Blocks.
+    /// if it comes back. That waits for readers who are sent it from where it lies. Blocks.
     pub(crate) fn measure(&self, bytes: u64) -> Result<(), OpenError> {
+        let end = Instant::now() + READERS;
+        self.measure_with(bytes, || {
+            std::thread::sleep(PAUSE);
+            Instant::now() < end
+        })
+    }
+
+    /// `pause` is called as long as readers are waited for, and says whether to wait on.
+    fn measure_with(&self, bytes: u64, mut pause: impl FnMut() -> bool) -> Result<(), OpenError> {
         let (now, room) = (self.shared.capacity.bytes(), self.shared.region.room());
         if bytes > room {
             let cause = format!("its memory can't grow beyond {room} bytes while it is in use");
@@ -96,9 +110,20 @@ impl Ram {
         if self.shared.keeps && bytes > old {
             self.shared.region.populate().map_err(refused)?;
         }
-        if bytes > now {
-            self.shared.zero(now, bytes.min(old).saturating_sub(now), true);
+        let cut = bytes.min(old).saturating_sub(now);
+        if cut == 0 {
+            return Ok(());
         }
+        let region = &self.shared.region;
+        // They were sent blocks with digests before those were cut off. Nothing more is lent once this has asked.
+        while !region.may_write() {
+            if !pause() {
+                let cause = "what it had there before is still on its way to readers";
+                return Err(OpenError::new("ram store", cause, "reload again"));
+            }
+        }
+        self.shared.zero(now, cut, true);
+        region.let_go();
         Ok(())
     }
 
@@ -315,5 +340,52 @@ impl<R, C> BlockQueue<R, C> for RamQueue {
 
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {
         self.capacity.holds(offset, u64::from(length)).ok().map(|()| (&self.shared.region, offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cut_off_is_zeroed_when_nothing_is_lent_any_more() {
+        let ram = Ram::new(1 << 20, false).unwrap();
+        let region = ram.shared.region.clone();
+        let at = |offset: u64| {
+            let mut byte = [0];
+            region.read(offset, &mut byte);
+            byte[0]
+        };
+        let lend = || {
+            ram.shared.write(0, &[7; 1 << 20]);
+            region.hold().unwrap().lend()
+        };
+        let mut loan = Some(std::thread::scope(|scope| scope.spawn(lend).join().unwrap()));
+        ram.capacity().set(64 << 10);
+        assert!(ram.measure_with(1 << 20, || false).is_err(), "its readers don't say that they have it");
+        assert_eq!(at(64 << 10), 7);
+        // Other sizes are nobody's affair.
+        ram.measure_with(32 << 10, || unreachable!()).unwrap();
+        ram.measure_with(64 << 10, || unreachable!()).unwrap();
+        let mut pauses = 0;
+        let pause = || {
+            assert_eq!((at(64 << 10), at((1 << 20) - 1)), (7, 7));
+            pauses += 1;
+            if pauses == 3 {
+                loan = None;
+            }
+            true
+        };
+        ram.measure_with(1 << 20, pause).unwrap();
+        assert_eq!((pauses, at((64 << 10) - 1), at(64 << 10), at((1 << 20) - 1)), (3, 7, 0, 0));
+    }
+
+    #[test]
+    fn whoever_zeroes_does_not_stay_the_one_that_writes() {
+        let ram = Ram::new(1 << 20, false).unwrap();
+        ram.capacity().set(64 << 10);
+        ram.measure(1 << 20).unwrap();
+        let region = &ram.shared.region;
+        assert!(std::thread::scope(|scope| scope.spawn(|| region.may_hold()).join().unwrap()));
     }
 }

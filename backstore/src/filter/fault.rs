@@ -100,14 +100,15 @@ impl<R: Reactor> FaultQueue<R> {
         })
     }
 
-    /// No request of a kind and range can fail, so it may go past this filter.
+    /// No request of a kind and range can fail, so it may go past this filter. One of no bytes can't: where the memory is can be
+    /// asked whatever fails.
     fn spares(&self, kind: bool, offset: u64, length: u64) -> bool {
         let hit = self
             .settings
             .range
             .as_ref()
             .is_none_or(|range| offset < range.end && range.start < offset.saturating_add(length));
-        self.left == 0 || !kind || self.settings.per_million == 0 || !hit
+        length == 0 || self.left == 0 || !kind || self.settings.per_million == 0 || !hit
     }
 }
 

@@ -50,6 +50,7 @@ fn faults_strike_their_kind_and_range_and_stop_after_their_count() {
     assert!(core.queue.read_now(8704, &mut [0; 512]).is_none());
     assert!(core.queue.read_now(0, &mut [0; 512]).is_some());
     assert!(core.queue.region(8704, 512).is_none());
+    assert!(core.queue.region(8704, 0).is_some(), "of no blocks none is faulty");
     assert!(core.queue.write_now(8704, &[1; 512]).is_some(), "writes are spared");
     assert_eq!(core.read(9216, 512), Err(StoreError::Medium { offset: 9216 }));
     assert_eq!(core.read(9216, 512).unwrap(), [1; 512]);

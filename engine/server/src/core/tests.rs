@@ -32,7 +32,11 @@ struct Rig {
     cmd_sn: u32,
     /// What it says to have: its ExpStatSN.
     has: u32,
+    /// Where its commands go.
+    lun: u8,
     world: World,
+    /// Of the units, in their order, which is that of their LUNs.
+    stores: Vec<Arc<Store>>,
 }
 
 impl Rig {
@@ -54,24 +58,24 @@ impl Rig {
         protection: Option<Protection>,
         negotiate: impl FnOnce(&mut Parameters),
     ) -> Rig {
-        Rig::beside(0, world, kind, protection, negotiate)
+        Rig::beside(0, world, vec![Settings { protection, ..Settings::new(kind) }], negotiate)
     }
 
-    /// With so many other cores, of which there is nothing but their letter boxes.
-    fn beside(
-        others: usize,
-        world: World,
-        kind: Kind,
-        protection: Option<Protection>,
-        negotiate: impl FnOnce(&mut Parameters),
-    ) -> Rig {
+    /// With so many other cores, of which there is nothing but their letter boxes, and some units.
+    fn beside(others: usize, world: World, units: Vec<Settings>, negotiate: impl FnOnce(&mut Parameters)) -> Rig {
         let arena = Arena::new(ArenaConfig { small: 256, medium: 256, large: 8 }).unwrap();
         let mut twin = Twin::new(&world, &arena, TwinSettings { receive_buffers: 16, ..TwinSettings::default() });
-        let store = Store::open(&Settings { protection, ..Settings::new(kind) }).unwrap();
-        let identity = Identity::from_name("iqn.2026-01.io.ringlun:t");
-        let profile = Profile { protection, ..Profile::new(identity, BLOCK) };
-        let unit = LogicalUnit::new(profile, store.geometry().clone());
-        let queue = store.queue(&mut twin, store_token_base(0)).unwrap();
+        let (mut stores, mut luns, mut seats) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for (place, settings) in units.iter().enumerate() {
+            let store = Store::open(settings).unwrap();
+            let identity = Identity::from_name(&format!("iqn.2026-01.io.ringlun:t{place}"));
+            let profile = Profile { protection: settings.protection, ..Profile::new(identity, BLOCK) };
+            let unit = LogicalUnit::new(profile, store.geometry().clone());
+            let queue = store.queue(&mut twin, store_token_base(place as u16)).unwrap();
+            luns.insert(place as u16, unit.clone());
+            seats.push(Unit::new(unit, queue, 128));
+            stores.push(store);
+        }
         let post = Post::new(vec![twin.waker(); 1 + others], || {});
         let limits = CoreLimits {
             sessions: 4,
@@ -85,10 +89,10 @@ impl Rig {
             portal_group: 1,
             relative_port: 1,
             ports: vec![scsi::PortId { relative_port: 1, portal_group: 1 }],
-            luns: BTreeMap::from([(0, unit.clone())]),
+            luns,
             copies: scsi::CopyManager::new([0; 32]),
         };
-        let core = Core::new(0, limits, twin, post.clone(), vec![Unit::new(unit, queue, 128)]);
+        let core = Core::new(0, limits, twin, post.clone(), seats);
         let (socket, peer) = world.connect().unwrap();
         let mut parameters = Parameters {
             initial_r2t: true,
@@ -120,11 +124,14 @@ impl Rig {
             leftover: Vec::new(),
         };
         post.send(0, ToCore::Install(socket, Box::new(handover)));
-        let mut rig = Rig { core, post, peer, cmd_sn: 1, has: 1, world };
+        let mut rig = Rig { core, post, peer, cmd_sn: 1, has: 1, lun: 0, world, stores };
         rig.core.turn().unwrap();
-        // The unit attention of a new nexus.
-        rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
-        assert_eq!(rig.statuses(1), [(0, 2)]);
+        for lun in (0..units.len() as u8).rev() {
+            // The unit attention of a new nexus.
+            rig.lun = lun;
+            rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+            assert_eq!(rig.statuses(1), [(rig.cmd_sn - 2, 2)]);
+        }
         rig
     }
 
@@ -149,7 +156,7 @@ impl Rig {
             priority: 0,
             total_ahs_length: 0,
             data_segment_length: data.len() as u32,
-            lun: 0,
+            lun: u64::from(self.lun) << 48,
             initiator_task_tag: self.cmd_sn - 1,
             expected_data_transfer_length: expected,
             cmd_sn: self.cmd_sn,

@@ -11,6 +11,10 @@ use wire::{LogoutReason, LogoutRequest, NopIn, NopOut, RESERVED_TAG};
 /// Bytes of a read that is sent from where it lies.
 const LENT: u32 = 64 << 10;
 
+fn ram() -> Settings {
+    Settings::new(Kind::Ram { bytes: 8 << 20, preallocate: false })
+}
+
 /// What the target sent, with its data; digests are checked.
 struct Pdu {
     header: [u8; BHS_LEN],
@@ -52,11 +56,15 @@ impl Reader {
         reader
     }
 
+    /// Beside other cores.
     fn beside(others: usize) -> Reader {
+        Reader::of(others, vec![ram()])
+    }
+
+    fn of(others: usize, units: Vec<Settings>) -> Reader {
         let delay = Duration::ZERO..Duration::from_nanos(1);
         let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
-        let kind = Kind::Ram { bytes: 8 << 20, preallocate: false };
-        let rig = Rig::beside(others, world, kind, None, |parameters| parameters.data_digest = true);
+        let rig = Rig::beside(others, world, units, |parameters| parameters.data_digest = true);
         Reader { rig, bytes: Vec::new() }
     }
 
@@ -91,8 +99,12 @@ impl Reader {
 
     /// What lies there now.
     fn medium(&mut self, at: u32) -> u8 {
+        self.medium_of(0, at)
+    }
+
+    fn medium_of(&mut self, unit: usize, at: u32) -> u8 {
         let mut bytes = [0; BLOCK as usize];
-        self.rig.core.units[0].queue.read_now(u64::from(at), &mut bytes).expect("memory").unwrap();
+        self.rig.core.units[unit].queue.read_now(u64::from(at), &mut bytes).expect("memory").unwrap();
         bytes[0]
     }
 
@@ -134,7 +146,16 @@ impl Reader {
     }
 
     fn lends(&self) -> usize {
-        self.rig.core.loans.ranges(0).count()
+        self.lends_of(0)
+    }
+
+    fn lends_of(&self, unit: u16) -> usize {
+        self.rig.core.loans.ranges(unit).count()
+    }
+
+    /// The memory behind a unit.
+    fn region(&self, unit: usize) -> Arc<memory::Region> {
+        self.rig.core.units[unit].queue.region(0, 0).unwrap().0.clone()
     }
 }
 

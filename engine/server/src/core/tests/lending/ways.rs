@@ -93,3 +93,96 @@ fn acknowledgements_go_round() {
         reader.rig.has = stat_sn.wrapping_add(1);
     }
 }
+
+impl Reader {
+    /// EXTENDED COPY of what lies first of the first unit to the second one.
+    fn copy(&mut self) {
+        let mut list = vec![1, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0, 0];
+        for unit in &self.rig.core.units {
+            let mut cscd = [0; 32];
+            (cscd[0], cscd[30]) = (0xe4, (BLOCK >> 8) as u8);
+            cscd[4..8].copy_from_slice(&[1, 3, 0, 8]);
+            cscd[8..16].copy_from_slice(&unit.logical().identity().naa_bytes());
+            list.extend(cscd);
+        }
+        let mut segment = [0; 28];
+        (segment[0], segment[3], segment[7], segment[11]) = (2, 24, 1, (LENT / BLOCK) as u8);
+        list.extend(segment);
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[13]) = (0x83, list.len() as u8);
+        self.rig.lun = 0;
+        self.rig.command(TaskAttribute::Simple, &cdb, list.len() as u32, &list);
+        self.rig.peer.write(&wire::digest::to_wire(wire::crc32c(&list)));
+    }
+}
+
+#[test]
+fn a_copy_waits_for_what_is_lent_of_its_target_alone() {
+    // What is read first and what then, and whether the copy has to wait for the first, and for the second.
+    for (luns, waits) in [
+        (&[][..], [false; 2]),
+        (&[0], [false; 2]),
+        (&[1], [true, false]),
+        (&[1, 0], [true, false]),
+        (&[0, 1], [true; 2]),
+    ] {
+        let mut reader = Reader::of(0, vec![ram(), ram()]);
+        reader.write(0, LENT, 7);
+        assert_eq!(reader.pdus().len(), 1);
+        let mut stat_sn = Vec::new();
+        for lun in luns {
+            reader.rig.lun = *lun;
+            reader.read(0);
+            stat_sn.push(reader.pdus()[0].stat_sn());
+        }
+        let lent = |reader: &Reader| reader.lends_of(0) + reader.lends_of(1);
+        assert_eq!(lent(&reader), luns.len());
+        reader.copy();
+        let mut pdus = reader.pdus();
+        let ping = pdus[0].is_ping();
+        assert_eq!((pdus.len(), ping.is_some()), (1, waits[0]), "{luns:?}");
+        for (nth, has) in stat_sn.iter().enumerate().take_while(|(nth, _)| waits[*nth]) {
+            assert_eq!(reader.medium_of(1, 0), 0, "{luns:?} {nth}");
+            reader.rig.has = has + 1;
+            reader.answer(ping.unwrap());
+            assert_eq!(lent(&reader), luns.len() - nth - 1);
+            pdus = reader.pdus();
+        }
+        assert_eq!(reader.medium_of(1, 0), 7, "{luns:?}");
+        assert_eq!(ScsiResponse::parse(&pdus[0].header).unwrap().status, 0, "{luns:?}");
+    }
+}
+
+#[test]
+fn what_is_cut_off_and_comes_back_is_zeroed_when_its_readers_have_it() {
+    for answers in [true, false] {
+        let mut reader = Reader::new();
+        reader.write(LENT, LENT, 7);
+        assert_eq!(reader.pdus().len(), 1);
+        reader.rig.peer.set_window(100);
+        reader.read(LENT);
+        reader.turns();
+        assert_eq!(reader.lends(), 1);
+        let (store, region) = (reader.rig.stores[0].clone(), reader.region(0));
+        store.resize(LENT.into());
+        std::thread::scope(|scope| {
+            let measuring = scope.spawn(|| store.measure(&ram()).unwrap());
+            while region.may_hold() {
+                std::thread::yield_now();
+            }
+            if answers {
+                reader.rig.peer.set_window(4 << 20);
+                let pdus = reader.pdus();
+                assert_eq!((pdus.len(), pdus[0].byte(), reader.lends()), (1, 7, 1));
+                reader.rig.has = pdus[0].stat_sn() + 1;
+                reader.rig.command(TaskAttribute::Simple, &[0; 6], 0, &[]);
+                assert_eq!(reader.pdus().len(), 1);
+            }
+            while reader.lends() > 0 {
+                reader.rig.core.turn().unwrap();
+            }
+            store.resize(measuring.join().unwrap());
+        });
+        assert_eq!(reader.medium(LENT), 0);
+    }
+}
