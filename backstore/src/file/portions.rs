@@ -19,6 +19,8 @@ pub(super) struct Portions<T> {
     ended: VecDeque<T>,
     /// How many may still be told in this turn; None: it has not begun.
     left: Option<usize>,
+    /// What ends in this turn is all that the disk had.
+    burst: bool,
     /// Parts of a burst that are still to be told, and the size of each but the last.
     parts: u8,
     part: usize,
@@ -26,7 +28,7 @@ pub(super) struct Portions<T> {
 
 impl<T> Portions<T> {
     pub(super) fn with_capacity(capacity: usize) -> Portions<T> {
-        Portions { ended: VecDeque::with_capacity(capacity), left: None, parts: 0, part: 0 }
+        Portions { ended: VecDeque::with_capacity(capacity), left: None, burst: false, parts: 0, part: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -42,11 +44,16 @@ impl<T> Portions<T> {
         self.ended.pop_front()
     }
 
-    /// The next that is told in this turn; after None the next turn begins. `still`: the disk has nothing to do.
-    pub(super) fn next(&mut self, still: bool) -> Option<T> {
+    /// What ends in this turn is all that the disk had.
+    pub(super) fn burst(&mut self) {
+        self.burst = true;
+    }
+
+    /// The next that is told in this turn; after None the next turn begins.
+    pub(super) fn next(&mut self) -> Option<T> {
         let left = self.left.unwrap_or_else(|| {
             let all = self.ended.len();
-            if still && self.parts == 0 && all >= BURST {
+            if std::mem::take(&mut self.burst) && self.parts == 0 && all >= BURST {
                 (self.parts, self.part) = (PARTS, (all / usize::from(PARTS)).max(LEAST));
             }
             self.parts = self.parts.saturating_sub(1);
@@ -67,12 +74,11 @@ mod tests {
     use super::*;
 
     /// What is told in each turn, while `more` end in each of them.
-    fn told(portions: &mut Portions<usize>, mut still: bool, more: usize) -> Vec<usize> {
+    fn told(portions: &mut Portions<usize>, more: usize) -> Vec<usize> {
         let mut turns = Vec::new();
         while portions.len() > 0 && turns.len() < 6 {
-            turns.push(std::iter::from_fn(|| portions.next(still)).count());
+            turns.push(std::iter::from_fn(|| portions.next()).count());
             (0..more).for_each(|n| portions.push(n));
-            still &= more == 0;
         }
         turns
     }
@@ -80,6 +86,7 @@ mod tests {
     fn ended(count: usize) -> Portions<usize> {
         let mut portions = Portions::with_capacity(4);
         (0..count).for_each(|n| portions.push(n));
+        portions.burst();
         portions
     }
 
@@ -89,21 +96,27 @@ mod tests {
             [(15, vec![15]), (16, vec![8, 8]), (20, vec![8, 8, 4]), (32, vec![8, 8, 8, 8]), (255, vec![63, 63, 63, 66])]
         {
             let mut portions = ended(count);
-            assert_eq!(told(&mut portions, true, 0), turns);
+            assert_eq!(told(&mut portions, 0), turns);
             // The next one as well.
             (0..count).for_each(|n| portions.push(n));
-            assert_eq!(told(&mut portions, true, 0), turns);
+            portions.burst();
+            assert_eq!(told(&mut portions, 0), turns);
+            // It was one.
+            (0..count).for_each(|n| portions.push(n));
+            assert_eq!(told(&mut portions, 0), [count]);
         }
     }
 
     #[test]
     fn of_a_disk_that_works_on_all_is_told_at_once() {
-        assert_eq!(told(&mut ended(200), false, 0), [200]);
+        let mut portions = Portions::with_capacity(4);
+        (0..200).for_each(|n| portions.push(n));
+        assert_eq!(told(&mut portions, 0), [200]);
     }
 
     #[test]
     fn the_last_quarter_takes_all_with_it_that_has_ended_meanwhile() {
-        assert_eq!(told(&mut ended(32), true, 20), [8, 8, 8, 68, 20, 20]);
+        assert_eq!(told(&mut ended(32), 20), [8, 8, 8, 68, 20, 20]);
     }
 
     #[test]
@@ -111,7 +124,7 @@ mod tests {
         let mut portions = ended(32);
         let mut all = Vec::new();
         while portions.len() > 0 {
-            all.extend(std::iter::from_fn(|| portions.next(true)));
+            all.extend(std::iter::from_fn(|| portions.next()));
             if all.len() == 8 {
                 (32..40).for_each(|n| portions.push(n));
             }
@@ -122,7 +135,7 @@ mod tests {
     #[test]
     fn nothing_is_told_of_nothing() {
         let mut portions = ended(0);
-        assert_eq!((portions.next(true), portions.pop(), portions.next(false)), (None, None, None));
+        assert_eq!((portions.next(), portions.pop(), portions.next()), (None, None, None));
         portions.push(7);
         assert_eq!((portions.pop(), portions.len()), (Some(7), 0));
     }

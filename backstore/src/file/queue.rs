@@ -5,11 +5,11 @@
 use super::op::{Op, operation, put, take_back};
 use super::pinned::Side;
 use super::portions::Portions;
+use super::reserve::Reserve;
 use super::shared::{Shared, unpack, unpack_space};
-use super::walk::{Limits, Next, Task, Walk};
+use super::walk::{Limits, Next, Task};
 use crate::errno::{EINVAL, is_medium, is_transient, is_unsupported, store_error};
-use crate::in_range;
-use backstore_api::{Answer, BlockQueue, Completion, CopySource, Extent, Geometry, Request, StoreError, Submitted};
+use backstore_api::{Answer, BlockQueue, Completion, CopySource, Geometry, Request, StoreError, Submitted};
 use memory::{Buffer, Key, PageReader, Slab};
 use reactor::{Descriptor, Errno, Reactor, Returned};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -22,13 +22,15 @@ const PIN_TOKEN: u64 = 0xff_fffe;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What is smaller, or begins amid a page, is copied through a buffer as well.
 const COPY_GRANULE: u64 = 4096;
+/// Requests that a disk begins with that stood still.
+const FIRST: u32 = 4;
 /// Times that an operation is tried again after EINTR or EAGAIN.
 const RETRIES: u8 = 16;
 
 pub(crate) struct FileQueue {
-    shared: Arc<Shared>,
-    geometry: Geometry,
-    limits: Limits,
+    pub(super) shared: Arc<Shared>,
+    pub(super) geometry: Geometry,
+    pub(super) limits: Limits,
     /// As others copy from it; None: they can't.
     source: Option<CopySource>,
     /// Pages that are kept in memory.
@@ -40,6 +42,8 @@ pub(crate) struct FileQueue {
     bounce: Vec<Buffer>,
     /// Requests that wait for a bounce buffer or for the reactor.
     held: VecDeque<Key>,
+    /// Requests that wait for others to end.
+    reserve: Reserve,
     syncing: bool,
     /// Requests that the running sync covers, besides the one that started it.
     joined: Vec<Key>,
@@ -72,6 +76,7 @@ impl FileQueue {
             ops: Slab::with_capacity(depth),
             bounce,
             held: VecDeque::with_capacity(depth as usize),
+            reserve: Reserve::with_capacity(depth),
             syncing: false,
             joined: Vec::with_capacity(depth as usize),
             sync_waiting: VecDeque::with_capacity(depth as usize),
@@ -103,102 +108,6 @@ impl FileQueue {
         {
             side.answered(Err(Errno::AGAIN), reactor.now());
         }
-    }
-
-    fn refusal(&self, request: &Request) -> Option<StoreError> {
-        if let Err(error) = self.shared.state() {
-            return Some(error);
-        }
-        if self.geometry.read_only && request.is_write() {
-            return Some(StoreError::ReadOnly);
-        }
-        in_range(request, &self.shared.capacity).err()
-    }
-
-    /// The walk of a request that is in range, and its buffer.
-    fn plan(&self, request: Request) -> (Walk, Option<Buffer>, Option<CopySource>) {
-        let span = request.span().unwrap_or(0..0);
-        let (walk, buffer) = match request {
-            Request::Copy { source, from, durable, .. } => {
-                let durable = self.honest(durable);
-                return (Walk::new(Task::Copy(from), span, 0, durable), None, Some(source));
-            }
-            Request::Read { buffer, range, .. } => {
-                let walk = Walk::read(span, range, buffer.len() as u32, &self.limits);
-                (walk, Some(buffer))
-            }
-            Request::Write { buffer, range, durable, .. } => {
-                let durable = self.honest(durable);
-                (Walk::new(Task::Write, span, range.start, durable), Some(buffer))
-            }
-            Request::ReadTuples { buffer, .. } | Request::WriteTuples { buffer, .. } => {
-                // Refused already.
-                let mut walk = Walk::new(Task::Flush, span, 0, false);
-                walk.finish();
-                (walk, Some(buffer))
-            }
-            Request::Flush => (Walk::new(Task::Flush, span, 0, false), None),
-            Request::Discard { .. } => {
-                let mut walk = Walk::discard(span, u64::from(self.geometry.discard_granularity));
-                if self.geometry.discard_granularity == 0 {
-                    walk.finish();
-                }
-                (walk, None)
-            }
-            Request::Zero { unmap, durable, .. } => {
-                let unmap = unmap && self.geometry.discard_granularity > 0;
-                (Walk::new(Task::Zero { unmap }, span, 0, self.honest(durable)), None)
-            }
-            Request::Fill { buffer, pattern, durable, .. } => {
-                let durable = self.honest(durable);
-                (Walk::new(Task::Fill(pattern), span, 0, durable), Some(buffer))
-            }
-            Request::Space => (Walk::new(Task::Space, span, 0, false), None),
-            Request::Prefetch { .. } => {
-                let mut walk = Walk::new(Task::Prefetch, span, 0, false);
-                if !self.shared.buffered {
-                    walk.finish();
-                }
-                (walk, None)
-            }
-            Request::Status { limit, .. } => (Walk::new(Task::Status(limit), span, 0, false), None),
-        };
-        (walk, buffer, None)
-    }
-
-    #[cfg(feature = "broken-durability")]
-    fn honest(&self, durable: bool) -> bool {
-        durable && !self.shared.broken.ignore_fua.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    #[cfg(not(feature = "broken-durability"))]
-    fn honest(&self, durable: bool) -> bool {
-        durable
-    }
-
-    fn skips_flush(&self, request: &Request) -> bool {
-        #[cfg(feature = "broken-durability")]
-        if self.shared.broken.ignore_flush.load(std::sync::atomic::Ordering::Relaxed) {
-            return matches!(request, Request::Flush);
-        }
-        let _ = request;
-        false
-    }
-
-    /// What needs no operation.
-    fn answer_now(&self, walk: &Walk) -> Option<Answer> {
-        if let Task::Status(limit) = walk.task
-            && !self.shared.holes
-        {
-            let (offset, length) = (walk.at, walk.end - walk.at);
-            let all = Extent { offset, length, mapped: true };
-            return Some(Answer::Extents(if limit == 0 || length == 0 { vec![] } else { vec![all] }));
-        }
-        (walk.next(&self.limits, self.shared.missing()) == Next::Done).then(|| match &walk.task {
-            Task::Read(range) => Answer::Data(range.clone()),
-            Task::Status(_) => Answer::Extents(Vec::new()),
-            _ => Answer::Done,
-        })
     }
 
     fn token(&self, key: Key) -> u64 {
@@ -298,6 +207,17 @@ impl FileQueue {
         }
     }
 
+    /// Has the disk begin with what was kept back: with a few, while the others are made ready.
+    fn drive_reserve<R: Reactor>(&mut self, reactor: &mut R) {
+        for count in 1.. {
+            let Some(key) = self.reserve.pop() else { break };
+            self.drive(reactor, key);
+            if count == FIRST || self.reserve.len() == 0 {
+                reactor.start_disks();
+            }
+        }
+    }
+
     /// The sync of `leader` ended with `result` (None: it goes on), and so did those that share it.
     fn synced<R: Reactor>(
         &mut self,
@@ -338,6 +258,11 @@ impl FileQueue {
             });
             self.looking = reactor.offload(job, self.token_base | LOOK_TOKEN).is_ok();
         }
+    }
+
+    /// Requests that are not kept back.
+    fn at_disk(&self) -> u32 {
+        self.ops.len() - self.reserve.len()
     }
 
     fn key_of(&self, token: u64) -> Option<Key> {
@@ -470,9 +395,13 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         if matches!(walk.task, Task::Read(_)) {
             self.warm(reactor, walk.at);
         }
+        let may_wait = !self.shared.buffered && matches!(walk.task, Task::Read(_) | Task::Write);
+        let busy = self.at_disk();
         match self.ops.insert(Op::new(tag, walk, user, source)) {
             Ok(key) => {
-                self.drive(reactor, key);
+                if !(may_wait && self.reserve.keeps(key, busy, reactor.now())) {
+                    self.drive(reactor, key);
+                }
                 Submitted::Pending
             }
             Err(op) => done(Err(StoreError::Other(rustix::io::Errno::AGAIN.raw_os_error())), op.user),
@@ -494,6 +423,12 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
             return None;
         }
         let key = self.key_of(completion.token)?;
+        if !self.shared.buffered {
+            if self.reserve.ended(self.at_disk(), reactor.now()) {
+                self.ready.burst();
+            }
+            self.drive_reserve(reactor);
+        }
         let op = self.ops.get_mut(key)?;
         let next = op.running.take()?;
         let job = match completion.returned {
@@ -550,7 +485,8 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
         if !self.held.is_empty() {
             self.drive_held(reactor);
         }
-        self.ready.next(!self.shared.buffered && self.ops.is_empty())
+        self.reserve.turn_over();
+        self.ready.next()
     }
 
     fn deadline(&self) -> Option<Duration> {

@@ -93,6 +93,8 @@ pub trait Reactor: 'static {
     }
     /// Asks for cancellation, best effort; the completion still comes.
     fn cancel(&mut self, id: OperationId);
+    /// Publishes what was submitted now, not at the end of the turn: a disk stands still meanwhile.
+    fn start_disks(&mut self) {}
     /// Runs a blocking call on the helper pool; completes with `token`, `result` = what it gives.
     /// Err(job) when the bounded queue is full.
     fn offload(&mut self, job: Job, token: u64) -> Result<(), Job>;
