@@ -35,7 +35,9 @@ impl<R: Reactor + 'static> Core<R> {
     /// One turn; what ended in it.
     pub fn turn(&mut self) -> Vec<Completion> {
         let (mut out, mut ended) = (Vec::new(), Vec::new());
-        let until = self.reactor.now() + Duration::from_millis(5);
+        let now = self.reactor.now();
+        let late = now + Duration::from_millis(5);
+        let until = self.queue.deadline().map_or(late, |deadline| deadline.clamp(now, late));
         self.reactor.turn(Wait::Until(until), &mut out).unwrap();
         for completion in out {
             assert_eq!(completion.token >> 24, BASE >> 24, "a token outside of its base");

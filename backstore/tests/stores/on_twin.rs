@@ -281,33 +281,64 @@ fn a_stalled_full_store_does_not_stop_another_one() {
     assert_eq!(file.stable_contents(512..1024), [7; 512]);
 }
 
+/// Rounds of 32 reads, of which each takes `time`: how many are told in each turn, and how long after the first of its round.
+fn rounds_of_reads(alignment: u32, time: Duration, rounds: usize) -> Vec<Vec<(usize, Duration)>> {
+    let world = World::new(7);
+    world.set_conduct(Conduct { delay: time..time + Duration::from_nanos(1), ..Conduct::default() });
+    let file = world.file(BYTES);
+    let store = store(&world, &file, alignment, 64);
+    let mut core = Core::new(twin(&world, 64), &store);
+    let round = |_| {
+        let mut asked = Vec::new();
+        for n in 0..32 {
+            let buffer = core.buffer(4096);
+            let (tag, submitted) = core.offer(Request::Read { offset: n % 2 * 4096, buffer, range: 0..4096 });
+            assert!(matches!(submitted, Submitted::Pending));
+            asked.push(tag);
+        }
+        let (mut ended, mut turns, mut first) = (Vec::new(), Vec::new(), None);
+        while core.queue.in_flight() > 0 {
+            let told = core.turn();
+            if !told.is_empty() {
+                turns.push((told.len(), world.now() - *first.get_or_insert(world.now())));
+            }
+            ended.extend(told.iter().map(|completion| completion.tag));
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, asked);
+        turns
+    };
+    (0..rounds).map(round).collect()
+}
+
+fn counts(turns: &[(usize, Duration)]) -> Vec<usize> {
+    turns.iter().map(|(count, _)| *count).collect()
+}
+
 #[test]
 fn what_a_disk_ends_all_at_once_is_told_in_parts() {
-    for (alignment, told) in [(4096, vec![8, 8, 8, 8]), (1, vec![32])] {
-        let world = World::new(7);
-        // All operations take the same time.
-        let time = Duration::from_micros(50);
-        world.set_conduct(Conduct { delay: time..time + Duration::from_nanos(1), ..Conduct::default() });
-        let file = world.file(BYTES);
-        let store = store(&world, &file, alignment, 64);
-        let mut core = Core::new(twin(&world, 64), &store);
-        for _ in 0..2 {
-            let mut asked = Vec::new();
-            for n in 0..32 {
-                let buffer = core.buffer(4096);
-                let (tag, submitted) = core.offer(Request::Read { offset: n % 2 * 4096, buffer, range: 0..4096 });
-                assert!(matches!(submitted, Submitted::Pending));
-                asked.push(tag);
-            }
-            let (mut ended, mut turns) = (Vec::new(), Vec::new());
-            while core.queue.in_flight() > 0 {
-                let told = core.turn();
-                turns.push(told.len());
-                ended.extend(told.iter().map(|completion| completion.tag));
-            }
-            assert_eq!(turns, told, "alignment {alignment}");
-            ended.sort_unstable();
-            assert_eq!(ended, asked);
+    let (long, short) = (Duration::from_micros(500), Duration::from_micros(50));
+    // A buffered file is no disk, and nobody waits for a fast one.
+    for (alignment, time, told) in [(4096, long, vec![8; 4]), (1, long, vec![32]), (4096, short, vec![32])] {
+        for turns in rounds_of_reads(alignment, time, 3) {
+            assert_eq!(counts(&turns), told, "alignment {alignment}, {time:?}");
+            assert!(turns.iter().all(|(_, late)| *late < short), "{turns:?}");
         }
+    }
+}
+
+#[test]
+fn such_a_disk_has_more_to_do_while_that_is_told() {
+    let time = Duration::from_micros(500);
+    let mut rounds = rounds_of_reads(4096, time, 5);
+    let last = rounds.pop().unwrap();
+    assert!(rounds.iter().flatten().all(|(_, late)| *late < time), "{rounds:?}");
+    // It is known now: a quarter goes to the disk when the others have ended.
+    let (at_once, later): (Vec<_>, Vec<_>) = last.into_iter().partition(|(_, late)| *late < time);
+    assert_eq!((counts(&at_once), counts(&later)), (vec![8; 3], vec![8]));
+    for alignment in [1, 4096] {
+        let time = if alignment == 1 { time } else { Duration::from_micros(50) };
+        let rounds = rounds_of_reads(alignment, time, 6);
+        assert!(rounds.iter().all(|turns| counts(turns) == [32]), "{rounds:?}");
     }
 }
