@@ -37,8 +37,6 @@ pub struct Case {
     pub contenders: Vec<Contender>,
     /// It belongs to the short form.
     pub short: bool,
-    /// Points of a curve are measured once.
-    pub once: bool,
 }
 
 /// Steps of the curve over the depth.
@@ -71,7 +69,7 @@ fn load(sessions: u32, depth: u32, block: u32, read_percent: u8) -> Load {
 fn case(group: &str, load: Load, contenders: Vec<Contender>) -> Case {
     let size = if load.block >= MIB { format!("{}m", load.block / MIB) } else { format!("{}k", load.block / KIB) };
     let name = format!("{group}/{size}-{}/{}x{}", load.kind(), load.sessions, load.depth);
-    Case { name, load, contenders, short: false, once: false }
+    Case { name, load, contenders, short: false }
 }
 
 /// 4 KiB at random on memory.
@@ -147,13 +145,10 @@ fn stores(cases: &mut Vec<Case>) {
 /// What the plots draw.
 fn curves(cases: &mut Vec<Case>) {
     for depth in DEPTHS {
-        let case = case("depth", load(1, depth, 4 * KIB, READ), vec![Ringlun, Tgt, BareTimed]);
-        cases.push(Case { once: true, ..case });
+        cases.push(case("depth", load(1, depth, 4 * KIB, READ), vec![Ringlun, Tgt, BareTimed]));
     }
     for sessions in SESSIONS {
-        let case = case("sessions", load(sessions, DEPTH_OF_SESSIONS, 4 * KIB, READ), vec![RinglunMany, Tgt, Bare]);
-        // The ends of the goal's comparison are measured in every round.
-        cases.push(Case { once: !matches!(sessions, 8 | 1000), ..case });
+        cases.push(case("sessions", load(sessions, DEPTH_OF_SESSIONS, 4 * KIB, READ), vec![RinglunMany, Tgt, Bare]));
     }
 }
 

@@ -269,12 +269,12 @@ impl Compare {
     }
 
     fn runs(&self, case: &Case) -> usize {
-        case.contenders.len() * if case.once { 1 } else { self.rounds }
+        case.contenders.len() * self.rounds
     }
 
     fn case(&mut self, case: &Case) -> Outcome<()> {
         let mut out = Vec::new();
-        for _ in 0..if case.once { 1 } else { self.rounds } {
+        for _ in 0..self.rounds {
             for contender in &case.contenders {
                 if out.contains(contender) {
                     continue;
