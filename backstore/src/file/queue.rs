@@ -27,6 +27,11 @@ const FIRST: u32 = 4;
 /// Times that an operation is tried again after EINTR or EAGAIN.
 const RETRIES: u8 = 16;
 
+/// Whether an operation has the disk move blocks.
+fn moves(next: Next) -> bool {
+    matches!(next, Next::Direct { .. } | Next::Fetch { .. } | Next::Store { .. })
+}
+
 pub(crate) struct FileQueue {
     pub(super) shared: Arc<Shared>,
     pub(super) geometry: Geometry,
@@ -44,6 +49,8 @@ pub(crate) struct FileQueue {
     held: VecDeque<Key>,
     /// Requests that wait for others to end.
     reserve: Reserve,
+    /// Reads and writes that are running.
+    at_disk: u32,
     syncing: bool,
     /// Requests that the running sync covers, besides the one that started it.
     joined: Vec<Key>,
@@ -77,6 +84,7 @@ impl FileQueue {
             bounce,
             held: VecDeque::with_capacity(depth as usize),
             reserve: Reserve::with_capacity(depth),
+            at_disk: 0,
             syncing: false,
             joined: Vec::with_capacity(depth as usize),
             sync_waiting: VecDeque::with_capacity(depth as usize),
@@ -189,6 +197,7 @@ impl FileQueue {
         };
         if started {
             op.running = Some(next);
+            self.at_disk += u32::from(moves(next));
             if next == Next::Sync {
                 self.syncing = true;
                 self.joined.extend(self.sync_waiting.drain(..));
@@ -209,12 +218,16 @@ impl FileQueue {
 
     /// Has the disk begin with what was kept back: with a few, while the others are made ready.
     fn drive_reserve<R: Reactor>(&mut self, reactor: &mut R) {
-        for count in 1.. {
-            let Some(key) = self.reserve.pop() else { break };
+        let mut count = 0;
+        while let Some(key) = self.reserve.pop() {
             self.drive(reactor, key);
-            if count == FIRST || self.reserve.len() == 0 {
+            count += 1;
+            if count == FIRST {
                 reactor.start_disks();
             }
+        }
+        if count > 0 {
+            reactor.start_disks();
         }
     }
 
@@ -258,11 +271,6 @@ impl FileQueue {
             });
             self.looking = reactor.offload(job, self.token_base | LOOK_TOKEN).is_ok();
         }
-    }
-
-    /// Requests that are not kept back.
-    fn at_disk(&self) -> u32 {
-        self.ops.len() - self.reserve.len()
     }
 
     fn key_of(&self, token: u64) -> Option<Key> {
@@ -396,10 +404,9 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
             self.warm(reactor, walk.at);
         }
         let may_wait = !self.shared.buffered && matches!(walk.task, Task::Read(_) | Task::Write);
-        let busy = self.at_disk();
         match self.ops.insert(Op::new(tag, walk, user, source)) {
             Ok(key) => {
-                if !(may_wait && self.reserve.keeps(key, busy, reactor.now())) {
+                if !(may_wait && self.reserve.keeps(key, self.at_disk, reactor.now())) {
                     self.drive(reactor, key);
                 }
                 Submitted::Pending
@@ -423,14 +430,17 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
             return None;
         }
         let key = self.key_of(completion.token)?;
-        if !self.shared.buffered {
-            if self.reserve.ended(self.at_disk(), reactor.now()) {
-                self.ready.burst();
+        let next = self.ops.get_mut(key)?.running.take()?;
+        if moves(next) {
+            if !self.shared.buffered {
+                if self.reserve.ended(self.at_disk, reactor.now()) {
+                    self.ready.burst();
+                }
+                self.drive_reserve(reactor);
             }
-            self.drive_reserve(reactor);
+            self.at_disk -= 1;
         }
         let op = self.ops.get_mut(key)?;
-        let next = op.running.take()?;
         let job = match completion.returned {
             Returned::Buffer(buffer) => {
                 put(op, next, buffer);
@@ -486,11 +496,14 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FileQueue {
             self.drive_held(reactor);
         }
         self.reserve.turn_over();
+        if self.reserve.is_overdue(reactor.now()) {
+            self.drive_reserve(reactor);
+        }
         self.ready.next()
     }
 
     fn deadline(&self) -> Option<Duration> {
-        (self.ready.len() > 0).then_some(Duration::ZERO)
+        if self.ready.len() > 0 { Some(Duration::ZERO) } else { self.reserve.deadline() }
     }
 
     fn in_flight(&self) -> u32 {

@@ -3,11 +3,11 @@
 //! Some disks, virtual ones above all, do one request after the other and interrupt when nothing is left. Then all requests end
 //! together, and the disk stands still until they have been answered, the initiator has sent its next commands, and these
 //! have come. If some of the requests wait here instead, the disk has them at once, and what is asked for anew comes while it
-//! works on them. Nothing is lost with that: such a disk does no more at a time, and tells of none earlier. Others, whose
-//! requests end one by one, are told from it by just that, and nothing is kept from them.
+//! works on them. Others, whose requests end one by one, are told from it by just that, and nothing is kept from them.
 //!
 //! How many is learnt: so many that answers and new commands have been on their way when the disk is through with them, and no
-//! more, since the disk tells the more often the more are kept.
+//! more, since the disk tells the more often the more are kept. And whether it is worth it is measured, now and then without: a
+//! disk that works on all it has side by side may end it at once, too, and only loses by that.
 
 use memory::Key;
 use std::{collections::VecDeque, time::Duration};
@@ -16,8 +16,14 @@ use std::{collections::VecDeque, time::Duration};
 const LEAST: u32 = 16;
 /// A disk that is through with all it has in less than that isn't waited for.
 const LONG: Duration = Duration::from_micros(100);
+/// No request is kept back for longer.
+const PATIENCE: Duration = Duration::from_millis(5);
 /// So many times in a row all requests have ended at once: something is kept back from then on.
-const SURE: u32 = 4;
+const SURE: u32 = 16;
+/// So many times that something has ended it is tried for, until its speed is compared with that before.
+const TRIAL: u32 = 64;
+/// So many trials in a row have lost nothing, until the speed without is measured anew.
+const TRIALS: u32 = 16;
 /// No fewer are kept back.
 const FEWEST: u32 = 4;
 /// So many times in a row all that was to be kept was there: one fewer would do, perhaps.
@@ -33,12 +39,12 @@ const PAUSE: (u32, u32) = (64, 4096);
 #[derive(Default)]
 pub(super) struct Reserve {
     kept: VecDeque<Key>,
+    /// When the oldest of them came.
+    since: Duration,
     /// How many are to be kept; 0: nothing is.
     share: u32,
     /// Requests of all that there were lately, kept or not.
     load: u32,
-    /// Times in a row that all have ended at once while nothing was kept.
-    signs: u32,
     /// Times in a row that all that was to be kept was there.
     full: u32,
     /// What speaks for giving up: see [`LATE`].
@@ -46,10 +52,44 @@ pub(super) struct Reserve {
     /// Times that all requests end before it is tried again, and how often it was given up.
     pause: u32,
     given_up: u32,
-    /// When the disk got its latest request.
+    /// Since the last change between keeping and not; that without; trials since it that were worth it.
+    speed: Speed,
+    without: Speed,
+    trials: u32,
+    /// When the disk got its latest requests, how many these were, and when those before.
     given: Duration,
+    new: u32,
+    before: Duration,
     /// What has ended in this turn.
     turn: Turn,
+}
+
+/// How much ends in which time.
+#[derive(Clone, Copy, Default)]
+struct Speed {
+    began: Duration,
+    time: Duration,
+    turns: u32,
+    ended: u64,
+}
+
+impl Speed {
+    /// The first turn only begins it.
+    fn add(&mut self, ended: u32, now: Duration) {
+        if self.turns == 0 {
+            self.began = now;
+        } else {
+            self.ended += u64::from(ended);
+            self.time = now.saturating_sub(self.began);
+        }
+        self.turns += 1;
+    }
+
+    /// By more than a thirty-second: less may be chance.
+    fn is_less_than(&self, other: &Speed) -> bool {
+        let product = |ended: u64, time: Duration| u128::from(ended) * time.as_nanos();
+        product(self.ended, other.time) * 32 < product(other.ended, self.time) * 31
+    }
 }
 
 #[derive(Default)]
@@ -61,6 +101,7 @@ struct Turn {
     kept: u32,
     /// The disk has worked for long.
     long: bool,
+    now: Duration,
 }
 
 impl Reserve {
@@ -68,47 +109,68 @@ impl Reserve {
         Reserve { kept: VecDeque::with_capacity(depth as usize), ..Reserve::default() }
     }
 
-    /// Requests that are kept back.
-    pub(super) fn len(&self) -> u32 {
-        self.kept.len() as u32
-    }
-
     /// A request is there while the disk has `busy`: whether it is kept back. Never when the disk has none, since what ends
     /// there frees what is kept.
     pub(super) fn keeps(&mut self, key: Key, busy: u32, now: Duration) -> bool {
         let keeps = self.share > 0 && busy >= self.load.saturating_sub(self.share).max(1);
         if keeps {
+            if self.kept.is_empty() {
+                self.since = now;
+            }
             self.kept.push_back(key);
         } else {
-            self.given = now;
+            self.gives(1, now);
         }
         keeps
     }
 
-    /// The next that goes to the disk, because a request has ended.
+    fn gives(&mut self, count: u32, now: Duration) {
+        if self.given < now {
+            (self.before, self.given, self.new) = (self.given, now, 0);
+        }
+        self.new += count;
+    }
+
+    /// The next that goes to the disk, because a request has ended or it is time.
     pub(super) fn pop(&mut self) -> Option<Key> {
         self.kept.pop_front()
+    }
+
+    /// When what is kept has to go to the disk.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        (!self.kept.is_empty()).then_some(self.since + PATIENCE)
+    }
+
+    /// That is over. The disk is busy with something slow: nothing is kept back for now.
+    pub(super) fn is_overdue(&mut self, now: Duration) -> bool {
+        let overdue = self.deadline().is_some_and(|deadline| now >= deadline);
+        if overdue {
+            self.give_up();
+        }
+        overdue
     }
 
     /// A request has ended; the disk had `busy` with it. Whatever is kept has to go there now. True: with it all have
     /// ended at once, after the disk has had them for long.
     pub(super) fn ended(&mut self, busy: u32, now: Duration) -> bool {
         if self.turn.ended == 0 {
-            let kept = self.len();
+            let kept = self.kept.len() as u32;
+            // What came in this turn has not been given to the disk yet.
+            let (new, given) = if self.given == now { (self.new, self.before) } else { (0, self.given) };
+            let had = busy.saturating_sub(new).max(1);
             self.load = (busy + kept).max(self.load - self.load / 16);
-            self.turn = Turn { ended: 0, had: busy, kept, long: now.saturating_sub(self.given) >= LONG };
+            self.turn = Turn { ended: 0, had, kept, long: now.saturating_sub(given) >= LONG, now };
             if kept > 0 {
-                self.given = now;
+                self.gives(kept, now);
             }
         }
         self.turn.ended += 1;
-        let all = self.turn.ended == self.turn.had;
-        let long = self.turn.long;
-        if all {
+        let burst = self.turn.ended == self.turn.had && self.turn.long;
+        if self.turn.ended == self.turn.had {
             // Nobody says that the turn is over when nothing is left.
             self.turn_over();
         }
-        all && long
+        burst
     }
 
     /// What was to end in this turn has ended.
@@ -119,14 +181,18 @@ impl Reserve {
         }
         let all = turn.ended == turn.had && turn.long;
         if self.share > 0 {
+            self.speed.add(turn.ended, turn.now);
             self.learn(&turn, all);
         } else if self.pause > 0 {
             self.pause -= u32::from(all);
-        } else {
-            self.signs = if all && self.load >= LEAST { self.signs + 1 } else { 0 };
-            if self.signs >= SURE {
-                (self.share, self.signs, self.full, self.late) = (self.load / 4, 0, 0, 0);
+        } else if all && turn.had >= LEAST {
+            self.speed.add(turn.ended, turn.now);
+            if self.speed.turns > SURE {
+                self.without = std::mem::take(&mut self.speed);
+                (self.share, self.full, self.late, self.trials) = (self.load / 4, 0, 0, 0);
             }
+        } else {
+            self.speed = Speed::default();
         }
     }
 
@@ -139,17 +205,33 @@ impl Reserve {
             self.late = self.late.saturating_sub(1);
             self.full = if turn.kept >= self.share { self.full + 1 } else { 0 };
             if self.full >= ENOUGH {
-                (self.share, self.full, self.given_up) = ((self.share - step.min(self.share)).max(FEWEST), 0, 0);
+                (self.share, self.full) = ((self.share - step.min(self.share)).max(FEWEST), 0);
             }
         } else if self.share < most {
             (self.share, self.full) = ((self.share + step).min(most), 0);
         } else {
             (self.late, self.full) = (self.late + LATE, 0);
-            if self.late >= HOPELESS || self.load < LEAST {
-                (self.share, self.pause) = (0, (PAUSE.0 << self.given_up).min(PAUSE.1));
-                self.given_up = (self.given_up + 1).min(PAUSE.1.ilog2());
+        }
+        if self.late >= HOPELESS || self.load < LEAST {
+            self.give_up();
+        } else if self.speed.turns > TRIAL {
+            let speed = std::mem::take(&mut self.speed);
+            self.trials += 1;
+            if speed.is_less_than(&self.without) {
+                self.give_up();
+                return;
+            }
+            self.given_up = self.given_up.saturating_sub(1);
+            if self.trials == TRIALS {
+                self.share = 0;
             }
         }
+    }
+
+    fn give_up(&mut self) {
+        (self.share, self.pause) = (0, (PAUSE.0 << self.given_up).min(PAUSE.1));
+        self.given_up = (self.given_up + 1).min((PAUSE.1 / PAUSE.0).ilog2());
+        self.speed = Speed::default();
     }
 }
 
@@ -160,16 +242,17 @@ mod tests {
 
     const KEY: Key = Key { index: 1, generation: 2 };
 
-    /// A disk that does one request after the other.
     struct Disk {
         each: u64,
+        /// It does all it has at the same time, not one after the other.
+        side_by_side: bool,
         /// It tells of its requests when it is through with all of them.
         at_once: bool,
         /// From its interrupt until it has the next request.
         wakes: u64,
     }
 
-    const VIRTUAL: Disk = Disk { each: 12, at_once: true, wakes: 50 };
+    const VIRTUAL: Disk = Disk { each: 12, side_by_side: false, at_once: true, wakes: 50 };
 
     /// What happens at a disk for which an initiator always wants `load` requests. Times are in microseconds.
     struct Scene<'a> {
@@ -194,7 +277,7 @@ mod tests {
         }
 
         fn give(&mut self) {
-            if self.left == 0 {
+            if self.left == 0 || self.disk.side_by_side {
                 self.through = self.now + self.disk.wakes + self.disk.each;
             }
             (self.busy, self.left) = (self.busy + 1, self.left + 1);
@@ -214,11 +297,11 @@ mod tests {
                             self.give();
                         }
                     }
-                    self.longest = self.longest.max(reserve.len());
-                    assert!(reserve.len() == 0 || self.busy > 0, "nothing would free what is kept");
+                    self.longest = self.longest.max(reserve.kept.len() as u32);
+                    assert!(reserve.kept.is_empty() || self.busy > 0, "nothing would free what is kept");
                     continue;
                 }
-                self.left -= 1;
+                self.left -= if self.disk.side_by_side { self.left } else { 1 };
                 self.through += self.disk.each;
                 if self.disk.at_once && self.left > 0 {
                     continue;
@@ -246,7 +329,7 @@ mod tests {
         let without = Scene::new(disk, load, back).run(&mut none, 500_000);
         let mut reserve = Reserve::with_capacity(load);
         let mut scene = Scene::new(disk, load, back);
-        scene.run(&mut reserve, 500_000);
+        scene.run(&mut reserve, 2_000_000);
         scene.longest = 0;
         let with = scene.run(&mut reserve, 500_000);
         (without, with, scene.longest)
@@ -286,6 +369,59 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_works_on_all_side_by_side_keeps_its_speed() {
+        for each in [100, 200, 500, 1000] {
+            for back in [(30, 0), (60, 1), (100, 3), (200, 0), (500, 1)] {
+                for load in [16, 32, 64] {
+                    let disk = Disk { each, side_by_side: true, ..VIRTUAL };
+                    let (without, with, _) = compare(&disk, load, back);
+                    assert!(with > 0.94 * without, "{load} of {each}, {back:?}: {:.2}", with / without);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn single_requests_after_many_are_no_sign() {
+        let (mut reserve, mut now) = (Reserve::with_capacity(64), Duration::ZERO);
+        (0..32).for_each(|busy| assert!(!reserve.keeps(KEY, busy, now)));
+        for left in (1..=32).rev() {
+            now += Duration::from_micros(200);
+            reserve.ended(left, now);
+            reserve.turn_over();
+        }
+        for _ in 0..100 {
+            assert!(!reserve.keeps(KEY, 0, now));
+            now += Duration::from_micros(200);
+            reserve.ended(1, now);
+        }
+        assert_eq!(reserve.share, 0);
+    }
+
+    #[test]
+    fn what_comes_in_the_turn_of_the_end_is_not_among_what_could_have_ended() {
+        let (mut reserve, mut now) = (Reserve::with_capacity(64), Duration::ZERO);
+        (0..30).for_each(|busy| assert!(!reserve.keeps(KEY, busy, now)));
+        now += Duration::from_micros(500);
+        assert!(!reserve.keeps(KEY, 30, now));
+        let bursts: Vec<_> = (2..=31).rev().map(|busy| reserve.ended(busy, now)).collect();
+        assert!(bursts[29] && !bursts[..29].contains(&true), "{bursts:?}");
+    }
+
+    #[test]
+    fn nothing_is_kept_for_long() {
+        let mut reserve = Reserve::with_capacity(32);
+        Scene::new(&VIRTUAL, 32, (80, 3)).run(&mut reserve, 100_000);
+        reserve.kept.clear();
+        let now = Duration::from_secs(1);
+        assert_eq!((reserve.deadline(), reserve.is_overdue(now)), (None, false));
+        assert!(reserve.keeps(KEY, 31, now) && reserve.keeps(KEY, 31, now + PATIENCE / 2));
+        assert_eq!(reserve.deadline(), Some(now + PATIENCE));
+        assert!(!reserve.is_overdue(now + PATIENCE / 2) && reserve.is_overdue(now + PATIENCE));
+        assert!(!reserve.keeps(KEY, 31, now + PATIENCE), "it was given up");
+    }
+
+    #[test]
     fn a_disk_that_begins_to_end_them_one_by_one_gets_all() {
         let single = Disk { at_once: false, ..VIRTUAL };
         let mut reserve = Reserve::with_capacity(32);
@@ -293,7 +429,7 @@ mod tests {
         assert!(reserve.share > 0);
         reserve.kept.clear();
         Scene::new(&single, 32, (80, 3)).run(&mut reserve, 100_000);
-        assert_eq!((reserve.share, reserve.len()), (0, 0));
+        assert_eq!((reserve.share, reserve.kept.len()), (0, 0));
     }
 
     #[test]

@@ -330,7 +330,7 @@ fn what_a_disk_ends_all_at_once_is_told_in_parts() {
 #[test]
 fn such_a_disk_has_more_to_do_while_that_is_told() {
     let time = Duration::from_micros(500);
-    let mut rounds = rounds_of_reads(4096, time, 5);
+    let mut rounds = rounds_of_reads(4096, time, 18);
     let last = rounds.pop().unwrap();
     assert!(rounds.iter().flatten().all(|(_, late)| *late < time), "{rounds:?}");
     // It is known now: a quarter goes to the disk when the others have ended.
@@ -338,7 +338,50 @@ fn such_a_disk_has_more_to_do_while_that_is_told() {
     assert_eq!((counts(&at_once), counts(&later)), (vec![8; 3], vec![8]));
     for alignment in [1, 4096] {
         let time = if alignment == 1 { time } else { Duration::from_micros(50) };
-        let rounds = rounds_of_reads(alignment, time, 6);
+        let rounds = rounds_of_reads(alignment, time, 18);
         assert!(rounds.iter().all(|turns| counts(turns) == [32]), "{rounds:?}");
     }
+}
+
+/// Six reads of 500 us beside 26 requests that take 2 s, at a queue that keeps some back.
+fn reads_beside(slow: impl Fn(&Core<Twin>, u64) -> Request) {
+    let world = World::new(7);
+    let conduct = |time: Duration| Conduct { delay: time..time + Duration::from_nanos(1), ..Conduct::default() };
+    world.set_conduct(conduct(Duration::from_micros(500)));
+    let file = world.file(BYTES);
+    let store = store(&world, &file, 4096, 64);
+    let mut core = Core::new(twin(&world, 128), &store);
+    let read = |core: &mut Core<Twin>| {
+        let buffer = core.buffer(4096);
+        let (tag, submitted) = core.offer(Request::Read { offset: 0, buffer, range: 0..4096 });
+        assert!(matches!(submitted, Submitted::Pending));
+        tag
+    };
+    for _ in 0..17 {
+        (0..32).for_each(|_| _ = read(&mut core));
+        core.drain();
+    }
+    world.set_conduct(conduct(Duration::from_secs(2)));
+    for n in 0..26 {
+        let request = slow(&core, n);
+        assert!(matches!(core.offer(request).1, Submitted::Pending));
+    }
+    core.turn();
+    world.set_conduct(conduct(Duration::from_micros(500)));
+    let began = world.now();
+    let reads: Vec<_> = (0..6).map(|_| read(&mut core)).collect();
+    let mut late = Vec::new();
+    while core.queue.in_flight() > 0 {
+        let told = core.turn();
+        late.extend(told.iter().filter(|told| reads.contains(&told.tag)).map(|_| world.now() - began));
+    }
+    assert_eq!(late.len(), 6);
+    assert!(late.iter().all(|late| *late < Duration::from_millis(12)), "{late:?}");
+}
+
+#[test]
+fn reads_do_not_wait_for_what_is_slow() {
+    reads_beside(|_, _| Request::Flush);
+    reads_beside(|_, n| Request::Discard { offset: n % 8 * 4096, length: 4096 });
+    reads_beside(|core, n| core.write_request(n % 8 * 4096 + 512, &[1; 512], false));
 }

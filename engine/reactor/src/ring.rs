@@ -454,7 +454,7 @@ impl Reactor for Ring {
             return Ok(self.refuse(operation, token, libc::EBADF));
         };
         let (first, direct) = (file.first, file.direct);
-        self.disks_first(&operation, direct);
+        let for_disk = self.disks_first(&operation, direct);
         let mut own = None;
         if matches!(operation, Operation::Receive { .. }) && self.provided.is_none() {
             own = self.pool.take(Class::Medium);
@@ -472,7 +472,10 @@ impl Reactor for Ring {
             neighbour.links.before = key.index;
         }
         self.files.at_mut(descriptor.slot).first = key.index;
-        if (splices && self.splice(key)) || !self.advance(key) {
+        let ended = (splices && self.splice(key)) || !self.advance(key);
+        // Not before: a full queue is published to make room.
+        self.for_disks |= for_disk;
+        if ended {
             let sent = self.sent(key);
             let completion = self.finish(key, Ok(sent), None);
             self.ready.push_back(completion);
@@ -497,10 +500,7 @@ impl Reactor for Ring {
     }
 
     fn start_disks(&mut self) {
-        if self.for_disks {
-            // What goes wrong is said at the end of the turn.
-            _ = self.enter(None);
-        }
+        self.start();
     }
 
     fn offload(&mut self, job: Job, token: u64) -> Result<(), Job> {

@@ -61,13 +61,22 @@ impl Ring {
         if needed { self.enter(None) } else { Ok(()) }
     }
 
-    /// An operation is about to be submitted to an open file: a disk begins with what it has got before a send does.
-    pub(super) fn disks_first(&mut self, operation: &Operation, direct: bool) {
+    /// An operation is about to be submitted to an open file: a disk begins with what it has got before a send does. True: it
+    /// is for a disk itself.
+    pub(super) fn disks_first(&mut self, operation: &Operation, direct: bool) -> bool {
         match operation {
-            Operation::Read { .. } | Operation::Write { .. } => self.for_disks |= direct,
-            // What goes wrong is said at the end of the turn.
-            Operation::Send { .. } if self.for_disks => _ = self.enter(None),
+            Operation::Read { .. } | Operation::Write { .. } => return direct,
+            Operation::Send { .. } => self.start(),
             _ => {}
+        }
+        false
+    }
+
+    /// Publishes what is for disks.
+    pub(super) fn start(&mut self) {
+        if self.for_disks {
+            // What goes wrong is said at the end of the turn.
+            _ = self.enter(None);
         }
     }
 }

@@ -316,3 +316,22 @@ fn a_disk_begins_before_a_send() {
         }
     });
 }
+
+#[test]
+fn a_disk_is_started_though_the_queue_was_full() {
+    let mut ring = Ring::new(&settings("none"), &arena()).unwrap();
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, vec![7; 8192]).unwrap();
+    // A file system in memory may have no direct I/O.
+    let Ok(file) = File::options().read(true).custom_flags(libc::O_DIRECT).open(&path) else { return };
+    let file = ring.register_shared(&Arc::new(file.into())).unwrap();
+    for n in 0..14 {
+        let buffer = ring.pool().take(Class::Small).unwrap();
+        submit(&mut ring, Operation::Read { file, offset: 0, buffer, range: 0..4096 }, n);
+        assert!(ring.for_disks, "after {n}");
+    }
+    ring.start_disks();
+    assert!(ring.ring.submission().is_empty());
+    wait_for(&mut ring, 14);
+}
