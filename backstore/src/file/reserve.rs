@@ -104,6 +104,13 @@ struct Turn {
     now: Duration,
 }
 
+impl Turn {
+    /// All have ended at once, after the disk has had them for long.
+    fn is_burst(&self) -> bool {
+        self.ended == self.had && self.long
+    }
+}
+
 impl Reserve {
     pub(super) fn with_capacity(depth: u32) -> Reserve {
         Reserve { kept: VecDeque::with_capacity(depth as usize), ..Reserve::default() }
@@ -165,11 +172,12 @@ impl Reserve {
             }
         }
         self.turn.ended += 1;
-        let burst = self.turn.ended == self.turn.had && self.turn.long;
-        if self.turn.ended == self.turn.had {
-            // Nobody says that the turn is over when nothing is left.
-            self.turn_over();
+        if self.turn.ended < self.turn.had {
+            return false;
         }
+        // Nobody says that the turn is over when nothing is left.
+        let burst = self.turn.is_burst();
+        self.turn_over();
         burst
     }
 
@@ -179,7 +187,7 @@ impl Reserve {
         if turn.ended == 0 {
             return;
         }
-        let all = turn.ended == turn.had && turn.long;
+        let all = turn.is_burst();
         if self.share > 0 {
             self.speed.add(turn.ended, turn.now);
             self.learn(&turn, all);
@@ -205,7 +213,7 @@ impl Reserve {
             self.late = self.late.saturating_sub(1);
             self.full = if turn.kept >= self.share { self.full + 1 } else { 0 };
             if self.full >= ENOUGH {
-                (self.share, self.full) = ((self.share - step.min(self.share)).max(FEWEST), 0);
+                (self.share, self.full) = (self.share.saturating_sub(step).max(FEWEST), 0);
             }
         } else if self.share < most {
             (self.share, self.full) = ((self.share + step).min(most), 0);
@@ -229,7 +237,7 @@ impl Reserve {
     }
 
     fn give_up(&mut self) {
-        (self.share, self.pause) = (0, (PAUSE.0 << self.given_up).min(PAUSE.1));
+        (self.share, self.pause) = (0, PAUSE.0 << self.given_up);
         self.given_up = (self.given_up + 1).min((PAUSE.1 / PAUSE.0).ilog2());
         self.speed = Speed::default();
     }

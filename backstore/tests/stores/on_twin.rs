@@ -281,21 +281,28 @@ fn a_stalled_full_store_does_not_stop_another_one() {
     assert_eq!(file.stable_contents(512..1024), [7; 512]);
 }
 
+/// All operations take the same time.
+fn always(time: Duration) -> Conduct {
+    Conduct { delay: time..time + Duration::from_nanos(1), ..Conduct::default() }
+}
+
+/// Offers a read of 4 KiB, which runs; its tag.
+fn read(core: &mut Core<Twin>, offset: u64) -> u64 {
+    let buffer = core.buffer(4096);
+    let (tag, submitted) = core.offer(Request::Read { offset, buffer, range: 0..4096 });
+    assert!(matches!(submitted, Submitted::Pending));
+    tag
+}
+
 /// Rounds of 32 reads, of which each takes `time`: how many are told in each turn, and how long after the first of its round.
 fn rounds_of_reads(alignment: u32, time: Duration, rounds: usize) -> Vec<Vec<(usize, Duration)>> {
     let world = World::new(7);
-    world.set_conduct(Conduct { delay: time..time + Duration::from_nanos(1), ..Conduct::default() });
+    world.set_conduct(always(time));
     let file = world.file(BYTES);
     let store = store(&world, &file, alignment, 64);
     let mut core = Core::new(twin(&world, 64), &store);
     let round = |_| {
-        let mut asked = Vec::new();
-        for n in 0..32 {
-            let buffer = core.buffer(4096);
-            let (tag, submitted) = core.offer(Request::Read { offset: n % 2 * 4096, buffer, range: 0..4096 });
-            assert!(matches!(submitted, Submitted::Pending));
-            asked.push(tag);
-        }
+        let asked: Vec<_> = (0..32).map(|n| read(&mut core, n % 2 * 4096)).collect();
         let (mut ended, mut turns, mut first) = (Vec::new(), Vec::new(), None);
         while core.queue.in_flight() > 0 {
             let told = core.turn();
@@ -336,8 +343,8 @@ fn such_a_disk_has_more_to_do_while_that_is_told() {
     // It is known now: a quarter goes to the disk when the others have ended.
     let (at_once, later): (Vec<_>, Vec<_>) = last.into_iter().partition(|(_, late)| *late < time);
     assert_eq!((counts(&at_once), counts(&later)), (vec![8; 3], vec![8]));
-    for alignment in [1, 4096] {
-        let time = if alignment == 1 { time } else { Duration::from_micros(50) };
+    // Neither of these is one.
+    for (alignment, time) in [(1, time), (4096, Duration::from_micros(50))] {
         let rounds = rounds_of_reads(alignment, time, 18);
         assert!(rounds.iter().all(|turns| counts(turns) == [32]), "{rounds:?}");
     }
@@ -346,30 +353,23 @@ fn such_a_disk_has_more_to_do_while_that_is_told() {
 /// Six reads of 500 us beside 26 requests that take 2 s, at a queue that keeps some back.
 fn reads_beside(slow: impl Fn(&Core<Twin>, u64) -> Request) {
     let world = World::new(7);
-    let conduct = |time: Duration| Conduct { delay: time..time + Duration::from_nanos(1), ..Conduct::default() };
-    world.set_conduct(conduct(Duration::from_micros(500)));
+    world.set_conduct(always(Duration::from_micros(500)));
     let file = world.file(BYTES);
     let store = store(&world, &file, 4096, 64);
     let mut core = Core::new(twin(&world, 128), &store);
-    let read = |core: &mut Core<Twin>| {
-        let buffer = core.buffer(4096);
-        let (tag, submitted) = core.offer(Request::Read { offset: 0, buffer, range: 0..4096 });
-        assert!(matches!(submitted, Submitted::Pending));
-        tag
-    };
     for _ in 0..17 {
-        (0..32).for_each(|_| _ = read(&mut core));
+        (0..32).for_each(|_| _ = read(&mut core, 0));
         core.drain();
     }
-    world.set_conduct(conduct(Duration::from_secs(2)));
+    world.set_conduct(always(Duration::from_secs(2)));
     for n in 0..26 {
         let request = slow(&core, n);
         assert!(matches!(core.offer(request).1, Submitted::Pending));
     }
     core.turn();
-    world.set_conduct(conduct(Duration::from_micros(500)));
+    world.set_conduct(always(Duration::from_micros(500)));
     let began = world.now();
-    let reads: Vec<_> = (0..6).map(|_| read(&mut core)).collect();
+    let reads: Vec<_> = (0..6).map(|_| read(&mut core, 0)).collect();
     let mut late = Vec::new();
     while core.queue.in_flight() > 0 {
         let told = core.turn();

@@ -93,7 +93,7 @@ pub trait Reactor: 'static {
     }
     /// Asks for cancellation, best effort; the completion still comes.
     fn cancel(&mut self, id: OperationId);
-    /// Publishes what was submitted now, not at the end of the turn: a disk stands still meanwhile.
+    /// Publishes what was submitted for disks at once, not at the end of the turn: they stand still meanwhile.
     fn start_disks(&mut self) {}
     /// Runs a blocking call on the helper pool; completes with `token`, `result` = what it gives.
     /// Err(job) when the bounded queue is full.

@@ -5,7 +5,7 @@
 //! do is published by a call of its own before it.
 
 use super::Ring;
-use crate::Operation;
+use crate::{Operation, Reactor};
 use io_uring::{EnterFlags, types};
 use std::{io, time::Duration};
 
@@ -66,17 +66,9 @@ impl Ring {
     pub(super) fn disks_first(&mut self, operation: &Operation, direct: bool) -> bool {
         match operation {
             Operation::Read { .. } | Operation::Write { .. } => return direct,
-            Operation::Send { .. } => self.start(),
+            Operation::Send { .. } => self.start_disks(),
             _ => {}
         }
         false
-    }
-
-    /// Publishes what is for disks.
-    pub(super) fn start(&mut self) {
-        if self.for_disks {
-            // What goes wrong is said at the end of the turn.
-            _ = self.enter(None);
-        }
     }
 }

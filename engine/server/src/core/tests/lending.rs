@@ -145,6 +145,16 @@ impl Reader {
         self.turns();
     }
 
+    /// Two reads of which the first is lent and on its way; the second waits behind it, since the peer takes no more.
+    fn reads_one_behind_another(&mut self) {
+        self.rig.peer.set_window(100);
+        self.read(0);
+        self.turns();
+        self.read(LENT);
+        self.turns();
+        assert_eq!(self.lends(), 1, "one message at a time");
+    }
+
     fn lends(&self) -> usize {
         self.lends_of(0)
     }
@@ -509,12 +519,7 @@ fn what_is_not_sent_yet_is_lent_only_if_it_still_may_be() {
     ];
     for (nth, (happens, lent)) in happens.into_iter().enumerate() {
         let mut reader = Reader::new();
-        reader.rig.peer.set_window(100);
-        reader.read(0);
-        reader.turns();
-        reader.read(LENT);
-        reader.turns();
-        assert_eq!(reader.lends(), 1, "one message at a time");
+        reader.reads_one_behind_another();
         happens(&mut reader);
         reader.turns();
         assert_eq!(reader.lends(), lent, "{nth}");

@@ -118,12 +118,7 @@ fn a_core_that_is_asked_answers_when_all_has_come_back_and_writes_meanwhile() {
 #[test]
 fn what_is_not_sent_yet_is_copied_if_another_core_may_write_to_it_by_then() {
     let mut reader = Reader::beside(1);
-    reader.rig.peer.set_window(100);
-    reader.read(0);
-    reader.turns();
-    reader.read(LENT);
-    reader.turns();
-    assert_eq!(reader.lends(), 1, "one message at a time");
+    reader.reads_one_behind_another();
     let id = FenceId { core: 1, serial: 7 };
     let range = Some(u64::from(LENT)..u64::from(2 * LENT));
     let mail = |body| ToCore::Core(FromCore::Fence(FenceMail { unit: 0, body }));
