@@ -175,7 +175,7 @@ impl Connection {
         }
         let segment = &mut self.segment;
         let bytes = &bytes[..bytes.len().min((segment.length - segment.done) as usize)];
-        if self.parameters.data_digest && !segment.checked {
+        if self.parameters.data_digest {
             segment.crc.update(bytes);
         }
         segment.done += bytes.len() as u32;
@@ -218,6 +218,12 @@ impl Connection {
             return Some(Advance::Event(event));
         }
         None
+    }
+
+    /// Nothing but what comes next is to be done.
+    #[inline]
+    pub(crate) fn may_answer(&self) -> bool {
+        self.closed.is_none() && self.logout.is_none() && !self.management.waits()
     }
 
     /// A PDU has begun, and more of it is to come.
@@ -328,7 +334,7 @@ impl Connection {
 
     /// All requests carry ExpStatSN at the same place. It never goes back, nor beyond what was sent.
     #[inline]
-    fn note_exp_stat_sn(&mut self, header: &[u8; BHS_LEN]) {
+    pub(crate) fn note_exp_stat_sn(&mut self, header: &[u8; BHS_LEN]) {
         let exp_stat_sn = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
         if exp_stat_sn.wrapping_sub(self.exp_stat_sn) <= self.stat_sn.wrapping_sub(self.exp_stat_sn) {
             self.exp_stat_sn = exp_stat_sn;

@@ -89,14 +89,20 @@ impl Connection {
         task.data_sn = task.data_sn.wrapping_add(1);
         task.read_offset += payload;
         task.sequence = if sequence_end { 0 } else { task.sequence + payload };
+        let length = self.emit_data_in(&data_in, out);
+        DataIn { header: length, payload, finished: status.is_some() }
+    }
+
+    /// Writes a header with its digest; gives their length.
+    #[inline]
+    pub(crate) fn emit_data_in(&self, data_in: &wire::DataIn, out: &mut [u8; BHS_LEN + DIGEST_LEN]) -> usize {
         let [header @ .., c0, c1, c2, c3] = out;
         data_in.emit(header);
-        let mut length = BHS_LEN;
-        if self.parameters.header_digest {
-            [*c0, *c1, *c2, *c3] = digest::to_wire(digest::crc32c(header));
-            length += DIGEST_LEN;
+        if !self.parameters.header_digest {
+            return BHS_LEN;
         }
-        DataIn { header: length, payload, finished: status.is_some() }
+        [*c0, *c1, *c2, *c3] = digest::to_wire(digest::crc32c(header));
+        BHS_LEN + DIGEST_LEN
     }
 
     /// Padding and data digest that follow the payload of one PDU (0 to 7 bytes): how many of `out`.

@@ -31,6 +31,7 @@ mod session;
 mod sink;
 mod task;
 mod text;
+mod whole;
 
 pub use connection::Connection;
 pub use data_in::{DataIn, Finish};
@@ -40,6 +41,7 @@ pub use session::{MAX_IMMEDIATE, MAX_WINDOW, Session};
 pub use sink::Sink;
 pub use task::{MAX_OUTSTANDING_R2T, MAX_TASKS, Task, TaskKey, Tasks};
 pub use text::MAX_TEXT;
+pub use whole::WholeCommand;
 
 #[cfg(test)]
 mod tests;

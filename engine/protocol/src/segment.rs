@@ -63,8 +63,6 @@ pub(crate) struct Segment {
     /// Bytes to collect.
     keep: u32,
     pub crc: Crc32c,
-    /// The digest was found right before the data was taken.
-    pub checked: bool,
     tail: [u8; 3 + DIGEST_LEN],
     tail_length: u8,
     tail_done: u8,
@@ -83,7 +81,6 @@ impl Segment {
             done: 0,
             keep: 0,
             crc: Crc32c::new(),
-            checked: false,
             tail: [0; 3 + DIGEST_LEN],
             tail_length: 0,
             tail_done: 0,
@@ -101,29 +98,9 @@ impl Segment {
         self.tail_done == self.tail_length
     }
 
-    /// All of it comes first in the input, with a right digest if there is one.
-    fn is_intact_in(&mut self, input: &[u8], data_digest: bool) -> bool {
-        if self.done != 0 {
-            return false;
-        }
-        let length = self.length as usize;
-        if !data_digest || length == 0 {
-            return input.len() >= length;
-        }
-        let covered = length + usize::from(self.tail_length) - DIGEST_LEN;
-        let Some((data, crc)) = input.split_at_checked(covered) else {
-            return false;
-        };
-        let Some(crc) = crc.first_chunk::<DIGEST_LEN>() else {
-            return false;
-        };
-        self.checked = digest::crc32c(data) == digest::from_wire(*crc);
-        self.checked
-    }
-
     /// The digest is right, or there is none.
     fn is_intact(&mut self, data_digest: bool) -> bool {
-        if !data_digest || self.length == 0 || self.checked {
+        if !data_digest || self.length == 0 {
             return true;
         }
         let pad = usize::from(self.tail_length) - DIGEST_LEN;
@@ -149,7 +126,6 @@ impl Connection {
         segment.done = 0;
         segment.keep = keep;
         segment.crc = Crc32c::new();
-        segment.checked = false;
         segment.tail_length = (padding(length as usize) + digest) as u8;
         segment.tail_done = 0;
         self.stage = Stage::Payload;
@@ -160,13 +136,6 @@ impl Connection {
         if Bhs::new(header).data_segment_length() != 0 {
             self.begin(header, Part::Discard, 0);
         }
-    }
-
-    /// Whether all of the data segment that comes next is in the input, and its digest, if there is one, is right: then
-    /// its bytes may be used before [`payload`](Self::payload) reports them (of the same input), which has no digest to
-    /// compute any more.
-    pub fn is_intact_in(&mut self, input: &[u8]) -> bool {
-        self.stage == Stage::Payload && self.segment.is_intact_in(input, self.parameters.data_digest)
     }
 
     /// Takes input for a segment that is handled here.

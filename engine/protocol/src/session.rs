@@ -321,6 +321,18 @@ impl Session {
         }
     }
 
+    /// This CmdSN is the next one, and in the window.
+    #[inline]
+    pub(crate) fn is_next(&self, cmd_sn: u32) -> bool {
+        self.order(cmd_sn, false) == Order::Now
+    }
+
+    /// Something waits for its turn in the order.
+    #[inline]
+    pub(crate) fn is_holding(&self) -> bool {
+        self.hold.is_some()
+    }
+
     /// The command with CmdSN = ExpCmdSN was taken. Call it after the task was admitted, so that the window counts it.
     #[inline]
     pub(crate) fn consume(&mut self) {

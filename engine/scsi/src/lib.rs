@@ -46,6 +46,7 @@ pub use lasting::{Lasting, Layout};
 pub use port::{InitiatorPort, Path, PortId, TargetPort, WELL_KNOWN_REPORT_LUNS, lun_field, lun_number};
 pub use profile::{Profile, Provisioning};
 pub use reservations::Kept as KeptReservations;
+pub use sbc::transfer::Transfer;
 pub use sense::{Sense, SenseKey, Specific, asc};
 pub use spc::mode_pages::Thresholds;
 pub use status::Status;

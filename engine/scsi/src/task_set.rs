@@ -50,6 +50,12 @@ impl TaskSet {
         self.running == 0 && self.waiting.is_empty()
     }
 
+    /// A SIMPLE task that arrived now would run.
+    #[inline]
+    pub fn runs_simple(&self) -> bool {
+        self.waiting.is_empty() && self.heads == 0 && !self.ordered_running
+    }
+
     /// A task arrives. SIMPLE is O(1) when nothing ORDERED is about. `task`: the server's index.
     #[inline]
     pub fn enter(&mut self, task: u32, attribute: Attribute) -> Admit {
@@ -59,7 +65,7 @@ impl TaskSet {
                 true
             }
             Attribute::Ordered => self.running == 0 && self.waiting.is_empty(),
-            _ => self.waiting.is_empty() && self.heads == 0 && !self.ordered_running,
+            _ => self.runs_simple(),
         };
         let ordered = attribute == Attribute::Ordered;
         if !run {

@@ -541,6 +541,14 @@ impl Nexus {
         (self.flags, !self.pending.is_empty())
     }
 
+    /// The unit's state bits, if it knows all that has happened to the unit and has nothing to report, and no reservation stands
+    /// in its way.
+    #[inline]
+    pub(crate) fn undisturbed(&self, unit: &LogicalUnit) -> Option<Flags> {
+        let free = self.pending.is_empty() && self.verdict == Verdict::All;
+        (free && unit.generation() == self.generation).then_some(self.flags)
+    }
+
     #[cold]
     fn catch_up(&mut self, unit: &LogicalUnit) {
         let state = unit.lock();

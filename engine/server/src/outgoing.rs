@@ -116,6 +116,15 @@ impl Outgoing {
         self.message.parts.push(Part::Region { index, length, offset });
     }
 
+    /// Appends the padding of a data segment.
+    #[inline]
+    pub fn pad(&mut self, length: u32) {
+        let padding = wire::padding(length as usize);
+        if padding > 0 {
+            self.put(&[0; 3][..padding]);
+        }
+    }
+
     /// Keeps a range of a file in memory until the message is sent, if it is there; gives the lease's index for
     /// [`Outgoing::pages`].
     pub fn lease(&mut self, reader: &PageReader, offset: u64, length: u32) -> Option<u32> {

@@ -7,4 +7,5 @@ mod management;
 mod nop_text_logout;
 mod order;
 mod read;
+mod whole;
 mod write;

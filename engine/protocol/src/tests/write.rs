@@ -263,34 +263,6 @@ fn right_data_digests_pass_whatever_the_pieces() {
 }
 
 #[test]
-fn data_is_intact_when_all_of_it_is_in_hand_with_a_right_digest() {
-    for digests in [false, true] {
-        let mut target = Target::with(Parameters { header_digest: digests, data_digest: digests, ..parameters() });
-        let bytes = pdu(|h| write(0, 103).emit(h), &pattern(0, 103), &target.parameters);
-        let head = if digests { 52 } else { 48 };
-        let needed = if digests { 104 + 4 } else { 103 };
-        assert!(!target.connection.is_intact_in(&bytes), "a header comes next");
-        target.feed(&bytes[..head]);
-        assert!(!target.connection.is_intact_in(&bytes[head..head + needed - 1]));
-        if digests {
-            let mut wrong = bytes.clone();
-            wrong[60] ^= 1;
-            assert!(!target.connection.is_intact_in(&wrong[head..]));
-        }
-        assert!(target.connection.is_intact_in(&bytes[head..head + needed]));
-        target.connection.payload(&bytes[head..head + 103]);
-        assert!(!target.connection.is_intact_in(&bytes[head..]), "it does not come twice");
-        let task = target.session.find(&target.tasks, 0).unwrap();
-        assert_eq!(target.feed(&bytes[head + 103..]), [data(task, 0, 103, true)]);
-        // What was found right says nothing of the next.
-        let mut next = pdu(|h| write(1, 103).emit(h), &pattern(0, 103), &target.parameters);
-        *next.last_mut().unwrap() ^= 1;
-        let log = target.feed(&next);
-        assert_eq!(matches!(log.last(), Some(Log::Event(Event::DataError { .. }))), digests);
-    }
-}
-
-#[test]
 fn a_wrong_data_digest_is_rejected_and_fails_the_task() {
     // In the data, in the padding, in the digest.
     for at in [60, 155, 157] {

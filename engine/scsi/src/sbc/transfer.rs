@@ -4,11 +4,12 @@
 //! numbers are not supported, hence reserved.
 
 use crate::{
+    cdb::Cdb,
     command::{Command, Context, Moving, Span, State, Step, fail, good},
     counters::Count,
     sbc::{protection, range::Blocks},
-    table::{Entry, Traits},
-    unit::LogicalUnit,
+    table::{self, Entry, Traits},
+    unit::{Flags, LogicalUnit, Nexus},
 };
 
 const READS: Traits = Traits::MEDIUM.and(Traits::PROTECT);
@@ -121,7 +122,13 @@ pub(crate) fn plain(
 #[inline]
 pub(crate) fn begin(command: &mut Command, span: Span, moving: Moving, unit: &LogicalUnit, context: &Context<'_>) {
     command.state = State::Moving { write: matches!(moving, Moving::Write { .. }), offset: span.offset };
-    let Some(nexus) = &context.nexus else { return };
+    if let Some(nexus) = &context.nexus {
+        count(span, moving, unit, nexus);
+    }
+}
+
+#[inline]
+fn count(span: Span, moving: Moving, unit: &LogicalUnit, nexus: &Nexus) {
     let blocks = u64::from(span.length >> unit.block_shift());
     match moving {
         Moving::Read => {
@@ -134,5 +141,57 @@ pub(crate) fn begin(command: &mut Command, span: Span, moving: Moving, unit: &Lo
             nexus.count(Count::CachedWrites, u64::from(!durable));
         }
         Moving::Write { verify: true, .. } | Moving::Compare | Moving::Check => {}
+    }
+}
+
+/// A READ or WRITE of blocks that nothing stands in the way of: the server may carry it out without a [`Command`].
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// The blocks, in bytes.
+    pub span: Span,
+    moving: Moving,
+}
+
+impl Transfer {
+    /// Looks whether a command is a READ or WRITE without protection information that this nexus may do now, and that moves
+    /// something. This changes nothing; in all other cases [`Command::start`] says what is to be said.
+    #[inline]
+    pub fn find(cdb: &[u8; 16], unit: &LogicalUnit, nexus: &Nexus) -> Option<Transfer> {
+        let flags = nexus.undisturbed(unit)?;
+        let cdb = Cdb::new(cdb);
+        let blocks = match cdb.opcode() {
+            0x28 | 0x2A => Blocks::of_10(&cdb),
+            0x88 | 0x8A => Blocks::of_16(&cdb),
+            0xA8 | 0xAA => Blocks::of_12(&cdb),
+            0x08 | 0x0A => Blocks::of_6(&cdb),
+            _ => return None,
+        };
+        let entry = table::first(cdb.opcode())?;
+        if flags.has(Flags::UNREADY) || entry.reserved_bit(&cdb).is_some() || cdb.byte(1) >> 5 != 0 {
+            return None;
+        }
+        let moving = if !entry.traits.has(Traits::WRITES) {
+            Moving::Read
+        } else if flags.write_protected().is_some() {
+            return None;
+        } else {
+            // A CDB of 6 bytes has an address there.
+            let force_unit_access = cdb.opcode() != 0x0A && cdb.bit(1, FUA);
+            Moving::Write { durable: unit.durable(force_unit_access), verify: false }
+        };
+        let span = blocks.transfer(unit).ok()??;
+        Some(Transfer { span, moving })
+    }
+
+    /// It writes.
+    #[inline]
+    pub fn writes(&self) -> bool {
+        matches!(self.moving, Moving::Write { .. })
+    }
+
+    /// It is carried out: counts it.
+    #[inline]
+    pub fn count(&self, unit: &LogicalUnit, nexus: &Nexus) {
+        count(self.span, self.moving, unit, nexus);
     }
 }

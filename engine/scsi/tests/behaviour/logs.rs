@@ -72,6 +72,20 @@ fn commands_and_blocks_are_counted_over_all_nexuses_also_those_that_are_gone() {
 }
 
 #[test]
+fn what_takes_the_short_way_is_counted_in_the_same_way() {
+    let (mut long, mut short) = (Rig::new(), Rig::new());
+    for (cdb, data) in
+        [(cdb_10(0x28, 0, 0, 3), 0), (cdb_10(0x2A, 0, 0, 2), 2), (cdb_10(0x2A, 8, 0, 2), 2), (cdb_10(0x28, 8, 7, 1), 0)]
+    {
+        long.run(&cdb, &vec![0; data * BLOCK]).good();
+        short.short(&cdb).unwrap().count(&short.unit, &short.nexus);
+    }
+    assert_eq!(general(&mut long), [2, 2, 4, 4]);
+    assert_eq!(general(&mut short), [2, 2, 4, 4]);
+    assert_eq!(numbers(&page(&mut short, CACHE)), numbers(&page(&mut long, CACHE)));
+}
+
+#[test]
 fn a_parameter_pointer_and_the_allocation_length_cut() {
     let mut rig = Rig::new();
     let whole = sense(&mut rig, CACHE, 1, 0).good();

@@ -3,7 +3,7 @@
 use backstore_api::{Extent, Geometry, Space, StoreError};
 use scsi::{
     Background, Chore, Command, Context, CopyManager, Event, Identity, InitiatorPort, LogicalUnit, Nexus, Outcome,
-    Path, PortId, Profile, Sense, SenseKey, Status, Step, TargetPort, UnitId,
+    Path, PortId, Profile, Sense, SenseKey, Status, Step, TargetPort, Transfer, UnitId,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -168,6 +168,13 @@ impl Rig {
         self.carry_out(cdb, data_out, true)
     }
 
+    /// What a CDB would move on the short way.
+    pub fn short(&self, cdb: &[u8]) -> Option<Transfer> {
+        let mut padded = [0; 16];
+        padded[..cdb.len()].copy_from_slice(cdb);
+        Transfer::find(&padded, &self.unit, &self.nexus)
+    }
+
     /// Carries out a command to a LUN that is not there.
     pub fn run_absent(&mut self, cdb: &[u8]) -> Answer {
         self.carry_out(cdb, &[], false)
@@ -219,8 +226,18 @@ impl Rig {
         let (now, mut steps, mut aborted) = (self.now, Vec::new(), Vec::new());
         let (port, nexus, mut store) = self.parts(data_out);
         let (unit, nexus) = (present.then_some(&unit), present.then_some(nexus));
+        let short =
+            unit.zip(nexus.as_deref()).and_then(|(unit, nexus)| Transfer::find(padded.first_chunk()?, unit, nexus));
         let mut context = Context { port, unit, nexus, scratch: &mut scratch, now };
         let (mut command, mut step) = Command::start(&padded[..cdb.len().max(16)], &mut context);
+        if let Some(short) = short {
+            // Whatever the unit's state: the short way does what the long one would.
+            match step {
+                Step::Read { span } => assert_eq!((span, false), (short.span, short.writes())),
+                Step::Write { span, verify, .. } => assert_eq!((span, !verify), (short.span, short.writes())),
+                step => panic!("{cdb:02x?} would be {short:?}, and is {step:?}"),
+            }
+        }
         if let (true, Some(nexus)) = (command.has_reported_luns(&step), &mut context.nexus) {
             nexus.luns_reported();
         }

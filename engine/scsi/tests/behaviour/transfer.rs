@@ -154,3 +154,49 @@ fn data_out_that_ends_too_early_aborts_the_write() {
     let mut rig = Rig::new();
     assert_eq!(rig.run(&cdb(0x2A, 0, 0, 2), &[0; BLOCK]).refused(), (SenseKey::AbortedCommand, 0x0C0D));
 }
+
+#[test]
+fn plain_transfers_may_take_the_short_way() {
+    let rig = Rig::with(backstore_api::Geometry { bytes: 1 << 30, ..geometry() }, 512);
+    let span = Span { offset: 5 * BLOCK as u64, length: 3 * BLOCK as u32 };
+    for (opcodes, writes) in [(READS, false), (WRITES, true)] {
+        for opcode in opcodes {
+            let short = rig.short(&cdb(opcode, 0, 5, 3)).expect("nothing stands in its way");
+            assert_eq!((short.span, short.writes()), (span, writes), "{opcode:02x}h");
+        }
+    }
+    // In six bytes, address bits lie where others have FUA.
+    assert_eq!(rig.short(&[0x0A, 8, 0, 0, 1, 0]).map(|short| short.span.offset), Some(0x8_0000 * BLOCK as u64));
+    let most = rig.unit.max_transfer() / 512;
+    let last = (rig.unit.blocks() - 1) as u32;
+    for (why, cdb) in [
+        ("protection information", cdb_10(0x28, 0x20, 0, 1)),
+        ("a reserved bit", cdb_10(0x28, 1, 0, 1)),
+        ("nothing to move", cdb_10(0x2A, 0, 0, 0)),
+        ("beyond the end", cdb_10(0x28, 0, last, 2)),
+        ("another command", cdb_10(0x2E, 0, 0, 1)),
+    ] {
+        assert!(rig.short(&cdb).is_none(), "{why}");
+    }
+    assert!(rig.short(&cdb_16(0x88, 0, 0, most)).is_some() && rig.short(&cdb_16(0x88, 0, 0, most + 1)).is_none());
+}
+
+#[test]
+fn what_is_to_be_said_first_takes_the_long_way() {
+    let (read, write) = (cdb_10(0x28, 0, 0, 1), cdb_10(0x2A, 0, 0, 1));
+    let mut rig = Rig::fresh(geometry(), 512);
+    assert!(rig.short(&read).is_none(), "power on");
+    rig.run(&[0; 6], &[]).refused();
+    assert!(rig.short(&read).is_some());
+    // What others have changed is not known before the long way has looked.
+    rig.unit.reset();
+    assert!(rig.short(&read).is_none(), "a reset");
+    rig.run(&[0; 6], &[]).refused();
+    assert!(rig.short(&read).is_some());
+    let protected = Rig::with(backstore_api::Geometry { read_only: true, ..geometry() }, 512);
+    assert!(protected.short(&read).is_some() && protected.short(&write).is_none());
+    // Stopped.
+    rig.run(&[0x1B, 0, 0, 0, 0, 0], &[]).good();
+    rig.run(&read, &[]).refused();
+    assert!(rig.short(&read).is_none());
+}

@@ -1,14 +1,17 @@
-//! The short way of small reads and writes to stores that never block: no window, and mostly no buffer.
+//! The short way of small reads and writes to stores that never block: no task, no window, and mostly no buffer.
+//!
+//! A command takes it if all of it is in the input and nothing has to be waited for or said. That is looked at before anything
+//! is changed: every other command takes the long way, which finds out anew what to do with it.
 
 use super::{
     Core,
     lending::Terms,
     transfer::{COPY_LIMIT, is_scarce},
 };
-use memory::Class;
-use protocol::{Finish, Sink, TaskKey};
+use memory::{Class, Key};
+use protocol::{Sink, WholeCommand};
 use reactor::Reactor;
-use scsi::Status;
+use scsi::Transfer;
 use wire::Crc32c;
 
 /// Longer reads of memory are cut into windows, which the peer's reading holds back.
@@ -18,32 +21,59 @@ const PREFETCH: usize = 4 << 10;
 /// From here on data under a digest is sent from where it lies, if it can stand still for that.
 const IN_PLACE_FROM: u32 = 8 << 10;
 
+/// A command on the short way.
+#[derive(Clone, Copy)]
+struct Short<'a> {
+    key: Key,
+    command: WholeCommand<'a>,
+    /// The unit, by its position.
+    unit: u16,
+    /// Where its blocks begin, in bytes of the medium.
+    base: u64,
+}
+
 impl<R: Reactor> Core<R> {
-    /// Answers a read from a store that never blocks, without a window. False: take the long way.
-    pub(crate) fn read_at_once(&mut self, task_key: TaskKey) -> bool {
-        let Some(task) = self.tasks.get_mut(task_key) else { return true };
-        let transfer = &task.work.transfer;
-        let (base, length) = (transfer.base, transfer.length);
-        if length > AT_ONCE_LIMIT || length == 0 {
-            return false;
+    /// Answers the command that comes first in the input, if it may take the short way; gives the input behind it.
+    #[inline]
+    pub(crate) fn answer_at_once<'a>(&mut self, key: Key, input: &'a [u8]) -> Option<&'a [u8]> {
+        let link = self.links.get(key)?;
+        let command = link.connection.whole_command(&link.session, &self.tasks, input)?;
+        let place_index = link.place(scsi::lun_number(command.lun)?)?;
+        let place = &link.places[place_index as usize];
+        let unit = &self.units[place.unit as usize];
+        if !place.tasks.runs_simple() {
+            return None;
         }
-        let Some(link) = self.links.get_mut(task.work.link) else { return true };
-        let unit = &mut self.units[task.work.unit as usize];
-        if link.is_behind() || unit.blocked(base..base + u64::from(length)) {
-            return false;
+        let transfer = Transfer::find(&command.cdb, unit.logical(), &place.nexus)?;
+        let base = transfer.span.offset;
+        let fits = transfer.span.length == command.length && transfer.writes() != command.data.is_empty();
+        if transfer.writes() && !unit.queue.writes_now() {
+            return None;
         }
-        let parameters = link.connection.parameters();
-        let most = parameters.peer_max_recv_data_segment_length.min(parameters.max_burst_length);
-        if length > most {
-            return false;
+        if !fits || unit.blocked(base..base + u64::from(command.length)) || !command.is_intact() {
+            return None;
         }
-        let finish = Finish { status: 0, transfer: task.work.wanted };
+        let short = Short { key, command, unit: place.unit, base };
+        let done = if transfer.writes() { self.write_at_once(&short) } else { self.read_at_once(&short) };
+        done?;
+        self.commands = self.commands.saturating_add(1);
+        let link = self.links.get(key)?;
+        transfer.count(self.units[short.unit as usize].logical(), &link.places[place_index as usize].nexus);
+        Some(command.rest)
+    }
+
+    #[inline]
+    fn read_at_once(&mut self, short: &Short<'_>) -> Option<()> {
+        let &Short { key, ref command, unit: index, base } = short;
+        let length = command.length;
+        let link = self.links.get_mut(key)?;
+        let unit = &mut self.units[index as usize];
+        if length > AT_ONCE_LIMIT || link.is_behind() {
+            return None;
+        }
         // What is not in memory is not read at once either, but perhaps sent.
-        let Some((region, at)) = unit.queue.region(base, length) else {
-            return self.read_pinned(task_key, finish);
-        };
+        let Some((region, at)) = unit.queue.region(base, length) else { return self.read_pinned(short) };
         let mut header = [0; 52];
-        let key = task.work.link;
         let digest = link.connection.data_digest();
         let lends = || region.may_hold() && link.acknowledges() && self.loans.may_lend(unit);
         if !unit.still && (!digest || length >= IN_PLACE_FROM && lends()) {
@@ -52,128 +82,106 @@ impl<R: Reactor> Core<R> {
                 self.ahead.add(region, at, (length as usize).min(PREFETCH));
             }
             let stat_sn = link.connection.stat_sn();
-            let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
+            let n = link.connection.answer_read(&mut link.session, command, &mut header);
             if digest {
-                let terms = Terms { unit: task.work.unit, range: base..base + u64::from(length), stat_sn };
-                link.outgoing.in_place(&header[..cut.header], region, at, length, terms);
+                let terms = Terms { unit: index, range: base..base + u64::from(length), stat_sn };
+                link.outgoing.in_place(&header[..n], region, at, length, terms);
             } else {
-                link.outgoing.put(&header[..cut.header]);
+                link.outgoing.put(&header[..n]);
                 link.outgoing.region(region, at, length);
-                link.outgoing.put(&[0; 3][..wire::padding(length as usize)]);
+                link.outgoing.pad(length);
             }
-            self.answered(key, task_key, cut.finished);
-            return true;
+            return Some(());
         }
         if length > COPY_LIMIT {
-            return self.read_digested(task_key, finish);
+            return self.read_into_buffer(short);
         }
         if !unit.still {
-            let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
             self.ahead.add(region, at, length as usize);
-            link.outgoing.digested(&header[..cut.header], region, at, length);
-            self.answered(key, task_key, cut.finished);
-            return true;
+            let n = link.connection.answer_read(&mut link.session, command, &mut header);
+            link.outgoing.digested(&header[..n], region, at, length);
+            return Some(());
         }
-        let head = if parameters.header_digest { 52 } else { 48 };
+        let head = if link.connection.parameters().header_digest { 52 } else { 48 };
         let mark = link.outgoing.mark();
         let bytes = link.outgoing.reserve(head + length as usize);
         let (into, payload) = bytes.split_at_mut(head);
         if !matches!(unit.queue.read_now(base, payload), Some(Ok(()))) {
             // The long way finds out what is wrong, or waits.
             link.outgoing.truncate(mark);
-            return false;
+            return None;
         }
-        let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
-        debug_assert_eq!((cut.header, cut.payload), (head, length));
+        link.connection.answer_read(&mut link.session, command, &mut header);
         into.copy_from_slice(&header[..head]);
         let mut trailer = [0; 8];
         let n = link.connection.data_trailer(payload, &mut trailer);
         if n > 0 {
             link.outgoing.put(&trailer[..n]);
         }
-        self.answered(key, task_key, cut.finished);
-        true
+        Some(())
     }
 
     /// The same for a file of which pages are locked in memory: they are sent from there.
-    fn read_pinned(&mut self, task_key: TaskKey, finish: Finish) -> bool {
-        let Some(task) = self.tasks.get_mut(task_key) else { return true };
-        let (key, base, length) = (task.work.link, task.work.transfer.base, task.work.transfer.length);
-        let Some(link) = self.links.get_mut(key) else { return true };
-        let unit = &self.units[task.work.unit as usize];
+    fn read_pinned(&mut self, short: &Short<'_>) -> Option<()> {
+        let &Short { key, ref command, unit: index, base } = short;
+        let length = command.length;
+        let link = self.links.get_mut(key)?;
+        let unit = &self.units[index as usize];
         if unit.still || link.connection.data_digest() {
-            return false;
+            return None;
         }
-        let reader = unit.queue.pages(base, length);
-        let Some(lease) = reader.and_then(|reader| link.outgoing.lease(reader, base, length)) else { return false };
+        let lease = link.outgoing.lease(unit.queue.pages(base, length)?, base, length)?;
         self.ahead.add_pages(link.outgoing.leased(lease), base, length.min(PREFETCH as u32));
         let mut header = [0; 52];
-        let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
-        link.outgoing.put(&header[..cut.header]);
+        let n = link.connection.answer_read(&mut link.session, command, &mut header);
+        link.outgoing.put(&header[..n]);
         link.outgoing.pages(lease, base, length);
-        link.outgoing.put(&[0; 3][..wire::padding(length as usize)]);
-        self.answered(key, task_key, cut.finished);
-        true
+        link.outgoing.pad(length);
+        Some(())
     }
 
     /// The same for data that must stand still and is too long for the message: it goes into a buffer, which the message
     /// holds.
-    fn read_digested(&mut self, task_key: TaskKey, finish: Finish) -> bool {
-        let Some(task) = self.tasks.get(task_key) else { return true };
-        let (key, index) = (task.work.link, task.work.unit);
-        let (base, length) = (task.work.transfer.base, task.work.transfer.length);
+    fn read_into_buffer(&mut self, short: &Short<'_>) -> Option<()> {
+        let &Short { key, ref command, unit: index, base } = short;
+        let length = command.length;
         let class = Class::fitting(length as usize);
         if is_scarce(self.reactor.pool(), class) {
-            return false;
+            return None;
         }
-        let Some((mut buffer, _charge)) = self.take_buffer(index, class) else { return false };
+        let (mut buffer, _charge) = self.take_buffer(index, class)?;
         let unit = &mut self.units[index as usize];
         let data = &mut buffer[..length as usize];
         if !matches!(unit.queue.read_now(base, data), Some(Ok(()))) {
-            return false;
+            return None;
         }
+        let link = self.links.get_mut(key)?;
         let mut crc = Crc32c::new();
-        crc.update(data);
-        let Some(link) = self.links.get_mut(key) else { return true };
-        let Some(task) = self.tasks.get_mut(task_key) else { return true };
+        if link.connection.data_digest() {
+            crc.update(data);
+        }
         let mut header = [0; 52];
-        let cut = link.connection.data_in(&mut link.session, task, length, Some(finish), &mut header);
-        link.outgoing.put(&header[..cut.header]);
+        let n = link.connection.answer_read(&mut link.session, command, &mut header);
+        link.outgoing.put(&header[..n]);
         let held = link.outgoing.hold(buffer);
         link.outgoing.refer(held, 0..length);
         let mut trailer = [0; 8];
         let n = link.connection.data_trailer_of(length, crc, &mut trailer);
         link.outgoing.put(&trailer[..n]);
-        self.answered(key, task_key, cut.finished);
-        true
+        Some(())
     }
 
-    /// All data of a read was put into the outgoing message at once; `finished`: its status too. The command's only
-    /// remaining step is GOOD.
-    fn answered(&mut self, key: memory::Key, task_key: TaskKey, finished: bool) {
-        self.mark_dirty(key);
-        if finished {
-            self.retire(task_key);
-        } else {
-            self.finish(task_key, scsi::Outcome { status: Status::Good, sense: None, data: 0 });
+    /// Writes the whole data of a command straight from the bytes that were received.
+    #[inline]
+    fn write_at_once(&mut self, short: &Short<'_>) -> Option<()> {
+        let &Short { key, ref command, unit: index, base } = short;
+        let range = base..base + u64::from(command.length);
+        if self.is_lent(index, &range) || !self.units[index as usize].write_now(base, command.data) {
+            return None;
         }
-    }
-
-    /// Writes the whole data of a command straight from the bytes that were received, to a store that never blocks.
-    /// False: it takes the way over a window.
-    pub(crate) fn write_at_once(&mut self, task_key: TaskKey, bytes: &[u8]) -> bool {
-        let Some(task) = self.tasks.get(task_key) else { return false };
-        let (index, base, length) = (task.work.unit, task.work.transfer.base, task.work.transfer.length);
-        if bytes.len() != length as usize || self.is_lent(index, &(base..base + u64::from(length))) {
-            return false;
-        }
-        let Some(task) = self.tasks.get_mut(task_key) else { return false };
-        let transfer = &mut task.work.transfer;
-        let done = self.units[index as usize].write_now(base, bytes);
-        if done {
-            (transfer.planned, transfer.finished) = (transfer.length, transfer.length);
-            self.streamed = true;
-        }
-        done
+        self.streamed = true;
+        let link = self.links.get_mut(key)?;
+        link.connection.answer_write(&mut link.session, command, &mut link.outgoing);
+        Some(())
     }
 }

@@ -18,18 +18,20 @@ impl<R: Reactor> Core<R> {
     /// Uses up bytes that came for a link.
     pub(crate) fn feed(&mut self, key: Key, mut input: &[u8]) {
         let now = self.reactor.now();
-        while let Some(link) = self.links.get_mut(key) {
+        while let Some(link) = self.links.get(key) {
             if link.closing.is_some() {
                 break;
             }
+            if let Some(rest) = self.answer_at_once(key, input) {
+                input = rest;
+                continue;
+            }
+            let Some(link) = self.links.get_mut(key) else { break };
             let advance =
                 link.connection.advance(&mut link.session, &mut self.tasks, &mut input, &mut link.outgoing, now);
             match advance {
                 Advance::Idle => break,
-                Advance::Event(event) => {
-                    self.in_hand = input.len();
-                    self.event(key, event);
-                }
+                Advance::Event(event) => self.event(key, event),
                 Advance::Payload { task, offset, length } => {
                     if input.is_empty() {
                         if length >= DIRECT
@@ -42,7 +44,7 @@ impl<R: Reactor> Core<R> {
                     let n = (length as usize).min(input.len());
                     let (bytes, rest) = input.split_at(n);
                     if let Some(task) = task {
-                        self.place_data(key, task, offset, bytes, input);
+                        self.place_data(task, offset, bytes);
                     }
                     if let Some(link) = self.links.get_mut(key) {
                         link.connection.payload(bytes);
@@ -55,7 +57,6 @@ impl<R: Reactor> Core<R> {
                 }
             }
         }
-        self.in_hand = 0;
         self.take_acknowledged(key);
         if std::mem::take(&mut self.streamed) {
             memory::settle();
@@ -97,16 +98,8 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Copies bytes that came with a header to where they belong. `input`: they, and what came behind them.
-    fn place_data(&mut self, key: Key, task_key: TaskKey, mut offset: u32, mut bytes: &[u8], input: &[u8]) {
-        if self.tasks.get_mut(task_key).is_some_and(|task| std::mem::take(&mut task.work.at_once)) {
-            // Nothing is written before its digest has been found right.
-            let intact = self.links.get_mut(key).is_some_and(|link| link.connection.is_intact_in(input));
-            if intact && self.write_at_once(task_key, bytes) {
-                return;
-            }
-            self.drive(task_key);
-        }
+    /// Copies bytes that came with a header to where they belong.
+    fn place_data(&mut self, task_key: TaskKey, mut offset: u32, mut bytes: &[u8]) {
         let Some(task) = self.tasks.get_mut(task_key) else { return };
         if task.work.flows() {
             return self.flow(task_key, offset, bytes);

@@ -124,8 +124,6 @@ pub struct Core<R: Reactor> {
     runners: Vec<chores::Runner>,
     last_fence: u32,
     scratch: Vec<u8>,
-    /// Bytes behind the PDU that is being handled.
-    in_hand: usize,
     /// A store was written to at once: see `BlockQueue::write_now`.
     streamed: bool,
     /// Memory that the end of the turn sends, and that is fetched meanwhile.
@@ -178,7 +176,6 @@ impl<R: Reactor> Core<R> {
             runners: Vec::new(),
             last_fence: 0,
             scratch: Vec::with_capacity(64 << 10),
-            in_hand: 0,
             streamed: false,
             ahead: Ahead::default(),
             ready: Vec::new(),

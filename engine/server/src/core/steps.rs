@@ -228,7 +228,6 @@ impl<R: Reactor> Core<R> {
             Step::Read { span } => {
                 work.wanted = span.length;
                 work.begin(Motion::Read, span, span.length.min(reads));
-                return !self.read_at_once(task_key);
             }
             Step::Write { span, durable, verify } => {
                 work.wanted = span.length;
@@ -236,16 +235,6 @@ impl<R: Reactor> Core<R> {
                 let transfer = work.begin(Motion::Write, span, length);
                 transfer.durable = durable;
                 transfer.verify = verify;
-                // Whatever was received before the command could start is in a buffer already.
-                let whole = length > 0 && length == work.immediate && length == writes && work.early.is_none();
-                if whole && !verify && !work.starved {
-                    let digest = self.links.get(work.link).is_some_and(|link| link.connection.data_digest());
-                    let comes = length as usize + if digest { wire::DIGEST_LEN } else { 0 };
-                    work.at_once = comes <= self.in_hand;
-                    if work.at_once {
-                        return false;
-                    }
-                }
                 // Under a digest nothing is written before that has come and is right; and what would have to wait for its turn is
                 // not asked for before there is a buffer.
                 let range = span.offset..span.offset + u64::from(length);

@@ -373,8 +373,6 @@ pub(crate) struct Work {
     pub link: Key,
     /// Bytes of immediate data.
     pub immediate: u32,
-    /// All of its data is about to come, in one piece: see `Core::write_at_once`.
-    pub at_once: bool,
     /// When the initiator was asked for data last, or sent some.
     pub asked_at: Duration,
     /// Data that came before the command could start.
@@ -424,7 +422,7 @@ impl Work {
         (self.sides, self.by_hand, self.detached) = ([0; 2], false, None);
         (self.command, self.outcome, self.parameter, self.answer) = (None, None, None, None);
         (self.early, self.early_error, self.immediate, self.wanted) = (None, None, 0, 0);
-        (self.unsolicited, self.starved, self.entered, self.at_once) = (false, false, false, false);
+        (self.unsolicited, self.starved, self.entered) = (false, false, false);
         (self.listed, self.starving, self.in_flight) = (false, false, 0);
         self.asked_at = Duration::ZERO;
     }
