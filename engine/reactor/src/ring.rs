@@ -18,6 +18,7 @@ mod splicing;
 #[cfg(test)]
 mod tests;
 mod waker;
+mod weighing;
 mod zero_copy;
 
 pub use settings::{Counters, RingSettings};
@@ -32,7 +33,7 @@ use files::{Files, Holder, Links, NONE};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use memory::{Arena, Class, Key, Pool, Region, Slab};
 use provided::Provided;
-use sending::{SPLICE_WORTH, Vector, splice_least};
+use sending::{Pages, SPLICE_WORTH, Vector, splice_least};
 use slot::{Slot, Step, Target, Tools};
 use spinner::Spinner;
 use std::{
@@ -42,6 +43,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use weighing::{SHORT, Weigher};
 
 /// What a completion is about: the upper four bits of its `user_data`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,9 @@ pub struct Ring {
     /// Messages whose pieces of regions have so many bytes are spliced.
     splice: u32,
     splicer: Option<Box<splicing::Splicer>>,
+    weigher: Weigher,
+    /// How long there was nothing to do in this turn; `None`: it slept, and nobody knows.
+    idle: Option<Duration>,
     now: Duration,
     counters: Counters,
 }
@@ -148,6 +153,8 @@ impl Ring {
             zero_copy,
             splice: settings.splice,
             splicer,
+            weigher: Weigher::new(),
+            idle: Some(Duration::ZERO),
             now: clock(),
             counters: Counters::default(),
         };
@@ -465,8 +472,11 @@ impl Reactor for Ring {
         }
         let links = Links { before: NONE, after: first };
         let mut slot = Slot::new(operation, own, token, descriptor, links);
-        let splices =
-            self.splicer.is_some() && slot.sending().is_some_and(|sending| sending.is_worth_splicing(self.splice));
+        let pages = match self.splicer {
+            Some(_) => slot.sending().and_then(|sending| sending.worth_splicing(self.splice)),
+            None => None,
+        };
+        let splices = pages.is_some_and(|Pages { bytes, pieces }| bytes >= SHORT * pieces || self.weigher.weigh(bytes));
         let Ok(key) = self.slots.insert(slot) else { unreachable!("room was checked above") };
         if let Some(neighbour) = self.slots.at_mut(first) {
             neighbour.links.before = key.index;
@@ -485,7 +495,10 @@ impl Reactor for Ring {
     }
 
     fn splices(&self, region: &Region, piece: u32, message: usize) -> bool {
-        self.splicer.is_some() && piece >= splice_least(region, self.splice) && message as u64 >= SPLICE_WORTH
+        self.splicer.is_some()
+            && piece >= splice_least(region, self.splice)
+            && message as u64 >= SPLICE_WORTH
+            && (u64::from(piece) >= SHORT || self.weigher.splices())
     }
 
     fn acknowledge(&mut self, socket: Descriptor) {
@@ -541,7 +554,9 @@ impl Reactor for Ring {
         self.reap(out);
         let looked = self.look_at_disks(out);
         self.collect_jobs(out);
-        self.now = clock();
+        let before = std::mem::replace(&mut self.now, clock());
+        let idle = self.idle.replace(Duration::ZERO);
+        self.weigher.turned(idle.map(|idle| self.now.saturating_sub(before).saturating_sub(idle)));
         entered.and(looked)
     }
 

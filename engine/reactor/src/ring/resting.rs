@@ -24,12 +24,16 @@ impl Ring {
             self.reap(out);
             // What collecting has led to: the rest of a short send, the next read of the bell.
             self.publish()?;
-            if out.len() > before || !self.backlog.is_empty() || self.look(start + window.min(time)) {
-                let entered = self.publish();
-                self.spinner.worked(clock().saturating_sub(start));
-                return entered;
+            let found = out.len() > before || !self.backlog.is_empty();
+            let since = if found { start } else { clock() };
+            if found || self.look(start + window.min(time)) {
+                let now = clock();
+                self.spinner.worked(now.saturating_sub(start));
+                self.idle = (!found).then(|| now.saturating_sub(since)).or(Some(Duration::ZERO));
+                return self.publish();
             }
         }
+        self.idle = None;
         if !self.sleeper.lie_down() {
             return self.publish();
         }

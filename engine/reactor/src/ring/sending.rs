@@ -62,6 +62,12 @@ pub(crate) struct Sending {
     pub(crate) over: Option<Result<u32, Errno>>,
 }
 
+/// Pieces of regions in a message.
+pub(crate) struct Pages {
+    pub bytes: u64,
+    pub pieces: u64,
+}
+
 /// What to submit next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Round {
@@ -104,23 +110,24 @@ impl Sending {
         piece(&self.message, part)
     }
 
-    /// Whether it is worth splicing: its pieces of regions have so many bytes each, in the mean, and little else is with
-    /// them.
-    pub(crate) fn is_worth_splicing(&self, least: u32) -> bool {
+    /// What there is to splice, if that is worth it: its pieces of regions have `least` bytes each, in the mean, and little else
+    /// is with them.
+    pub(crate) fn worth_splicing(&self, least: u32) -> Option<Pages> {
         let message = &self.message;
         // What lies between regions is copied here, where nobody may look at pages of files.
         if message.regions.is_empty() || !message.buffers.is_empty() || !message.leases.is_empty() {
-            return false;
+            return None;
         }
-        let (mut pages, mut pieces, mut rest) = (0, 0, 0);
+        let (mut bytes, mut pieces, mut rest) = (0, 0, 0);
         for part in &message.parts {
             match part {
-                Part::Region { length, .. } => (pages, pieces) = (pages + u64::from(*length), pieces + 1),
+                Part::Region { length, .. } => (bytes, pieces) = (bytes + u64::from(*length), pieces + 1),
                 Part::Bytes(_) | Part::Buffer { .. } | Part::Pages { .. } => rest += part.length() as u64,
             }
         }
         let least = message.regions.iter().map(|region| splice_least(region, least)).max().unwrap_or(least);
-        pages >= SPLICE_WORTH && pages >= u64::from(least) * pieces && rest * 8 <= pages
+        let worth = bytes >= SPLICE_WORTH && bytes >= u64::from(least) * pieces && rest * 8 <= bytes;
+        worth.then_some(Pages { bytes, pieces })
     }
 
     /// Address and length of what is left, piece by piece, and whether it is a region's, which stays where it is.
@@ -260,7 +267,7 @@ mod tests {
             let regions = vec![memory::Region::new(bytes).unwrap()];
             let part = |at| Part::Region { index: 0, length: piece, offset: u64::from(at * piece) };
             let parts = (0..pieces).map(part).collect();
-            Sending::new(Message { regions, parts, ..Message::default() }).is_worth_splicing(4096)
+            Sending::new(Message { regions, parts, ..Message::default() }).worth_splicing(4096).is_some()
         };
         assert!(spliced(4 << 20, 4096, 8));
         assert!(!spliced(4 << 20, 4096, 7), "too few bytes");

@@ -313,3 +313,29 @@ fn what_an_aborted_connection_was_given_and_has_not_got_is_taken_back() {
         }
     }
 }
+
+#[test]
+fn short_pieces_are_tried_both_ways_and_arrive_whole() {
+    let mut ring = splicing("none");
+    let region = region();
+    let (socket, mut peer) = tcp(&mut ring);
+    let (mut sent, mut got) = (0, vec![0; 64 * (48 + 4096)]);
+    // So much goes by the page before anything else is tried.
+    while sent < ring.counters().spliced + (8 << 20) {
+        let (message, expected) = answers(&region, sent / 4096, 64, 4096);
+        sent += expected.len() as u64;
+        assert!(sent < 1 << 30, "all of it went by the page");
+        submit(&mut ring, Operation::Send { socket, message }, 1);
+        let mut out = Vec::new();
+        let end = Instant::now() + PATIENCE;
+        // A core that sleeps learns nothing.
+        while out.is_empty() {
+            ring.turn(Wait::Poll, &mut out).unwrap();
+            assert!(Instant::now() < end);
+        }
+        peer.read_exact(&mut got).unwrap();
+        assert!(got == expected);
+        assert_eq!(returned(out.pop().unwrap()), Ok(expected.len() as u32));
+    }
+    assert!(ring.counters().spliced >= 16 << 20);
+}
