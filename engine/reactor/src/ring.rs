@@ -33,6 +33,7 @@ use files::{Files, Holder, Links, NONE};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use memory::{Arena, Class, Key, Pool, Region, Slab};
 use provided::Provided;
+use rustix::time::{ClockId, clock_gettime};
 use sending::{Pages, SPLICE_WORTH, Vector, splice_least};
 use slot::{Slot, Step, Target, Tools};
 use spinner::Spinner;
@@ -104,8 +105,8 @@ pub struct Ring {
     splice: u32,
     splicer: Option<Box<splicing::Splicer>>,
     weigher: Weigher,
-    /// How long there was nothing to do in this turn; `None`: it slept, and nobody knows.
-    idle: Option<Duration>,
+    /// How long it has looked for work in this turn.
+    looked: Duration,
     now: Duration,
     counters: Counters,
 }
@@ -154,7 +155,7 @@ impl Ring {
             splice: settings.splice,
             splicer,
             weigher: Weigher::new(),
-            idle: Some(Duration::ZERO),
+            looked: Duration::ZERO,
             now: clock(),
             counters: Counters::default(),
         };
@@ -554,9 +555,8 @@ impl Reactor for Ring {
         self.reap(out);
         let looked = self.look_at_disks(out);
         self.collect_jobs(out);
-        let before = std::mem::replace(&mut self.now, clock());
-        let idle = self.idle.replace(Duration::ZERO);
-        self.weigher.turned(idle.map(|idle| self.now.saturating_sub(before).saturating_sub(idle)));
+        self.now = clock();
+        self.weigher.turned(std::mem::take(&mut self.looked), self.files.len(), processor_time);
         entered.and(looked)
     }
 
@@ -567,6 +567,15 @@ impl Reactor for Ring {
 
 /// The monotonic clock: its epoch is the same for all threads.
 fn clock() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    read_clock(ClockId::Monotonic)
+}
+
+/// What this thread has had of a processor.
+fn processor_time() -> Duration {
+    read_clock(ClockId::ThreadCPUTime)
+}
+
+fn read_clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

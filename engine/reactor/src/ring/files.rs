@@ -107,6 +107,11 @@ impl Files {
         self.slab.at(slot).expect("a file outlives the operations on it")
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.slab.len()
+    }
+
     /// Every file that is not gone.
     pub(crate) fn all(&self) -> Vec<Descriptor> {
         self.slab.iter().map(|(key, _)| Descriptor { slot: key.index, generation: key.generation }).collect()

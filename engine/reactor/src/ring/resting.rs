@@ -25,15 +25,12 @@ impl Ring {
             // What collecting has led to: the rest of a short send, the next read of the bell.
             self.publish()?;
             let found = out.len() > before || !self.backlog.is_empty();
-            let since = if found { start } else { clock() };
             if found || self.look(start + window.min(time)) {
-                let now = clock();
-                self.spinner.worked(now.saturating_sub(start));
-                self.idle = (!found).then(|| now.saturating_sub(since)).or(Some(Duration::ZERO));
-                return self.publish();
+                let entered = self.publish();
+                self.spinner.worked(clock().saturating_sub(start));
+                return entered;
             }
         }
-        self.idle = None;
         if !self.sleeper.lie_down() {
             return self.publish();
         }
@@ -62,6 +59,13 @@ impl Ring {
     /// Looks for completions and wakes until the time; true when there are some.
     fn look(&mut self, end: Duration) -> bool {
         self.counters.spins += 1;
+        let start = clock();
+        let found = self.finds_something(end);
+        self.looked += clock().saturating_sub(start);
+        found
+    }
+
+    fn finds_something(&mut self, end: Duration) -> bool {
         loop {
             for _ in 0..LOOKS {
                 let queue = self.ring.submission();

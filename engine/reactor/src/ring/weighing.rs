@@ -2,21 +2,23 @@
 //!
 //! Large pieces are always cheaper by the page. Of 4 KiB, a reference to a page costs about what its copy does: more on one
 //! machine, less on another or under another load. So the ring weighs it: from time to time it sends a few MiB in turn in the one way
-//! and in the other, and stays with the one that kept the core busy for less time.
+//! and in the other, and stays with the one that took the core less processor time.
 
 use std::time::Duration;
 
 /// Shorter pieces, in the mean, are weighed.
 pub(super) const SHORT: u64 = 16 << 10;
-/// Bytes that go in one way before it is the other's turn.
+/// Bytes that go in one way before it is the other's turn: so many, or for each socket so many. It has to be more than what is on its
+/// way to all peers at a time, which the caches have to hold: with a thousand sessions copying is dear for all only if all is copied.
 const BLOCK: u64 = 2 << 20;
-/// Of these the first are not counted: caches are as the other way has left them.
-const SETTLING: u64 = 512 << 10;
+const OF_SOCKET: u64 = 256 << 10;
+/// Of these one part in so many is not counted: caches are as the other way has left them.
+const SETTLING: u64 = 4;
 /// Blocks of each way in a trial. Their medians count: now and then somebody else has the processor.
 const BLOCKS: usize = 16;
-/// Bytes before the first trial, and between two.
-const FIRST: u64 = 16 << 20;
-const REST: u64 = 4 << 30;
+/// Bytes before the first trial, and between two, in blocks.
+const FIRST: u64 = 8;
+const REST: u64 = 1024;
 /// The other way has to be better by one part in so many.
 const GAIN: u64 = 32;
 
@@ -24,12 +26,16 @@ const GAIN: u64 = 32;
 #[derive(Default)]
 struct Trial {
     costs: [[u64; BLOCKS]; 2],
+    /// Bytes of a block.
+    block: u64,
     /// Blocks that are over.
     blocks: usize,
     /// Bytes of this block, those that count, and their time.
     bytes: u64,
     counted: u64,
     time: Duration,
+    /// Processor time of the core when the last turn was over.
+    last: Option<Duration>,
 }
 
 impl Trial {
@@ -38,14 +44,18 @@ impl Trial {
         self.blocks % 2 == 1
     }
 
-    /// Counts a turn; true when the last block is over.
-    fn turned(&mut self, bytes: u64, time: Duration) -> bool {
-        if self.bytes >= SETTLING {
+    /// Counts a turn that ended at a processor time, of which the core has looked for work for a while; true when the last block is over.
+    fn turned(&mut self, bytes: u64, now: Duration, looked: Duration) -> bool {
+        let Some(last) = self.last.replace(now) else { return false };
+        if bytes == 0 {
+            return false;
+        }
+        if self.bytes >= self.block / SETTLING {
             self.counted += bytes;
-            self.time += time;
+            self.time += now.saturating_sub(last).saturating_sub(looked);
         }
         self.bytes += bytes;
-        if self.bytes < BLOCK || self.counted == 0 {
+        if self.bytes < self.block || self.counted == 0 {
             return false;
         }
         let nanos = u64::try_from(self.time.as_nanos()).unwrap_or(u64::MAX);
@@ -62,6 +72,7 @@ impl Trial {
             costs.sort_unstable();
             costs[BLOCKS / 2]
         });
+        tracing::trace!(used, other, "ways of short reads weighed, in ns a MiB");
         other < used - used / GAIN
     }
 }
@@ -70,8 +81,10 @@ impl Trial {
 pub(super) struct Weigher {
     splices: bool,
     trial: Option<Trial>,
-    /// Bytes until the next trial.
-    left: u64,
+    /// Blocks before the next trial.
+    rest: u64,
+    /// Bytes since the last one.
+    since: u64,
     /// Bytes that could go either way, since the last turn.
     bytes: u64,
 }
@@ -79,7 +92,7 @@ pub(super) struct Weigher {
 impl Weigher {
     /// Pieces are spliced until something else is known.
     pub(super) fn new() -> Weigher {
-        Weigher { splices: true, trial: None, left: FIRST, bytes: 0 }
+        Weigher { splices: true, trial: None, rest: FIRST, since: 0, bytes: 0 }
     }
 
     /// Whether short pieces are spliced now.
@@ -93,18 +106,18 @@ impl Weigher {
         self.splices()
     }
 
-    /// A turn is over, in which the core was busy for so long; `None`: nobody knows, since it slept.
-    pub(super) fn turned(&mut self, busy: Option<Duration>) {
+    /// A turn is over, in which the core has looked for work for a while. `processor_time`: of its thread.
+    pub(super) fn turned(&mut self, looked: Duration, sockets: u32, processor_time: impl FnOnce() -> Duration) {
         let bytes = std::mem::take(&mut self.bytes);
-        let Some(busy) = busy.filter(|_| bytes > 0) else { return };
         let Some(trial) = &mut self.trial else {
-            self.left = self.left.saturating_sub(bytes);
-            if self.left == 0 {
-                self.trial = Some(Trial::default());
+            self.since += bytes;
+            let block = BLOCK.max(u64::from(sockets) * OF_SOCKET);
+            if self.since >= self.rest * block {
+                self.trial = Some(Trial { block, ..Trial::default() });
             }
             return;
         };
-        if trial.turned(bytes, busy) {
+        if trial.turned(bytes, processor_time(), looked) {
             if trial.speaks_for_other() {
                 self.splices = !self.splices;
                 tracing::debug!(
@@ -112,7 +125,7 @@ impl Weigher {
                     "short reads of RAM volumes are sent in the other way from now on"
                 );
             }
-            (self.trial, self.left) = (None, REST);
+            (self.trial, self.rest, self.since) = (None, REST, 0);
         }
     }
 }
@@ -125,17 +138,22 @@ mod tests {
     /// how many bytes were spliced.
     fn send(weigher: &mut Weigher, bytes: u64, cost: impl Fn(bool, u64) -> u64) -> u64 {
         const TURN: u64 = 256 << 10;
-        let mut spliced = 0;
+        let (mut spliced, mut time) = (0, Duration::ZERO);
+        let looked = Duration::from_micros(30);
         for turn in 0..bytes / TURN {
             let splices = weigher.weigh(TURN);
             spliced += if splices { TURN } else { 0 };
-            weigher.turned(Some(Duration::from_nanos(cost(splices, turn))));
+            time += looked + Duration::from_nanos(cost(splices, turn));
+            weigher.turned(looked, 8, || time);
+            // What nothing was sent in says nothing.
+            time += Duration::from_millis(turn % 3);
+            weigher.turned(Duration::ZERO, 8, || time);
         }
         spliced
     }
 
     /// A trial, and what comes before it.
-    const TRIAL: u64 = FIRST + 2 * BLOCKS as u64 * BLOCK;
+    const TRIAL: u64 = (FIRST + 2 * BLOCKS as u64) * BLOCK;
 
     #[test]
     fn the_cheaper_way_is_taken_soon_and_for_nearly_all() {
@@ -166,7 +184,7 @@ mod tests {
         let cheap_splice = |splices, _| if splices { 80_000 } else { 100_000 };
         for (cost, splices) in [(cheap_copy as fn(bool, u64) -> u64, false), (cheap_splice, true), (cheap_copy, false)]
         {
-            send(&mut weigher, REST + TRIAL, cost);
+            send(&mut weigher, REST * BLOCK + TRIAL, cost);
             assert_eq!(weigher.splices, splices);
         }
     }
@@ -187,13 +205,28 @@ mod tests {
     }
 
     #[test]
-    fn turns_without_such_pieces_and_with_a_sleep_say_nothing() {
+    fn nothing_is_measured_between_trials() {
         let mut weigher = Weigher::new();
-        for _ in 0..100_000 {
-            weigher.turned(Some(Duration::from_secs(1)));
+        for _ in 0..(FIRST * BLOCK) >> 20 {
             weigher.weigh(1 << 20);
-            weigher.turned(None);
+            weigher.turned(Duration::ZERO, 8, || unreachable!("no trial yet"));
         }
-        assert!(weigher.trial.is_none() && weigher.left == FIRST);
+        assert!(weigher.trial.is_some());
+    }
+
+    #[test]
+    fn with_many_sockets_more_is_sent_in_one_way_at_a_time() {
+        for (sockets, block) in [(0, 2), (8, 2), (64, 16), (1000, 250)] {
+            let mut weigher = Weigher::new();
+            let (mut spliced, mut time) = (0, Duration::ZERO);
+            while spliced == 0 || weigher.splices() {
+                weigher.weigh(1 << 20);
+                time += Duration::from_millis(1);
+                weigher.turned(Duration::ZERO, sockets, || time);
+                spliced += 1;
+            }
+            // Before the trial, and its first block. The first turn of a trial only begins to measure.
+            assert_eq!(spliced, (FIRST + 1) * block + 1, "{sockets}");
+        }
     }
 }
