@@ -14,8 +14,9 @@ const BLOCK: u64 = 2 << 20;
 const OF_SOCKET: u64 = 256 << 10;
 /// Of these one part in so many is not counted: caches are as the other way has left them.
 const SETTLING: u64 = 4;
-/// Blocks of each way in a trial. Their medians count: now and then somebody else has the processor.
+/// Blocks of each way in a trial, and of large ones. Their medians count: now and then somebody else has the processor.
 const BLOCKS: usize = 16;
+const LARGE_BLOCKS: usize = 5;
 /// Bytes before the first trial, and between two, in blocks.
 const FIRST: u64 = 8;
 const REST: u64 = 1024;
@@ -26,8 +27,9 @@ const GAIN: u64 = 32;
 #[derive(Default)]
 struct Trial {
     costs: [[u64; BLOCKS]; 2],
-    /// Bytes of a block.
+    /// Bytes of a block, and how many each way has.
     block: u64,
+    each: usize,
     /// Blocks that are over.
     blocks: usize,
     /// Bytes of this block, those that count, and their time.
@@ -63,14 +65,15 @@ impl Trial {
         self.costs[usize::from(self.is_of_other())][self.blocks / 2] = cost;
         self.blocks += 1;
         (self.bytes, self.counted, self.time) = (0, 0, Duration::ZERO);
-        self.blocks == 2 * BLOCKS
+        self.blocks == 2 * self.each
     }
 
     /// The other way is cheaper.
     fn speaks_for_other(&mut self) -> bool {
         let [used, other] = self.costs.each_mut().map(|costs| {
+            let costs = &mut costs[..self.each];
             costs.sort_unstable();
-            costs[BLOCKS / 2]
+            costs[self.each / 2]
         });
         tracing::trace!(used, other, "ways of short reads weighed, in ns a MiB");
         other < used - used / GAIN
@@ -113,7 +116,8 @@ impl Weigher {
             self.since += bytes;
             let block = BLOCK.max(u64::from(sockets) * OF_SOCKET);
             if self.since >= self.rest * block {
-                self.trial = Some(Trial { block, ..Trial::default() });
+                self.trial =
+                    Some(Trial { block, each: if block > BLOCK { LARGE_BLOCKS } else { BLOCKS }, ..Trial::default() });
             }
             return;
         };
