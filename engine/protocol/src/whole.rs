@@ -3,7 +3,7 @@
 //! What makes a command an exception in any way is left to [`Connection::advance`], of whose rules these are a part: here
 //! is nobody told what is wrong.
 
-use crate::connection::{Connection, Stage};
+use crate::connection::Connection;
 use crate::data_in::Finish;
 use crate::session::Session;
 use crate::sink::Sink;
@@ -42,7 +42,7 @@ impl Connection {
         tasks: &Tasks<T>,
         input: &'a [u8],
     ) -> Option<WholeCommand<'a>> {
-        if self.stage != Stage::Header || self.is_amid_pdu() || !self.may_answer() || session.is_holding() {
+        if self.is_amid_pdu() || !self.may_answer() || session.is_holding() {
             return None;
         }
         let (header, rest) = input.split_first_chunk::<BHS_LEN>()?;
@@ -127,6 +127,11 @@ impl Connection {
         let finish = Finish { status: 0, transfer: command.length };
         let response = self.plain_response(session, command.initiator_task_tag, 0, command.length, finish);
         self.put_header(sink, |space| response.emit(space));
+    }
+
+    /// Takes the ExpStatSN of a command that is intact, before it is known which way it takes: either of them does that, too.
+    pub fn take_exp_stat_sn(&mut self, command: &WholeCommand<'_>) {
+        self.note_exp_stat_sn(command.header);
     }
 
     #[inline]

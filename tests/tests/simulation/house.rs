@@ -4,7 +4,7 @@ use crate::{
     client::{Client, Said, WINDOW},
     dice::Dice,
 };
-use backstore::Store;
+use backstore::{Kind, Settings, Store};
 use backstore_api::Geometry;
 use initiator::{Command, cdb, lun as lun_field};
 use memory::{Arena, ArenaConfig, Class};
@@ -23,6 +23,7 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -39,11 +40,13 @@ pub struct Volume {
     pub alignment: u32,
     /// Requests in flight per core.
     pub depth: u32,
+    /// It is a RAM volume; what is said of the file means nothing.
+    pub memory: bool,
 }
 
 impl Volume {
     pub fn new(bytes: u64) -> Volume {
-        Volume { bytes, block_size: 512, alignment: 1, depth: 32 }
+        Volume { bytes, block_size: 512, alignment: 1, depth: 32, memory: false }
     }
 
     fn geometry(&self) -> Geometry {
@@ -186,13 +189,19 @@ impl House {
         let mut logicals = Vec::new();
         for (number, (volume, file)) in blueprint.volumes.iter().zip(&files).enumerate() {
             file.require_alignment(volume.alignment);
-            let descriptor = world.open(file).expect("a descriptor");
-            let geometry = volume.geometry();
+            let store = if volume.memory {
+                let kind = Kind::Ram { bytes: volume.bytes, preallocate: false };
+                let settings = Settings { block_size: volume.block_size, ..Settings::new(kind) };
+                Store::open(&settings).expect("memory")
+            } else {
+                let descriptor = world.open(file).expect("a descriptor");
+                Store::adopt(descriptor, volume.geometry(), volume.depth, &[]).expect("a legal alignment")
+            };
             let identity = Identity::from_name(&format!("iqn.2026-01.io.ringlun:v{number}"));
-            let unit = LogicalUnit::new(Profile::new(identity, volume.block_size), geometry.clone());
+            let unit = LogicalUnit::new(Profile::new(identity, volume.block_size), store.geometry().clone());
             blueprint.shelf.load(&unit);
             logicals.push(unit);
-            stores.push(Store::adopt(descriptor, geometry, volume.depth, &[]).expect("a legal alignment"));
+            stores.push(store);
         }
         let port = Arc::new(TargetPort {
             target_name: "iqn.2026-01.io.ringlun:simulation".into(),
@@ -247,6 +256,14 @@ impl House {
             next_session: 1,
             dice: Dice::new(seed ^ 0x5eed),
         }
+    }
+
+    /// What the medium of a RAM volume holds.
+    pub fn memory(&mut self, unit: usize, range: Range<u64>) -> Vec<u8> {
+        let mut queue = self.stores[unit].queue(&mut self.clock, store_token_base(unit as u16)).expect("a queue");
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        queue.read_now(range.start, &mut bytes).expect("memory").expect("in range");
+        bytes
     }
 
     /// A logged-in session on a core; `parameters` are the target's view. Gives the client's number.

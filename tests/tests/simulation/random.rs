@@ -198,10 +198,11 @@ fn life(seed: u64) -> usize {
     volume.alignment = dice.pick(&[1, 512, 4096]);
     volume.block_size = dice.pick(&[512, 512, 4096]);
     volume.depth = dice.pick(&[1, 4, 32]);
+    volume.memory = seed.is_multiple_of(3);
     let mut blueprint = Blueprint::new(vec![volume.clone()]);
     blueprint.conduct = random_conduct(&mut dice);
     let mut house = House::new(seed, &blueprint);
-    let first = dice.bytes(volume.bytes as usize);
+    let first = if volume.memory { vec![0; volume.bytes as usize] } else { dice.bytes(volume.bytes as usize) };
     house.files[0].fill(0, &first);
     let block = u64::from(volume.block_size);
     let mut model = Model { bytes: first, block, asked: HashMap::new(), answered: 0 };
@@ -238,7 +239,8 @@ fn life(seed: u64) -> usize {
             house.clients[client].closed = Some("closed by the test".into());
         }
     }
-    let contents = house.files[0].contents(0..volume.bytes);
+    let all = 0..volume.bytes;
+    let contents = if volume.memory { house.memory(0, all) } else { house.files[0].contents(all) };
     assert!(contents == model.bytes, "the file is not what the model is");
     house.close();
     model.answered

@@ -232,6 +232,8 @@ fn sequence(seed: u64) -> Abilities {
     volume.alignment = dice.pick(&[1, 512, 4096]);
     let bytes = volume.bytes as usize / 4096 * 4096;
     volume.bytes = bytes as u64;
+    volume.memory = seed.is_multiple_of(3);
+    let memory = volume.memory;
     let mut blueprint = Blueprint::new(vec![volume]);
     blueprint.cores = dice.pick(&[1, 2, 2, 3]);
     blueprint.conduct = random_conduct(&mut dice);
@@ -247,8 +249,10 @@ fn sequence(seed: u64) -> Abilities {
     for _ in 0..COMMANDS {
         sequence.next();
     }
-    let Sequence { house, model, .. } = sequence;
-    assert!(house.files[0].contents(0..model.bytes.len() as u64) == model.bytes, "the medium is not as the model");
+    let Sequence { mut house, model, .. } = sequence;
+    let all = 0..model.bytes.len() as u64;
+    let contents = if memory { house.memory(0, all) } else { house.files[0].contents(all) };
+    assert!(contents == model.bytes, "the medium is not as the model");
     house.close();
     abilities
 }

@@ -70,6 +70,18 @@ enum Kind {
     Stall,
 }
 
+/// What a CDB does, from where on, and to how many bytes.
+fn moves(cdb: &[u8; 16]) -> (Kind, u32, u32) {
+    let kind = match cdb[0] {
+        0x28 => Kind::Read,
+        0x2a => Kind::Write,
+        STALL => Kind::Stall,
+        _ => Kind::Fail,
+    };
+    let lba = u32::from_be_bytes([cdb[2], cdb[3], cdb[4], cdb[5]]);
+    (kind, lba, u32::from(u16::from_be_bytes([cdb[7], cdb[8]])) * BLOCK)
+}
+
 /// The target's end: the login, then the full feature phase.
 pub struct Target {
     pub directory: Targets,
@@ -88,6 +100,8 @@ pub struct Full {
     pub tasks: Tasks<Work>,
     /// What writes have brought: address and data.
     pub written: Vec<(u32, Vec<u8>)>,
+    /// Commands that have come whole and were answered without a task.
+    pub at_once: u32,
     pub closed: Option<CloseReason>,
     max_burst_length: u32,
 }
@@ -129,6 +143,7 @@ impl Target {
             connection: Connection::new(admission.parameters, admission.stat_sn, Duration::ZERO),
             tasks: Slab::with_capacity(64),
             written: Vec::new(),
+            at_once: 0,
             closed: None,
             max_burst_length: admission.parameters.max_burst_length,
         });
@@ -139,6 +154,10 @@ impl Target {
 impl Full {
     fn receive(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
         loop {
+            if let Some(rest) = self.answer_at_once(input, out) {
+                input = rest;
+                continue;
+            }
             let advance = self.connection.advance(&mut self.session, &mut self.tasks, &mut input, out, Duration::ZERO);
             match advance {
                 Advance::Idle => return,
@@ -158,6 +177,35 @@ impl Full {
                 Advance::Event(event) => self.event(event, out),
             }
         }
+    }
+
+    /// Answers a command that comes whole, without a task; gives what comes behind it.
+    fn answer_at_once<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let command = self.connection.whole_command(&self.session, &self.tasks, input)?;
+        let (kind, lba, transfer) = moves(&command.cdb);
+        let fits = match kind {
+            Kind::Read => command.data.is_empty(),
+            Kind::Write => command.data.len() == transfer as usize,
+            _ => false,
+        };
+        if !fits || transfer != command.length || !command.is_intact() {
+            return None;
+        }
+        if kind == Kind::Write {
+            self.written.push((lba, command.data.to_vec()));
+            self.connection.answer_write(&mut self.session, &command, out);
+        } else {
+            let mut header = [0; 52];
+            let length = self.connection.answer_read(&mut self.session, &command, &mut header);
+            out.extend_from_slice(&header[..length]);
+            let start = out.len();
+            out.extend((0..transfer).map(|offset| pattern(lba, offset)));
+            let mut trailer = [0; 8];
+            let length = self.connection.data_trailer(&out[start..], &mut trailer);
+            out.extend_from_slice(&trailer[..length]);
+        }
+        self.at_once += 1;
+        Some(command.rest)
     }
 
     fn event(&mut self, event: Event, out: &mut Vec<u8>) {
@@ -203,14 +251,7 @@ impl Full {
     fn prepare(&mut self, key: TaskKey, cdb: &[u8; 16]) {
         let task = self.tasks.get_mut(key).expect("a live task");
         let work = &mut task.work;
-        work.kind = match cdb[0] {
-            0x28 => Kind::Read,
-            0x2a => Kind::Write,
-            STALL => Kind::Stall,
-            _ => Kind::Fail,
-        };
-        work.lba = u32::from_be_bytes([cdb[2], cdb[3], cdb[4], cdb[5]]);
-        work.transfer = u32::from(u16::from_be_bytes([cdb[7], cdb[8]])) * BLOCK;
+        (work.kind, work.lba, work.transfer) = moves(cdb);
         work.data = vec![0; task.write_length as usize];
     }
 

@@ -1,9 +1,13 @@
 //! Commands that are answered as they come.
 
 use super::harness::*;
-use crate::{Event, Finish};
+use crate::{Event, Finish, Session};
 use negotiation::Parameters;
-use wire::{ScsiCommand, TaskAttribute};
+use std::time::Duration;
+use wire::{
+    LogoutReason, LogoutRequest, RESERVED_TAG, ScsiCommand, TaskAttribute, TaskManagementFunction,
+    TaskManagementRequest,
+};
 
 /// Lengths that need padding and that don't, within the limits of [`parameters`].
 const LENGTHS: [u32; 5] = [1, 103, 512, 1022, 1024];
@@ -140,6 +144,11 @@ fn whatever_is_an_exception_takes_the_long_way() {
     assert!(!is_whole(&usual, &pdu(|h| unsolicited(0, 0, 0, true).emit(h), &[], &usual.parameters)), "no command");
     let none = Target::with(Parameters { immediate_data: false, ..parameters() });
     assert!(!is_whole(&none, &bytes(writes, &none.parameters)), "immediate data was not agreed on");
+    let small = Target::with(Parameters { max_recv_data_segment_length: 512, ..parameters() });
+    assert!(is_whole(&small, &bytes(writes, &small.parameters)));
+    assert!(!is_whole(&small, &bytes(write(0, 516), &small.parameters)), "more than a PDU may have");
+    let bursts = Target::with(Parameters { max_burst_length: 512, first_burst_length: 512, ..parameters() });
+    assert!(!is_whole(&bursts, &bytes(read(0, 516), &bursts.parameters)), "a Data-In sequence is longer than a burst");
 }
 
 #[test]
@@ -200,9 +209,69 @@ fn what_waits_goes_first() {
         target.command(plain(n), &[]);
     }
     assert!(!is_whole(&target, &bytes(read(WINDOW, 512), &target.parameters)));
+    // A task management function that is about commands before it.
+    let mut target = Target::new();
+    let management = TaskManagementRequest {
+        immediate: true,
+        function: TaskManagementFunction::AbortTaskSet,
+        data_segment_length: 0,
+        lun: LUN,
+        initiator_task_tag: 77,
+        referenced_task_tag: RESERVED_TAG,
+        cmd_sn: FIRST_CMD_SN + 1,
+        exp_stat_sn: FIRST_STAT_SN,
+        ref_cmd_sn: 0,
+        exp_data_sn: 0,
+    };
+    assert_eq!(target.send(|h| management.emit(h), &[]), []);
+    assert!(!is_whole(&target, &input));
+    // A logout.
+    let mut target = Target::new();
+    let logout = LogoutRequest {
+        immediate: true,
+        reason: LogoutReason::CloseSession,
+        data_segment_length: 0,
+        initiator_task_tag: 78,
+        cid: 0,
+        cmd_sn: FIRST_CMD_SN,
+        exp_stat_sn: FIRST_STAT_SN,
+    };
+    target.send(|h| logout.emit(h), &[]);
+    assert!(!is_whole(&target, &input));
     // The end of the connection.
     let mut target = Target::new();
     target.feed(&bytes(ScsiCommand { final_bit: false, ..plain(0) }, &target.parameters));
     target.feed(&pdu(|h| h[0] = 0x03, &[], &target.parameters));
     assert!(!is_whole(&target, &bytes(read(target.session.exp_cmd_sn() - FIRST_CMD_SN, 8), &target.parameters)));
+}
+
+#[test]
+fn numbers_go_round() {
+    let mut target = Target::new();
+    let first = u32::MAX - 3;
+    target.session = Session::new(7, &target.parameters, first, WINDOW);
+    let command = |n: u32| ScsiCommand { cmd_sn: first.wrapping_add(n), ..read(n, 8) };
+    for n in 0..3 * WINDOW {
+        assert!(!is_whole(&target, &bytes(command(n + 1), &target.parameters)));
+        assert!(!is_whole(&target, &bytes(command(n.wrapping_sub(1)), &target.parameters)));
+        target.answer_at_once(&bytes(command(n), &target.parameters));
+        let next = first.wrapping_add(n + 1);
+        let (exp_cmd_sn, max_cmd_sn) = (target.session.exp_cmd_sn(), target.session.max_cmd_sn());
+        assert_eq!((exp_cmd_sn, max_cmd_sn), (next, next.wrapping_add(WINDOW - 1)));
+    }
+}
+
+#[test]
+fn who_sends_them_is_not_silent() {
+    let mut target = Target::new();
+    let second = Duration::from_secs;
+    target.connection.set_liveness(second(10), second(10));
+    let input = bytes(write(0, 512), &target.parameters);
+    target.answer_at_once(&input);
+    // The server has used up its input by then.
+    target.now = second(9);
+    assert_eq!(target.feed(&[]), []);
+    target.sink.clear();
+    let next = target.connection.tick(&mut target.session, second(12), &mut target.sink);
+    assert_eq!((next, target.sink.len()), (Ok(second(19)), 0));
 }

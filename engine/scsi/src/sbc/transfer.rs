@@ -4,9 +4,11 @@
 //! numbers are not supported, hence reserved.
 
 use crate::{
+    access,
     cdb::Cdb,
     command::{Command, Context, Moving, Span, State, Step, fail, good},
     counters::Count,
+    port::TargetPort,
     sbc::{protection, range::Blocks},
     table::{self, Entry, Traits},
     unit::{Flags, LogicalUnit, Nexus},
@@ -144,6 +146,13 @@ fn count(span: Span, moving: Moving, unit: &LogicalUnit, nexus: &Nexus) {
     }
 }
 
+/// Whether all that keeps a unit from being ready is the state of other ports, which may be so for good.
+#[cold]
+fn is_ready(unit: &LogicalUnit, mut flags: Flags, port: &TargetPort) -> bool {
+    flags.set(Flags::RESTRICTED, false);
+    !flags.has(Flags::UNREADY) && access::closed(unit, port.portal_group).is_none()
+}
+
 /// A READ or WRITE of blocks that nothing stands in the way of: the server may carry it out without a [`Command`].
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
@@ -153,10 +162,10 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Looks whether a command is a READ or WRITE without protection information that this nexus may do now, and that moves
-    /// something. This changes nothing; in all other cases [`Command::start`] says what is to be said.
+    /// Looks whether a command is a READ or WRITE without protection information that this nexus may do now through its port,
+    /// and that moves something. This changes nothing; in all other cases [`Command::start`] says what is to be said.
     #[inline]
-    pub fn find(cdb: &[u8; 16], unit: &LogicalUnit, nexus: &Nexus) -> Option<Transfer> {
+    pub fn find(cdb: &[u8; 16], unit: &LogicalUnit, nexus: &Nexus, port: &TargetPort) -> Option<Transfer> {
         let flags = nexus.undisturbed(unit)?;
         let cdb = Cdb::new(cdb);
         let blocks = match cdb.opcode() {
@@ -167,7 +176,10 @@ impl Transfer {
             _ => return None,
         };
         let entry = table::first(cdb.opcode())?;
-        if flags.has(Flags::UNREADY) || entry.reserved_bit(&cdb).is_some() || cdb.byte(1) >> 5 != 0 {
+        if flags.has(Flags::UNREADY) && !is_ready(unit, flags, port)
+            || entry.reserved_bit(&cdb).is_some()
+            || cdb.byte(1) >> 5 != 0
+        {
             return None;
         }
         let moving = if !entry.traits.has(Traits::WRITES) {

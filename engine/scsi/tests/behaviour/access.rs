@@ -57,6 +57,7 @@ fn a_port_in_standby_or_unavailable_gives_names_and_states_alone() {
     let mut rig = rig(true);
     let read = cdb_10(0x28, 0, 0, 1);
     rig.run(&read, &[]).good();
+    assert!(rig.short(&read).is_some(), "what another port gives doesn't matter");
     let both: [&[u8]; 5] = [
         &[0x12, 0, 0, 0, 96, 0],
         &[0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0],
@@ -85,6 +86,7 @@ fn a_port_in_standby_or_unavailable_gives_names_and_states_alone() {
             assert_eq!(rig.run(cdb, &[]).refused(), refusal, "{cdb:02x?}");
         }
         assert_eq!(rig.run(&cdb_10(0x2A, 0, 0, 1), &[0; BLOCK]).refused(), refusal);
+        assert!(rig.short(&read).is_none());
         let sense = rig.run(&[0x03, 0, 0, 0, 18, 0], &[]).good();
         assert_eq!((sense[2], u16::from_be_bytes([sense[12], sense[13]])), (2, refusal.1));
     }

@@ -83,6 +83,13 @@ fn what_takes_the_short_way_is_counted_in_the_same_way() {
     assert_eq!(general(&mut long), [2, 2, 4, 4]);
     assert_eq!(general(&mut short), [2, 2, 4, 4]);
     assert_eq!(numbers(&page(&mut short, CACHE)), numbers(&page(&mut long, CACHE)));
+    // In six bytes, address bits lie where others have FUA.
+    let [near, far] = [0, 8].map(|high| {
+        let mut rig = Rig::with(backstore_api::Geometry { bytes: 1 << 30, ..geometry() }, 512);
+        rig.short(&[0x0A, high, 0, 0, 1, 0]).unwrap().count(&rig.unit, &rig.nexus);
+        numbers(&page(&mut rig, CACHE))
+    });
+    assert_eq!(near, far);
 }
 
 #[test]

@@ -172,7 +172,7 @@ impl Rig {
     pub fn short(&self, cdb: &[u8]) -> Option<Transfer> {
         let mut padded = [0; 16];
         padded[..cdb.len()].copy_from_slice(cdb);
-        Transfer::find(&padded, &self.unit, &self.nexus)
+        Transfer::find(&padded, &self.unit, &self.nexus, &self.port)
     }
 
     /// Carries out a command to a LUN that is not there.
@@ -226,8 +226,8 @@ impl Rig {
         let (now, mut steps, mut aborted) = (self.now, Vec::new(), Vec::new());
         let (port, nexus, mut store) = self.parts(data_out);
         let (unit, nexus) = (present.then_some(&unit), present.then_some(nexus));
-        let short =
-            unit.zip(nexus.as_deref()).and_then(|(unit, nexus)| Transfer::find(padded.first_chunk()?, unit, nexus));
+        let both = unit.zip(nexus.as_deref());
+        let short = both.and_then(|(unit, nexus)| Transfer::find(padded.first_chunk()?, unit, nexus, port));
         let mut context = Context { port, unit, nexus, scratch: &mut scratch, now };
         let (mut command, mut step) = Command::start(&padded[..cdb.len().max(16)], &mut context);
         if let Some(short) = short {

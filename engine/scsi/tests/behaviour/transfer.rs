@@ -199,4 +199,12 @@ fn what_is_to_be_said_first_takes_the_long_way() {
     rig.run(&[0x1B, 0, 0, 0, 0, 0], &[]).good();
     rig.run(&read, &[]).refused();
     assert!(rig.short(&read).is_none());
+    // In a low power condition, which the long way ends.
+    rig.run(&[0x1B, 0, 0, 0, 1, 0], &[]).good();
+    rig.run(&[0x1B, 0, 0, 0, 0x20, 0], &[]).good();
+    rig.run(&[0; 6], &[]).good();
+    assert!(rig.short(&read).is_none());
+    rig.run(&read, &[]).good();
+    rig.run(&[0; 6], &[]).good();
+    assert!(rig.short(&read).is_some());
 }

@@ -44,7 +44,7 @@ impl<R: Reactor> Core<R> {
         if !place.tasks.runs_simple() {
             return None;
         }
-        let transfer = Transfer::find(&command.cdb, unit.logical(), &place.nexus)?;
+        let transfer = Transfer::find(&command.cdb, unit.logical(), &place.nexus, &link.port)?;
         let base = transfer.span.offset;
         let fits = transfer.span.length == command.length && transfer.writes() != command.data.is_empty();
         if transfer.writes() && !unit.queue.writes_now() {
@@ -176,7 +176,14 @@ impl<R: Reactor> Core<R> {
     fn write_at_once(&mut self, short: &Short<'_>) -> Option<()> {
         let &Short { key, ref command, unit: index, base } = short;
         let range = base..base + u64::from(command.length);
-        if self.is_lent(index, &range) || !self.units[index as usize].write_now(base, command.data) {
+        if self.loans.has(index, &range) {
+            // Who writes what it has read says by this very command that it has it.
+            self.links.get_mut(key)?.connection.take_exp_stat_sn(command);
+            if self.is_lent(index, &range) {
+                return None;
+            }
+        }
+        if !self.units[index as usize].write_now(base, command.data) {
             return None;
         }
         self.streamed = true;

@@ -197,7 +197,7 @@ impl<R: Reactor> Core<R> {
         step
     }
 
-    /// Sets a step up. False when there is nothing to drive: the task has ended, or its data comes next.
+    /// Sets a step up. False when there is nothing to drive: the task has ended, or something else goes on with it.
     pub(crate) fn begin(&mut self, task_key: TaskKey, step: Step) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
         let (reads, writes) = (task.read_length, task.write_length);

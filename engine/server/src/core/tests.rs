@@ -3,7 +3,9 @@
 mod chance;
 mod flowing;
 mod lending;
+mod pieces;
 mod protection;
+mod short;
 mod staying;
 
 use super::{Core, CoreLimits, Unit, store_token_base};
@@ -34,6 +36,8 @@ struct Rig {
     has: u32,
     /// Where its commands go.
     lun: u8,
+    /// Its headers have digests.
+    header_digest: bool,
     world: World,
     /// Of the units, in their order, which is that of their LUNs.
     stores: Vec<Arc<Store>>,
@@ -104,6 +108,7 @@ impl Rig {
             ..Parameters::default()
         };
         negotiate(&mut parameters);
+        let header_digest = parameters.header_digest;
         let handover = Handover {
             identity: Installed {
                 id: 1,
@@ -124,7 +129,7 @@ impl Rig {
             leftover: Vec::new(),
         };
         post.send(0, ToCore::Install(socket, Box::new(handover)));
-        let mut rig = Rig { core, post, peer, cmd_sn: 1, has: 1, lun: 0, world, stores };
+        let mut rig = Rig { core, post, peer, cmd_sn: 1, has: 1, lun: 0, header_digest, world, stores };
         rig.core.turn().unwrap();
         for lun in (0..units.len() as u8).rev() {
             // The unit attention of a new nexus.
@@ -167,6 +172,9 @@ impl Rig {
         let mut header = [0; BHS_LEN];
         command.emit(&mut header);
         self.peer.write(&header);
+        if self.header_digest {
+            self.peer.write(&wire::digest::to_wire(wire::crc32c(&header)));
+        }
         self.peer.write(data);
     }
 
@@ -201,7 +209,7 @@ impl Rig {
         panic!("{} of {count} bytes came", bytes.len());
     }
 
-    /// Turns until so many PDUs without digest have come.
+    /// Turns until so many PDUs without data digest have come.
     fn pdus(&mut self, count: usize) -> Vec<[u8; BHS_LEN]> {
         let mut pdus = Vec::new();
         let mut bytes: Vec<u8> = Vec::new();
@@ -209,7 +217,7 @@ impl Rig {
             self.core.turn().unwrap();
             bytes.extend(self.peer.read(1 << 20));
             while let Some(header) = bytes.first_chunk::<BHS_LEN>().copied() {
-                let length = BHS_LEN + (Bhs::new(&header).data_segment_length() as usize).next_multiple_of(4);
+                let length = Bhs::new(&header).pdu_len(self.header_digest, false);
                 if bytes.len() < length {
                     break;
                 }

@@ -15,10 +15,10 @@ const FIRST_BURST: usize = 64 << 10;
 const CLASSES: [Class; 3] = [Class::Small, Class::Medium, Class::Large];
 
 /// Numbers by chance (SplitMix64).
-struct Dice(u64);
+pub(super) struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
+    pub fn roll(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -26,7 +26,7 @@ impl Dice {
         (z ^ z >> 31) % below
     }
 
-    fn one_in(&mut self, chances: u64) -> bool {
+    pub fn one_in(&mut self, chances: u64) -> bool {
         self.roll(chances) == 0
     }
 }

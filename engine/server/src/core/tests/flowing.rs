@@ -18,22 +18,22 @@ fn pattern(length: usize, seed: u32) -> Vec<u8> {
 
 impl Rig {
     /// What the medium holds.
-    fn medium(&mut self, at: u64, length: usize) -> Vec<u8> {
+    pub(super) fn medium(&mut self, at: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.core.units[0].queue.read_now(at, &mut bytes).expect("memory").unwrap();
         bytes
     }
 
-    fn available(&mut self) -> [u32; 3] {
+    pub(super) fn available(&mut self) -> [u32; 3] {
         CLASSES.map(|class| self.core.reactor().pool().available(class))
     }
 
     /// All buffers of a class that can be had.
-    fn take_all(&mut self, class: Class) -> Vec<Buffer> {
+    pub(super) fn take_all(&mut self, class: Class) -> Vec<Buffer> {
         std::iter::from_fn(|| self.core.reactor().pool().take(class)).collect()
     }
 
-    fn r2t(&mut self) -> ReadyToTransfer {
+    pub(super) fn r2t(&mut self) -> ReadyToTransfer {
         ReadyToTransfer::parse(&self.pdus(1)[0]).unwrap()
     }
 
@@ -91,13 +91,13 @@ impl Rig {
         }
     }
 
-    fn fence(&mut self, range: std::ops::Range<u64>) -> FenceId {
+    pub(super) fn fence(&mut self, range: std::ops::Range<u64>) -> FenceId {
         let id = FenceId { core: 1, serial: 1 };
         assert!(self.core.units[0].gate.hold(FenceRequest { id, range: Some(range) }, std::iter::empty()));
         id
     }
 
-    fn release(&mut self, id: FenceId) {
+    pub(super) fn release(&mut self, id: FenceId) {
         self.core.units[0].gate.released(id);
         self.core.retry_unit(0);
     }
