@@ -24,8 +24,7 @@ impl Ring {
             self.reap(out);
             // What collecting has led to: the rest of a short send, the next read of the bell.
             self.publish()?;
-            let found = out.len() > before || !self.backlog.is_empty();
-            if found || self.look(start + window.min(time)) {
+            if out.len() > before || !self.backlog.is_empty() || self.look(start + window.min(time)) {
                 let entered = self.publish();
                 self.spinner.worked(clock().saturating_sub(start));
                 return entered;
