@@ -6,6 +6,7 @@
 //! Contract with the server:
 //! - It calls [`Connection::advance`] until it gives [`Advance::Idle`] (or `Payload`, and no input is left), and carries
 //!   out each event before the next call.
+//! - Before each of these calls it may ask for a [`WholeCommand`], and answer it at once instead: that never becomes a task.
 //! - [`Tasks`] is shared by all sessions of a core. Tasks enter it here and leave it through [`Connection::retire`] or
 //!   [`Session::retire`] alone.
 //! - What is kept for a peer is bounded: one header, one data segment of a NOP-Out, [`MAX_TEXT`] bytes of a text
