@@ -132,6 +132,8 @@ pub struct House {
     pub post: Arc<Post<TwinWaker>>,
     pub stores: Vec<Arc<Store>>,
     pub files: Vec<TwinFile>,
+    /// The volumes that are not on their files.
+    in_memory: Vec<bool>,
     pub clients: Vec<Client>,
     /// Number of each client's session and its core.
     pub sessions: Vec<(u64, u16)>,
@@ -244,6 +246,7 @@ impl House {
             post,
             stores,
             files,
+            in_memory: blueprint.volumes.iter().map(|volume| volume.memory).collect(),
             clients: Vec::new(),
             sessions: Vec::new(),
             ended: Vec::new(),
@@ -258,8 +261,11 @@ impl House {
         }
     }
 
-    /// What the medium of a RAM volume holds.
-    pub fn memory(&mut self, unit: usize, range: Range<u64>) -> Vec<u8> {
+    /// What a volume's medium holds.
+    pub fn contents(&mut self, unit: usize, range: Range<u64>) -> Vec<u8> {
+        if !self.in_memory[unit] {
+            return self.files[unit].contents(range);
+        }
         let mut queue = self.stores[unit].queue(&mut self.clock, store_token_base(unit as u16)).expect("a queue");
         let mut bytes = vec![0; (range.end - range.start) as usize];
         queue.read_now(range.start, &mut bytes).expect("memory").expect("in range");

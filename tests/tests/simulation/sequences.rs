@@ -233,7 +233,6 @@ fn sequence(seed: u64) -> Abilities {
     let bytes = volume.bytes as usize / 4096 * 4096;
     volume.bytes = bytes as u64;
     volume.memory = seed.is_multiple_of(3);
-    let memory = volume.memory;
     let mut blueprint = Blueprint::new(vec![volume]);
     blueprint.cores = dice.pick(&[1, 2, 2, 3]);
     blueprint.conduct = random_conduct(&mut dice);
@@ -251,8 +250,7 @@ fn sequence(seed: u64) -> Abilities {
     }
     let Sequence { mut house, model, .. } = sequence;
     let all = 0..model.bytes.len() as u64;
-    let contents = if memory { house.memory(0, all) } else { house.files[0].contents(all) };
-    assert!(contents == model.bytes, "the medium is not as the model");
+    assert!(house.contents(0, all) == model.bytes, "the medium is not as the model");
     house.close();
     abilities
 }

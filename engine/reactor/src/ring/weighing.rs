@@ -27,9 +27,8 @@ const GAIN: u64 = 32;
 #[derive(Default)]
 struct Trial {
     costs: [[u64; BLOCKS]; 2],
-    /// Bytes of a block, and how many each way has.
+    /// Bytes of a block.
     block: u64,
-    each: usize,
     /// Blocks that are over.
     blocks: usize,
     /// Bytes of this block, those that count, and their time.
@@ -41,6 +40,11 @@ struct Trial {
 }
 
 impl Trial {
+    /// Blocks of each way.
+    fn each(&self) -> usize {
+        if self.block > BLOCK { LARGE_BLOCKS } else { BLOCKS }
+    }
+
     /// It is the other way's turn.
     fn is_of_other(&self) -> bool {
         self.blocks % 2 == 1
@@ -65,15 +69,16 @@ impl Trial {
         self.costs[usize::from(self.is_of_other())][self.blocks / 2] = cost;
         self.blocks += 1;
         (self.bytes, self.counted, self.time) = (0, 0, Duration::ZERO);
-        self.blocks == 2 * self.each
+        self.blocks == 2 * self.each()
     }
 
     /// The other way is cheaper.
     fn speaks_for_other(&mut self) -> bool {
+        let each = self.each();
         let [used, other] = self.costs.each_mut().map(|costs| {
-            let costs = &mut costs[..self.each];
+            let costs = &mut costs[..each];
             costs.sort_unstable();
-            costs[self.each / 2]
+            costs[each / 2]
         });
         tracing::trace!(used, other, "ways of short reads weighed, in ns a MiB");
         other < used - used / GAIN
@@ -116,8 +121,7 @@ impl Weigher {
             self.since += bytes;
             let block = BLOCK.max(u64::from(sockets) * OF_SOCKET);
             if self.since >= self.rest * block {
-                self.trial =
-                    Some(Trial { block, each: if block > BLOCK { LARGE_BLOCKS } else { BLOCKS }, ..Trial::default() });
+                self.trial = Some(Trial { block, ..Trial::default() });
             }
             return;
         };

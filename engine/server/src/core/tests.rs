@@ -43,6 +43,28 @@ struct Rig {
     stores: Vec<Arc<Store>>,
 }
 
+/// A SIMPLE command to LUN 0 that moves nothing.
+fn plain(initiator_task_tag: u32, cmd_sn: u32, cdb: &[u8]) -> ScsiCommand {
+    let mut field = [0; 16];
+    field[..cdb.len()].copy_from_slice(cdb);
+    ScsiCommand {
+        immediate: false,
+        final_bit: true,
+        read: false,
+        write: false,
+        attribute: TaskAttribute::Simple,
+        priority: 0,
+        total_ahs_length: 0,
+        data_segment_length: 0,
+        lun: 0,
+        initiator_task_tag,
+        expected_data_transfer_length: 0,
+        cmd_sn,
+        exp_stat_sn: 1,
+        cdb: field,
+    }
+}
+
 impl Rig {
     fn new(kind: Kind) -> Rig {
         Rig::with(kind, false, None)
@@ -150,23 +172,15 @@ impl Rig {
     }
 
     fn send(&mut self, attribute: TaskAttribute, cdb: &[u8], expected: u32, read: bool, data: &[u8]) {
-        let mut field = [0; 16];
-        field[..cdb.len()].copy_from_slice(cdb);
         let command = ScsiCommand {
-            immediate: false,
-            final_bit: true,
             read,
             write: expected > 0 && !read,
             attribute,
-            priority: 0,
-            total_ahs_length: 0,
             data_segment_length: data.len() as u32,
             lun: u64::from(self.lun) << 48,
-            initiator_task_tag: self.cmd_sn - 1,
             expected_data_transfer_length: expected,
-            cmd_sn: self.cmd_sn,
             exp_stat_sn: self.has,
-            cdb: field,
+            ..plain(self.cmd_sn - 1, self.cmd_sn, cdb)
         };
         self.cmd_sn += 1;
         let mut header = [0; BHS_LEN];

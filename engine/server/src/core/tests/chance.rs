@@ -111,20 +111,12 @@ impl Chance {
         cdb[1] = if self.dice.one_in(4) { 8 } else { 0 };
         let mut header = [0; BHS_LEN];
         ScsiCommand {
-            immediate: false,
             final_bit: !unasked,
-            read: false,
             write: true,
             attribute: if self.dice.one_in(6) { TaskAttribute::Ordered } else { TaskAttribute::Simple },
-            priority: 0,
-            total_ahs_length: 0,
             data_segment_length: immediate as u32,
-            lun: 0,
-            initiator_task_tag: tag,
             expected_data_transfer_length: expected as u32,
-            cmd_sn: self.rig.cmd_sn,
-            exp_stat_sn: 1,
-            cdb,
+            ..plain(tag, self.rig.cmd_sn, &cdb)
         }
         .emit(&mut header);
         self.rig.cmd_sn += 1;

@@ -45,24 +45,11 @@ impl Stream {
 
     /// A command that is all right.
     fn plain(&mut self, cdb: &[u8], expected: u32) -> ScsiCommand {
-        let mut field = [0; 16];
-        field[..cdb.len()].copy_from_slice(cdb);
         (self.tag, self.cmd_sn) = (self.tag + 1, self.cmd_sn.wrapping_add(1));
         ScsiCommand {
-            immediate: false,
-            final_bit: true,
-            read: false,
-            write: false,
-            attribute: TaskAttribute::Simple,
-            priority: 0,
-            total_ahs_length: 0,
-            data_segment_length: 0,
-            lun: 0,
-            initiator_task_tag: self.tag,
             expected_data_transfer_length: expected,
-            cmd_sn: self.cmd_sn.wrapping_sub(1),
             exp_stat_sn: 1 + self.dice.roll(4) as u32,
-            cdb: field,
+            ..plain(self.tag, self.cmd_sn.wrapping_sub(1), cdb)
         }
     }
 

@@ -90,20 +90,11 @@ impl Rig {
     fn long(&mut self, cdb: &[u8; 32], expected: u32, read: bool) {
         let mut header = [0; BHS_LEN];
         ScsiCommand {
-            immediate: false,
-            final_bit: true,
             read,
             write: !read,
-            attribute: TaskAttribute::Simple,
-            priority: 0,
             total_ahs_length: 5,
-            data_segment_length: 0,
-            lun: 0,
-            initiator_task_tag: self.cmd_sn - 1,
             expected_data_transfer_length: expected,
-            cmd_sn: self.cmd_sn,
-            exp_stat_sn: 1,
-            cdb: cdb[..16].try_into().unwrap(),
+            ..plain(self.cmd_sn - 1, self.cmd_sn, &cdb[..16])
         }
         .emit(&mut header);
         self.cmd_sn += 1;

@@ -215,24 +215,12 @@ fn a_peer_that_reads_nothing_has_little_made_for_it() {
 
 /// WRITE (10) of the first block, as it comes.
 fn write_pdu(cmd_sn: u32, data: &[u8]) -> Vec<u8> {
-    let mut cdb = [0; 16];
-    cdb[..10].copy_from_slice(&access(WRITE, BLOCK));
     let mut header = [0; BHS_LEN];
     ScsiCommand {
-        immediate: false,
-        final_bit: true,
-        read: false,
         write: true,
-        attribute: TaskAttribute::Simple,
-        priority: 0,
-        total_ahs_length: 0,
         data_segment_length: data.len() as u32,
-        lun: 0,
-        initiator_task_tag: cmd_sn,
         expected_data_transfer_length: BLOCK,
-        cmd_sn,
-        exp_stat_sn: 1,
-        cdb,
+        ..plain(cmd_sn, cmd_sn, &access(WRITE, BLOCK))
     }
     .emit(&mut header);
     [&header, data].concat()
