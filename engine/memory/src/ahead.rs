@@ -5,7 +5,7 @@ use crate::{Lease, Region};
 /// Places that are fetched together.
 const PLACES: usize = 4;
 /// Bytes of a line of the cache.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Places in memory that will be read soon, but not next.
 ///
@@ -85,10 +85,10 @@ pub(crate) fn fetch_near(address: usize, length: usize) {
 
 /// Into which caches a line is fetched: `_MM_HINT_T0` and `_MM_HINT_T1` of x86.
 const ALL_CACHES: i32 = 3;
-const SECOND_CACHE: i32 = 2;
+pub(crate) const SECOND_CACHE: i32 = 2;
 
 #[inline(always)]
-fn fetch_line<const HINT: i32>(address: usize) {
+pub(crate) fn fetch_line<const HINT: i32>(address: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::_mm_prefetch;

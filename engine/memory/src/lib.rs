@@ -1,5 +1,5 @@
 //! Memory of the data path: the arena of a core with its move-only [`Buffer`]s, the [`Region`] behind a RAM
-//! volume, and the bounded [`Slab`].
+//! volume, the bounded [`Slab`]; and CRC32C by wide vectors, which need unsafe code ([`crc32c_blocks`]).
 //!
 //! Contract:
 //! - A [`Pool`] belongs to one core (it is not `Send`); a [`Buffer`] goes home to its pool when it is dropped.
@@ -11,6 +11,7 @@
 
 mod ahead;
 mod arena;
+mod crc32c;
 mod mapping;
 mod owner;
 mod pages;
@@ -21,6 +22,7 @@ mod slab;
 
 pub use ahead::{Ahead, fetch, fetch_start};
 pub use arena::{Arena, ArenaConfig, Buffer, Class, HEADROOM, Piece, Pool};
+pub use crc32c::crc32c_blocks;
 pub use pages::{Lease, PageReader, Pages};
 pub use region::{Held, Loan, Region, RegionSlice, zeroed_words};
 pub use sheets::Sheets;

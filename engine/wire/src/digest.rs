@@ -9,7 +9,25 @@ use crc_fast::CrcAlgorithm;
 /// CRC32C of `bytes`: 0 for none.
 #[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
+    let (register, rest) = memory::crc32c_blocks(INITIAL, bytes);
+    if rest.is_empty() {
+        return !register;
+    }
+    if rest.len() == bytes.len() {
+        // The one-shot function is faster than one that goes on.
+        return crc_fast::crc32_iscsi(bytes);
+    }
+    !go_on(register, rest)
+}
+
+/// The register before the first byte: not complemented.
+const INITIAL: u32 = !0;
+
+/// The register behind some bytes.
+fn go_on(register: u32, bytes: &[u8]) -> u32 {
+    let mut digest = crc_fast::Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(register));
+    digest.update(bytes);
+    digest.get_state() as u32
 }
 
 /// A digest as it is on the wire.
@@ -38,32 +56,22 @@ impl Default for Crc32c {
 }
 
 impl Crc32c {
-    const INITIAL: u32 = !0;
-
     /// Nothing seen yet.
     #[inline]
     pub const fn new() -> Crc32c {
-        Crc32c { state: Crc32c::INITIAL }
+        Crc32c { state: INITIAL }
     }
 
     /// Takes the next piece, of any length.
     #[inline]
     pub fn update(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
+        // The first piece is often the only one.
+        if self.state == INITIAL {
+            self.state = !crc32c(bytes);
             return;
         }
-        // The first piece is often the only one, and the one-shot function is the faster one.
-        if self.state == Crc32c::INITIAL {
-            self.state = !crc32c(bytes);
-        } else {
-            self.advance(bytes);
-        }
-    }
-
-    fn advance(&mut self, bytes: &[u8]) {
-        let mut digest = crc_fast::Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(self.state));
-        digest.update(bytes);
-        self.state = digest.get_state() as u32;
+        let (register, rest) = memory::crc32c_blocks(self.state, bytes);
+        self.state = if rest.is_empty() { register } else { go_on(register, rest) };
     }
 
     /// The digest of all pieces so far; more may follow.

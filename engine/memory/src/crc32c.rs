@@ -1,0 +1,246 @@
+//! CRC32C (RFC 7143 13.1) of blocks of 4 KiB, on processors that multiply vectors of 256 bits without carry but have no AVX-512.
+//!
+//! Libraries leave these (AMD's Zen 3, Intel's hybrid ones) to vectors of 128 bits, a third as fast (`benches/README.md`). Here the
+//! first part of a block is folded by four vectors at a time; meanwhile the CRC32 instruction takes the rest of it, in three chains that don't wait
+//! for each other. What a chain has come to is moved over the bytes behind it by a multiplication with a power of x.
+
+/// Bytes of a block.
+const BLOCK: usize = 4096;
+
+/// Takes the whole blocks of 4 KiB at the start: the register of the CRC behind them (no complement, least significant bit first), from the one before,
+/// and the bytes that are left. All are, where other code is faster or this processor can't do it.
+#[inline]
+pub fn crc32c_blocks(register: u32, bytes: &[u8]) -> (u32, &[u8]) {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    if blocks.is_empty() || !machine::is_fastest() {
+        return (register, bytes);
+    }
+    (machine::crc32c(register, blocks), rest)
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+mod machine {
+    pub(super) fn is_fastest() -> bool {
+        false
+    }
+
+    pub(super) fn crc32c(_: u32, _: &[[u8; super::BLOCK]]) -> u32 {
+        unreachable!("it is not the fastest")
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod machine {
+    use super::BLOCK;
+    use crate::ahead::{LINE, SECOND_CACHE, fetch_line};
+    use std::arch::x86_64::*;
+
+    /// Bytes of a vector.
+    const VECTOR: usize = 32;
+    /// Vectors that are folded at a time, and their bytes.
+    const LANES: usize = 4;
+    const STRIPE: usize = LANES * VECTOR;
+    /// Stripes of a block.
+    const STRIPES: usize = 20;
+    /// Words of each chain.
+    const CHAIN: usize = (BLOCK - STRIPES * STRIPE) / CHAINS / 8;
+    const CHAINS: usize = 3;
+    /// Words that each takes while a stripe is folded: as long as that takes, on Zen 3. Some are left for the end.
+    const ROUND: usize = 3;
+    /// Lines that are fetched ahead in each round.
+    const LINES: usize = 4;
+    const _: () = assert!(STRIPES * STRIPE + CHAINS * CHAIN * 8 == BLOCK && (STRIPES - 1) * ROUND <= CHAIN);
+    const _: () = assert!((STRIPES - 1) * LINES * LINE >= BLOCK);
+
+    /// x to the power of `n` modulo the polynomial 0x11edc6f41, least significant bit first.
+    const fn power(n: usize) -> i64 {
+        let (mut value, mut i) = (1_u32 << 31, 0);
+        while i < n {
+            value = (value >> 1) ^ (0x82f6_3b78 * (value & 1));
+            i += 1;
+        }
+        value as i64
+    }
+
+    /// Moves 128 bits over so many bytes, by its low and its high half. A product of two values with the least significant bit first is one
+    /// bit short, and a power fills only half of its 64 bits: hence 31 and -33.
+    const fn over(bytes: usize) -> (i64, i64) {
+        (power(8 * bytes + 31), power(8 * bytes - 33))
+    }
+
+    const STRIPE_ON: (i64, i64) = over(STRIPE);
+    const VECTOR_ON: (i64, i64) = over(VECTOR);
+    const HALF_ON: (i64, i64) = over(VECTOR / 2);
+    /// Moves a register over one chain, two and three.
+    const CHAINS_ON: [i64; CHAINS] = [power(CHAIN * 64 - 33), power(2 * CHAIN * 64 - 33), power(3 * CHAIN * 64 - 33)];
+
+    /// The processor can do it.
+    pub(super) fn is_able() -> bool {
+        is_x86_feature_detected!("vpclmulqdq")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("pclmulqdq")
+            && is_x86_feature_detected!("sse4.2")
+    }
+
+    /// It can, and nothing else is faster.
+    #[inline]
+    pub(super) fn is_fastest() -> bool {
+        !is_x86_feature_detected!("avx512vl") && is_able()
+    }
+
+    #[inline]
+    pub(super) fn crc32c(register: u32, blocks: &[[u8; BLOCK]]) -> u32 {
+        debug_assert!(is_able());
+        // SAFETY: only called where the processor was asked (`is_fastest`; a test asks `is_able`).
+        unsafe { fold_blocks(register, blocks) }
+    }
+
+    #[target_feature(enable = "avx2,vpclmulqdq,pclmulqdq,sse4.2")]
+    fn fold_blocks(mut register: u32, blocks: &[[u8; BLOCK]]) -> u32 {
+        for (number, block) in blocks.iter().enumerate() {
+            // Each block is too short for the processor to see that it is read in four places at a time. The last one fetches itself, which is in
+            // the cache: sooner done than asked.
+            let mut ahead = blocks.get(number + 1).unwrap_or(block).as_chunks::<LINE>().0.chunks_exact(LINES);
+            let (vectors, chains) = block.split_at(STRIPES * STRIPE);
+            let (stripes, _) = vectors.as_chunks::<STRIPE>();
+            let (words, _) = chains.as_chunks::<8>();
+            let words: &[[u8; 8]; CHAINS * CHAIN] = words.try_into().expect("so long are they");
+            let take = |chains: &mut [u64; CHAINS], at: usize| {
+                for (chain, register) in chains.iter_mut().enumerate() {
+                    *register = _mm_crc32_u64(*register, u64::from_le_bytes(words[chain * CHAIN + at]));
+                }
+            };
+
+            let mut folded = vectors_of(&stripes[0]);
+            folded[0] = _mm256_xor_si256(folded[0], _mm256_zextsi128_si256(_mm_cvtsi32_si128(register as i32)));
+            let mut chains = [0; CHAINS];
+            let mut at = 0;
+            for stripe in &stripes[1..] {
+                for line in ahead.next().unwrap_or_default() {
+                    fetch_line::<SECOND_CACHE>(line.as_ptr().addr());
+                }
+                for (vector, next) in folded.iter_mut().zip(vectors_of(stripe)) {
+                    *vector = fold(*vector, STRIPE_ON, next);
+                }
+                for _ in 0..ROUND {
+                    take(&mut chains, at);
+                    at += 1;
+                }
+            }
+            let [first, second, third, fourth] = folded;
+            let vector = fold(fold(fold(first, VECTOR_ON, second), VECTOR_ON, third), VECTOR_ON, fourth);
+            while at < CHAIN {
+                take(&mut chains, at);
+                at += 1;
+            }
+            let moved = _mm_xor_si128(
+                multiply(reduce(vector), CHAINS_ON[2]),
+                _mm_xor_si128(multiply(chains[0], CHAINS_ON[1]), multiply(chains[1], CHAINS_ON[0])),
+            );
+            register = (_mm_crc32_u64(0, _mm_cvtsi128_si64(moved) as u64) ^ chains[2]) as u32;
+        }
+        register
+    }
+
+    /// The vectors of a stripe.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn vectors_of(stripe: &[u8; STRIPE]) -> [__m256i; LANES] {
+        // SAFETY: four vectors are there, and no alignment is asked for.
+        std::array::from_fn(|lane| unsafe { _mm256_loadu_si256(stripe.as_ptr().add(lane * VECTOR).cast()) })
+    }
+
+    /// Moves a vector, and adds the bytes that are where it is moved to.
+    #[inline]
+    #[target_feature(enable = "avx2,vpclmulqdq")]
+    fn fold(vector: __m256i, (low, high): (i64, i64), next: __m256i) -> __m256i {
+        let by = _mm256_broadcastsi128_si256(_mm_set_epi64x(high, low));
+        let moved = _mm256_xor_si256(
+            _mm256_clmulepi64_epi128::<0x00>(vector, by),
+            _mm256_clmulepi64_epi128::<0x11>(vector, by),
+        );
+        _mm256_xor_si256(moved, next)
+    }
+
+    /// The register that a vector comes to.
+    #[inline]
+    #[target_feature(enable = "avx2,pclmulqdq,sse4.2")]
+    fn reduce(vector: __m256i) -> u64 {
+        let (half, by) = (_mm256_castsi256_si128(vector), _mm_set_epi64x(HALF_ON.1, HALF_ON.0));
+        let moved = _mm_xor_si128(_mm_clmulepi64_si128::<0x00>(half, by), _mm_clmulepi64_si128::<0x11>(half, by));
+        let half = _mm_xor_si128(moved, _mm256_extracti128_si256::<1>(vector));
+        _mm_crc32_u64(_mm_crc32_u64(0, _mm_cvtsi128_si64(half) as u64), _mm_extract_epi64::<1>(half) as u64)
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2,pclmulqdq")]
+    fn multiply(register: u64, power: i64) -> __m128i {
+        _mm_clmulepi64_si128::<0>(_mm_cvtsi64_si128(register as i64), _mm_cvtsi64_si128(power))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use proptest::prelude::*;
+
+        /// Bit by bit, from the polynomial alone.
+        fn reference(register: u32, bytes: &[u8]) -> u32 {
+            bytes.iter().fold(register, |crc, byte| {
+                (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+            })
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(100))]
+
+            #[test]
+            fn blocks_have_the_register_of_their_bytes(register: u32, blocks in 1..4_usize, seed: u64, first in 0..32_usize) {
+                // Also where other code is faster, and from any address.
+                if !is_able() {
+                    eprintln!("this processor has no VPCLMULQDQ: nothing was tested");
+                    return Ok(());
+                }
+                let mut random = seed | 1;
+                let bytes: Vec<u8> = std::iter::repeat_with(|| {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    random as u8
+                })
+                .take(first + blocks * BLOCK)
+                .collect();
+                let bytes = &bytes[first..];
+                prop_assert_eq!(crc32c(register, bytes.as_chunks().0), reference(register, bytes));
+            }
+
+            #[test]
+            fn each_bit_counts(register: u32, bit in 0..BLOCK * 8) {
+                if !is_able() {
+                    return Ok(());
+                }
+                let mut block = [0; BLOCK];
+                block[bit / 8] = 1 << (bit % 8);
+                prop_assert_eq!(crc32c(register, &[block]), reference(register, &block));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_less_than_a_block_or_all() {
+        let bytes = [0x5a; 3 * BLOCK + 100];
+        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, bytes.len()] {
+            let (register, rest) = crc32c_blocks(7, &bytes[..length]);
+            if length >= BLOCK && machine::is_fastest() {
+                assert_eq!(rest.len(), length % BLOCK);
+                assert_ne!(register, 7);
+            } else {
+                assert_eq!((register, rest.len()), (7, length));
+            }
+        }
+    }
+}
