@@ -6,13 +6,12 @@
 //! the window, which goes the long way from there.
 
 use super::{
-    Core, KIND_RECEIVE, Receiving, link_token,
-    transfer::is_scarce,
+    Core,
     work::{Failure, Phase, Window},
 };
-use memory::{Class, Key};
+use memory::Class;
 use protocol::TaskKey;
-use reactor::{Operation, Reactor};
+use reactor::Reactor;
 
 impl<R: Reactor> Core<R> {
     /// Takes data that came for a transfer that flows.
@@ -112,29 +111,7 @@ impl<R: Reactor> Core<R> {
         }
         true
     }
-
-    /// Receives data that flows into a large buffer, whatever comes behind it, too. Of these a quarter at most is lent out so:
-    /// the peer may stand still. Otherwise the next receive is as any other.
-    pub(crate) fn receive_flow(&mut self, key: Key) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        if link.receiving != Receiving::Idle {
-            return self.stop_receiving(key);
-        }
-        if is_scarce(self.reactor.pool(), Class::Large) {
-            return;
-        }
-        let Some(buffer) = self.reactor.pool().take(Class::Large) else { return };
-        let range = 0..FLOW;
-        let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range };
-        if self.reactor.submit(operation, link_token(KIND_RECEIVE, key)).is_ok() {
-            link.receiving = Receiving::Flow;
-            link.calm = 0;
-            link.operations += 1;
-        }
-    }
 }
 
 /// SPC-4 annex F: INSUFFICIENT RESOURCES.
 const INSUFFICIENT_RESOURCES: Failure = Failure::Data(0x55, 0x03);
-/// Bytes of one receive: what stays in a processor's second cache until it is written.
-const FLOW: u32 = Class::Large.bytes() as u32;

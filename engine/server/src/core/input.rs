@@ -2,6 +2,7 @@
 
 use super::{
     Core, KIND_RECEIVE, Receiving, link_token,
+    transfer::is_scarce,
     work::{Early, Failure, Phase, Stage, Work},
 };
 use memory::{Buffer, Class, Key};
@@ -11,6 +12,8 @@ use scsi::Attribute;
 
 /// Payload still to come that is worth a receive of its own, straight into the task's buffer.
 const DIRECT: u32 = 8 << 10;
+/// Bytes of a receive into a large buffer: what stays in a processor's second cache until it is used.
+const AT_ONCE: u32 = Class::Large.bytes() as u32;
 /// Stands for a window's index: the buffer of early data.
 const EARLY: u8 = u8::MAX;
 
@@ -118,11 +121,13 @@ impl<R: Reactor> Core<R> {
     fn receive_direct(&mut self, key: Key, task_key: TaskKey, offset: u32, length: u32) {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(task) = self.tasks.get_mut(task_key) else { return };
-        if task.work.flows() {
-            return self.receive_flow(key);
-        }
         if link.receiving != Receiving::Idle {
             return self.stop_receiving(key);
+        }
+        if task.work.flows() {
+            // Whatever comes behind it, too.
+            self.receive_large(key);
+            return;
         }
         let Some((slot, window, at, room)) = Self::destination(&mut task.work, offset) else { return };
         let Some(buffer) = slot.take() else { return };
@@ -140,6 +145,24 @@ impl<R: Reactor> Core<R> {
             }
             Err(_) => unreachable!("a refused operation comes back as it was"),
         }
+    }
+
+    /// Receives what comes into a large buffer: false if it can't be had now. Of these a quarter at most is lent out so, for the peer may stand
+    /// still.
+    pub(crate) fn receive_large(&mut self, key: Key) -> bool {
+        let Some(link) = self.links.get_mut(key) else { return false };
+        if is_scarce(self.reactor.pool(), Class::Large) {
+            return false;
+        }
+        let Some(buffer) = self.reactor.pool().take(Class::Large) else { return false };
+        let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range: 0..AT_ONCE };
+        if self.reactor.submit(operation, link_token(KIND_RECEIVE, key)).is_err() {
+            return false;
+        }
+        link.receiving = Receiving::Large;
+        link.calm = 0;
+        link.operations += 1;
+        true
     }
 
     /// A direct receive brought `n` bytes.

@@ -32,8 +32,8 @@ pub(crate) enum Receiving {
     Any(OperationId),
     /// The same, and it has said that it stays. It may have been asked to end.
     Staying { id: OperationId, ends: bool },
-    /// A receive into a large buffer is out, of data that goes on to its store at once.
-    Flow,
+    /// A receive into a large buffer is out: what comes is much, and goes on at once.
+    Large,
     /// A receive straight into a task's window is out. The task may be gone by the time that it ends.
     Into { task: Key, window: u8, at: u32 },
 }
@@ -56,6 +56,8 @@ pub(crate) struct Link {
     pub receiving: Receiving,
     /// Receives in a row that have left nothing in the socket, and that nothing was received between into buffers of the core's choice.
     pub calm: u8,
+    /// The last receive has filled its buffer: more is there.
+    pub filled: bool,
     pub prompting: Prompting,
     pub outgoing: Outgoing,
     /// A sent message, for its memory.

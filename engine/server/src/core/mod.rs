@@ -322,6 +322,7 @@ impl<R: Reactor> Core<R> {
             places,
             receiving: Receiving::Idle,
             calm: 0,
+            filled: false,
             prompting: Default::default(),
             outgoing: Default::default(),
             spare: Default::default(),
@@ -391,6 +392,12 @@ impl<R: Reactor> Core<R> {
         if link.receiving != Receiving::Idle {
             return;
         }
+        // One buffer of the usual size after the other would end in the middle of nearly every PDU of 64 KiB, and each of these
+        // would be put together from two.
+        if std::mem::take(&mut link.filled) && self.receive_large(key) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(key) else { return };
         let operation = Operation::Receive { socket: link.descriptor, stay: link.is_calm() };
         match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
             Ok(id) => {
@@ -459,9 +466,10 @@ impl<R: Reactor> Core<R> {
         };
         let gone = link.closing.is_some();
         match (completion.result, receiving) {
-            (Ok(n), Receiving::Any(_) | Receiving::Staying { .. } | Receiving::Flow) if n > 0 && !gone => {
+            (Ok(n), Receiving::Any(_) | Receiving::Staying { .. } | Receiving::Large) if n > 0 && !gone => {
                 let all = (n as usize) < buffer.len();
-                link.calm = if all && receiving != Receiving::Flow { link.calm.saturating_add(1) } else { 0 };
+                link.filled = !all;
+                link.calm = if all && receiving != Receiving::Large { link.calm.saturating_add(1) } else { 0 };
                 self.feed(key, &buffer[..n as usize]);
                 drop(buffer);
                 if !all {

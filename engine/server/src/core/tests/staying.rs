@@ -1,7 +1,8 @@
-//! Receives that stay while small commands come, and make room for others.
+//! Receives that stay while small commands come, and make room for others; and those that take much.
 
 use super::*;
 use crate::core::Receiving;
+use memory::Class;
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
 
@@ -31,7 +32,7 @@ fn rig() -> Rig {
 #[test]
 fn large_data_has_it_end_and_comes_to_its_place_directly() {
     // WRITE(10) flows, WRITE AND VERIFY(10) goes through windows.
-    for (opcode, wanted) in [(0x2a, "Flow"), (0x2e, "Into")] {
+    for (opcode, wanted) in [(0x2a, "Large"), (0x2e, "Into")] {
         let mut rig = rig();
         let data: Vec<u8> = (0..1 << 20).map(|n: u32| (n / 56) as u8).collect();
         let mut directly = 0;
@@ -134,4 +135,45 @@ fn a_session_whose_receive_stays_ends_like_any_other() {
     rig.peer.close();
     rig.turns();
     assert_eq!((rig.core.sessions(), rig.core.reactor().in_flight()), (0, 0));
+}
+
+#[test]
+fn behind_a_full_buffer_much_is_received_at_once() {
+    // A buffer of the usual size holds none of them whole.
+    const LENGTH: u32 = 64 << 10;
+    const COUNT: u32 = 48;
+    for (digests, scarce) in [(false, false), (true, false), (true, true)] {
+        let mut rig = Rig::with(Kind::Ram { bytes: 8 << 20, preallocate: false }, digests, None);
+        let taken = if scarce { rig.take_all(Class::Large) } else { Vec::new() };
+        let first = rig.cmd_sn - 1;
+        let data: Vec<u8> = (0..LENGTH * COUNT).map(|n| (n / 999) as u8).collect();
+        for (data, n) in data.chunks(LENGTH as usize).zip(0..) {
+            let mut cdb = access(0x2a, LENGTH);
+            cdb[2..6].copy_from_slice(&(n * LENGTH / BLOCK).to_be_bytes());
+            rig.command(TaskAttribute::Simple, &cdb, LENGTH, data);
+            if digests {
+                rig.peer.write(&wire::digest::to_wire(wire::crc32c(data)));
+            }
+        }
+        let (mut turns, mut large, mut answers) = (0, 0, Vec::new());
+        while answers.len() < COUNT as usize * BHS_LEN {
+            rig.core.turn().unwrap();
+            answers.extend(rig.peer.read(1 << 20));
+            turns += 1;
+            large += u32::from(rig.link().1.receiving == Receiving::Large);
+        }
+        for (answer, tag) in answers.chunks(BHS_LEN).zip(first..) {
+            let response = ScsiResponse::parse(answer.first_chunk().unwrap()).unwrap();
+            assert_eq!((response.initiator_task_tag, response.status), (tag, 0));
+        }
+        assert_eq!(rig.medium(0, data.len()), data);
+        let least = LENGTH * COUNT / (256 << 10);
+        match scarce {
+            false => assert!(large >= least - 1 && turns <= 2 * least + 4, "{large} of {turns}, {digests}"),
+            true => assert_eq!(large, 0),
+        }
+        drop(taken);
+        // With what comes in ones, it is as before.
+        rig.calm();
+    }
 }
