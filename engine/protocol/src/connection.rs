@@ -36,6 +36,8 @@ pub struct Connection {
     pub(crate) stat_sn: u32,
     pub(crate) exp_stat_sn: u32,
     pub(crate) stage: Stage,
+    /// Length of the PDU whose header came last.
+    pub(crate) pdu_length: usize,
     /// Bytes in `partial`.
     have: usize,
     /// A header that came in pieces, or one with AHS.
@@ -65,6 +67,7 @@ impl Connection {
             stat_sn,
             exp_stat_sn: stat_sn,
             stage: Stage::Header,
+            pdu_length: BHS_LEN,
             have: 0,
             partial: [0; BHS_LEN + MAX_AHS + DIGEST_LEN],
             ahs: 0,
@@ -232,6 +235,17 @@ impl Connection {
         self.have > 0 || self.stage != Stage::Header
     }
 
+    /// How much to receive so that it ends with the end of a PDU, if all that come are as long as the last one: what is still to come of the one that has
+    /// begun, and of the others as many as `most` holds, but one at least.
+    pub fn whole_pdus(&self, most: usize) -> usize {
+        let begun = match self.stage {
+            Stage::Header if self.have == 0 => 0,
+            Stage::Header => self.pdu_length.saturating_sub(self.have),
+            Stage::Payload | Stage::Tail => self.segment.left(),
+        };
+        begun + self.pdu_length * (most.saturating_sub(begun) / self.pdu_length).max(1)
+    }
+
     /// The connection is over.
     pub(crate) fn close(&mut self, reason: CloseReason) -> Advance {
         self.collected = Vec::new();
@@ -316,6 +330,7 @@ impl Connection {
         if bhs.data_segment_length() > self.parameters.max_recv_data_segment_length {
             return Some(self.close(CloseReason::Protocol("a data segment is longer than MaxRecvDataSegmentLength")));
         }
+        self.pdu_length = bhs.pdu_len(self.parameters.header_digest, self.parameters.data_digest);
         let opcode = bhs.opcode();
         self.note_exp_stat_sn(header);
         match opcode {

@@ -98,6 +98,11 @@ impl Segment {
         self.tail_done == self.tail_length
     }
 
+    /// Bytes to come: data, padding and digest.
+    pub(crate) fn left(&self) -> usize {
+        (self.length - self.done) as usize + usize::from(self.tail_length - self.tail_done)
+    }
+
     /// The digest is right, or there is none.
     fn is_intact(&mut self, data_digest: bool) -> bool {
         if !data_digest || self.length == 0 {

@@ -137,6 +137,7 @@ impl Connection {
     #[inline]
     fn take_whole(&mut self, session: &mut Session, command: &WholeCommand<'_>) {
         self.note_exp_stat_sn(command.header);
+        self.pdu_length = BHS_LEN + command.header_digest.len() + command.padded.len() + command.data_digest.len();
         session.consume();
         self.liveness.note_payload();
     }

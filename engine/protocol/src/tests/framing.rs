@@ -27,6 +27,41 @@ fn several_pdus_in_one_input_come_out_one_by_one() {
 }
 
 #[test]
+fn the_end_of_a_pdu_is_foreseen_from_the_last_one() {
+    // With padding, and with digests or none.
+    for digest in [false, true] {
+        let mut target =
+            Target::with(negotiation::Parameters { header_digest: digest, data_digest: digest, ..parameters() });
+        assert_eq!(target.connection.whole_pdus(100), 96, "nothing is known yet");
+        let length = pdu(|h| write(0, 701).emit(h), &pattern(0, 701), &target.parameters).len();
+        for cut in 0..length {
+            // The first tells how long they are.
+            for n in 0..2 {
+                let n = 2 * cut as u32 + n;
+                let bytes = pdu(|h| write(n, 701).emit(h), &pattern(0, 701), &target.parameters);
+                let begun = if n % 2 == 1 { cut } else { 0 };
+                target.feed(&bytes[..begun]);
+                let left = (length - begun) % length;
+                for most in [0, 1, left, length, left + length, left + 2 * length - 1, 10_000] {
+                    let foreseen = target.connection.whole_pdus(most);
+                    if n > 0 {
+                        assert_eq!(foreseen % length, left, "{begun} of {length}");
+                        assert!(foreseen >= left + length);
+                        assert!(
+                            foreseen <= most.max(left + length) && foreseen + length > most,
+                            "{foreseen} of {most}"
+                        );
+                    }
+                }
+                target.feed(&bytes[begun..]);
+                let task = target.session.find(&target.tasks, n).unwrap();
+                target.respond(task, GOOD, 701, &[]);
+            }
+        }
+    }
+}
+
+#[test]
 fn an_extended_cdb_is_there_with_the_command() {
     let mut target = Target::new();
     let ahs = [0, 17, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];

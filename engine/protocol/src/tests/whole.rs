@@ -86,6 +86,7 @@ fn its_answer_is_that_of_a_task() {
                 long.answer_by_task(&input, length);
                 assert_eq!(short.sink, long.sink, "{length} bytes");
                 assert_eq!(short.connection.exp_stat_sn(), FIRST_STAT_SN + n / 2);
+                assert_eq!(short.connection.whole_pdus(1), input.len());
             }
             n += 2;
         }

@@ -12,8 +12,8 @@ use scsi::Attribute;
 
 /// Payload still to come that is worth a receive of its own, straight into the task's buffer.
 const DIRECT: u32 = 8 << 10;
-/// Bytes of a receive into a large buffer: what stays in a processor's second cache until it is used.
-const AT_ONCE: u32 = Class::Large.bytes() as u32;
+/// Bytes of a receive into a large buffer, about: others of this core wait meanwhile.
+const AT_ONCE: usize = 128 << 10;
 /// Stands for a window's index: the buffer of early data.
 const EARLY: u8 = u8::MAX;
 
@@ -147,19 +147,20 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Receives what comes into a large buffer: false if it can't be had now. Of these a quarter at most is lent out so, for the peer may stand
-    /// still.
+    /// Receives some whole PDUs into a large buffer, if they are as long as the last one: false if it can't be had now. Of these a quarter
+    /// at most is lent out so, for the peer may stand still.
     pub(crate) fn receive_large(&mut self, key: Key) -> bool {
         let Some(link) = self.links.get_mut(key) else { return false };
         if is_scarce(self.reactor.pool(), Class::Large) {
             return false;
         }
         let Some(buffer) = self.reactor.pool().take(Class::Large) else { return false };
-        let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range: 0..AT_ONCE };
+        let length = link.connection.whole_pdus(AT_ONCE).min(buffer.len());
+        let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range: 0..length as u32 };
         if self.reactor.submit(operation, link_token(KIND_RECEIVE, key)).is_err() {
             return false;
         }
-        link.receiving = Receiving::Large;
+        link.receiving = Receiving::Large(length as u32);
         link.calm = 0;
         link.operations += 1;
         true

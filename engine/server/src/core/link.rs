@@ -32,8 +32,8 @@ pub(crate) enum Receiving {
     Any(OperationId),
     /// The same, and it has said that it stays. It may have been asked to end.
     Staying { id: OperationId, ends: bool },
-    /// A receive into a large buffer is out: what comes is much, and goes on at once.
-    Large,
+    /// A receive of so much into a large buffer is out: what comes goes on at once.
+    Large(u32),
     /// A receive straight into a task's window is out. The task may be gone by the time that it ends.
     Into { task: Key, window: u8, at: u32 },
 }

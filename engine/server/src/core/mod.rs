@@ -392,8 +392,8 @@ impl<R: Reactor> Core<R> {
         if link.receiving != Receiving::Idle {
             return;
         }
-        // One buffer of the usual size after the other would end in the middle of nearly every PDU of 64 KiB, and each of these
-        // would be put together from two.
+        // Buffers of the usual size would end in the middle of PDUs, of long ones nearly always, and those would be put together
+        // from two.
         if std::mem::take(&mut link.filled) && self.receive_large(key) {
             return;
         }
@@ -466,10 +466,15 @@ impl<R: Reactor> Core<R> {
         };
         let gone = link.closing.is_some();
         match (completion.result, receiving) {
-            (Ok(n), Receiving::Any(_) | Receiving::Staying { .. } | Receiving::Large) if n > 0 && !gone => {
-                let all = (n as usize) < buffer.len();
+            (Ok(n), Receiving::Any(_) | Receiving::Staying { .. } | Receiving::Large(_)) if n > 0 && !gone => {
+                // Calm is a link whose receives are of the usual kind and leave nothing in the socket.
+                let (room, calms) = match receiving {
+                    Receiving::Large(length) => (length as usize, false),
+                    _ => (buffer.len(), true),
+                };
+                let all = (n as usize) < room;
                 link.filled = !all;
-                link.calm = if all && receiving != Receiving::Large { link.calm.saturating_add(1) } else { 0 };
+                link.calm = if all && calms { link.calm.saturating_add(1) } else { 0 };
                 self.feed(key, &buffer[..n as usize]);
                 drop(buffer);
                 if !all {
