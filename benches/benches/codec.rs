@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use wire::text::{TextWriter, pairs};
-use wire::{BHS_LEN, DataIn, RESERVED_TAG, RequestPdu, ScsiCommand, TaskAttribute};
+use wire::{BHS_LEN, DataIn, RequestPdu, ScsiCommand, TaskAttribute};
 
 fn read_command() -> ScsiCommand {
     let mut cdb = [0; 16];
@@ -28,24 +28,7 @@ fn read_command() -> ScsiCommand {
 }
 
 fn last_data_in() -> DataIn {
-    DataIn {
-        final_bit: true,
-        acknowledge: false,
-        residual_overflow: false,
-        residual_underflow: false,
-        status_present: true,
-        status: 0,
-        data_segment_length: 4096,
-        lun: 0,
-        initiator_task_tag: 0x1234,
-        target_transfer_tag: RESERVED_TAG,
-        stat_sn: 78,
-        exp_cmd_sn: 78,
-        max_cmd_sn: 205,
-        data_sn: 0,
-        buffer_offset: 0,
-        residual_count: 0,
-    }
+    DataIn { stat_sn: 78, exp_cmd_sn: 78, max_cmd_sn: 205, ..DataIn::whole(0x1234, 4096) }
 }
 
 fn pdus(c: &mut Criterion) {

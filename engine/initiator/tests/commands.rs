@@ -18,24 +18,7 @@ fn parameters() -> Parameters {
 }
 
 fn data_in(tag: u32) -> DataIn {
-    DataIn {
-        final_bit: false,
-        acknowledge: false,
-        residual_overflow: false,
-        residual_underflow: false,
-        status_present: false,
-        status: 0,
-        data_segment_length: 0,
-        lun: 0,
-        initiator_task_tag: tag,
-        target_transfer_tag: wire::RESERVED_TAG,
-        stat_sn: 0,
-        exp_cmd_sn: 101,
-        max_cmd_sn: 108,
-        data_sn: 0,
-        buffer_offset: 0,
-        residual_count: 0,
-    }
+    DataIn { final_bit: false, status_present: false, exp_cmd_sn: 101, max_cmd_sn: 108, ..DataIn::whole(tag, 0) }
 }
 
 fn response(tag: u32) -> ScsiResponse {

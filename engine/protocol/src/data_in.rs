@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::task::{Task, TaskKey, Tasks};
-use wire::{BHS_LEN, Crc32c, DIGEST_LEN, RESERVED_TAG, ScsiResponse, ScsiResponseCode, digest, padding};
+use wire::{BHS_LEN, Crc32c, DIGEST_LEN, ScsiResponse, ScsiResponseCode, digest, padding};
 
 /// SCSI status GOOD.
 const GOOD: u8 = 0;
@@ -60,21 +60,10 @@ impl Connection {
         let status = finish.filter(|finish| all && finish.status == GOOD);
         let mut data_in = wire::DataIn {
             final_bit: sequence_end,
-            acknowledge: false,
-            residual_overflow: false,
-            residual_underflow: false,
             status_present: false,
-            status: GOOD,
-            data_segment_length: payload,
-            lun: 0,
-            initiator_task_tag: task.initiator_task_tag,
-            target_transfer_tag: RESERVED_TAG,
-            stat_sn: 0,
-            exp_cmd_sn: 0,
-            max_cmd_sn: 0,
             data_sn: task.data_sn,
             buffer_offset: task.read_offset,
-            residual_count: 0,
+            ..wire::DataIn::whole(task.initiator_task_tag, payload)
         };
         if let Some(finish) = status {
             session.settle(task);

@@ -187,6 +187,19 @@ fn a_login_reads_as_one() {
 }
 
 /// A header of this opcode with everything else zero but what `set` does.
+#[test]
+fn a_whole_data_in_brings_all_data_with_status_good() {
+    let pdu = DataIn { stat_sn: 2, exp_cmd_sn: 3, max_cmd_sn: 4, ..DataIn::whole(1, 512) };
+    let mut header = [0xff; BHS_LEN];
+    pdu.emit(&mut header);
+    let expected = from_hex(
+        "25 81 00 00 00 00 02 00  00 00 00 00 00 00 00 00
+         00 00 00 01 ff ff ff ff  00 00 00 02 00 00 00 03
+         00 00 00 04 00 00 00 00  00 00 00 00 00 00 00 00",
+    );
+    assert_eq!(header, expected);
+}
+
 fn with(opcode: Opcode, set: impl Fn(&mut [u8; BHS_LEN])) -> Result<Pdu, ParseError> {
     let mut header = [0; BHS_LEN];
     header[0] = opcode.code();

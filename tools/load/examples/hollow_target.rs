@@ -15,7 +15,7 @@ use std::{
 };
 use wire::{
     BHS_LEN, Bhs, DataIn, LoginRequest, LoginResponse, LoginStatus, LogoutRequest, LogoutResponse, LogoutResult,
-    Opcode, RESERVED_TAG, ScsiCommand, ScsiResponse, ScsiResponseCode, padding,
+    Opcode, ScsiCommand, ScsiResponse, ScsiResponseCode, padding,
 };
 
 /// Commands that a session may have in flight.
@@ -206,22 +206,10 @@ impl Session {
     fn data_in(&mut self, initiator_task_tag: u32, length: u32, bytes: &[u8]) {
         let mut header = [0; BHS_LEN];
         DataIn {
-            final_bit: true,
-            acknowledge: false,
-            residual_overflow: false,
-            residual_underflow: false,
-            status_present: true,
-            status: 0,
-            data_segment_length: length,
-            lun: 0,
-            initiator_task_tag,
-            target_transfer_tag: RESERVED_TAG,
             stat_sn: self.stat_sn,
             exp_cmd_sn: self.exp_cmd_sn,
             max_cmd_sn: self.exp_cmd_sn.wrapping_add(WINDOW),
-            data_sn: 0,
-            buffer_offset: 0,
-            residual_count: 0,
+            ..DataIn::whole(initiator_task_tag, length)
         }
         .emit(&mut header);
         self.stat_sn = self.stat_sn.wrapping_add(1);

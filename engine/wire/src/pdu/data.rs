@@ -2,7 +2,7 @@
 
 use super::scsi_response::Status;
 use crate::field::*;
-use crate::{BHS_LEN, Opcode, ParseError};
+use crate::{BHS_LEN, Opcode, ParseError, RESERVED_TAG};
 use core::fmt;
 
 /// SCSI Data-Out (RFC 7143 11.7).
@@ -122,6 +122,30 @@ pub struct DataIn {
 }
 
 impl DataIn {
+    /// The one PDU that carries all data of a command and status GOOD. StatSN, ExpCmdSN and MaxCmdSN are left at 0: they are the
+    /// sender's to fill in.
+    #[inline]
+    pub fn whole(initiator_task_tag: u32, data_segment_length: u32) -> DataIn {
+        DataIn {
+            final_bit: true,
+            acknowledge: false,
+            residual_overflow: false,
+            residual_underflow: false,
+            status_present: true,
+            status: 0,
+            data_segment_length,
+            lun: 0,
+            initiator_task_tag,
+            target_transfer_tag: RESERVED_TAG,
+            stat_sn: 0,
+            exp_cmd_sn: 0,
+            max_cmd_sn: 0,
+            data_sn: 0,
+            buffer_offset: 0,
+            residual_count: 0,
+        }
+    }
+
     /// Parses the header. Refuses S without F, and overflow and underflow at once (11.7.3).
     #[inline]
     pub fn parse(header: &[u8; BHS_LEN]) -> Result<DataIn, ParseError> {
