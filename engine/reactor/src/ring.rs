@@ -44,7 +44,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use weighing::{SHORT, Weigher};
+use weighing::Weigher;
 
 /// What a completion is about: the upper four bits of its `user_data`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -477,7 +477,7 @@ impl Reactor for Ring {
             Some(_) => slot.sending().and_then(|sending| sending.worth_splicing(self.splice)),
             None => None,
         };
-        let splices = pages.is_some_and(|Pages { bytes, pieces }| bytes >= SHORT * pieces || self.weigher.weigh(bytes));
+        let splices = pages.is_some_and(|pages| self.weigher.weigh(&pages));
         let Ok(key) = self.slots.insert(slot) else { unreachable!("room was checked above") };
         if let Some(neighbour) = self.slots.at_mut(first) {
             neighbour.links.before = key.index;
@@ -499,7 +499,7 @@ impl Reactor for Ring {
         self.splicer.is_some()
             && piece >= splice_least(region, self.splice)
             && message as u64 >= SPLICE_WORTH
-            && (u64::from(piece) >= SHORT || self.weigher.splices())
+            && self.weigher.splices(&Pages { bytes: u64::from(piece), pieces: 1 })
     }
 
     fn acknowledge(&mut self, socket: Descriptor) {

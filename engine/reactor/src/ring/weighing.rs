@@ -4,10 +4,11 @@
 //! machine, less on another or under another load. So the ring weighs it: from time to time it sends a few MiB in turn in the one way
 //! and in the other, and stays with the one that took the core less processor time.
 
+use super::sending::Pages;
 use std::time::Duration;
 
-/// Shorter pieces, in the mean, are weighed.
-pub(super) const SHORT: u64 = 16 << 10;
+/// Shorter pieces are weighed.
+const SHORT: u64 = 16 << 10;
 /// Bytes that go in one way before it is the other's turn: so many, or for each socket so many. It has to be more than what is on its
 /// way to all peers at a time, which the caches have to hold: with a thousand sessions copying is dear for all only if all is copied.
 const BLOCK: u64 = 2 << 20;
@@ -85,6 +86,12 @@ impl Trial {
     }
 }
 
+/// By the mean: all pieces of a message go in one way. Who asks before there is a message knows of one piece, and takes the others to
+/// be like it.
+fn are_short(pages: &Pages) -> bool {
+    pages.bytes < SHORT * pages.pieces
+}
+
 /// Learns whether short pieces are spliced.
 pub(super) struct Weigher {
     splices: bool,
@@ -103,15 +110,22 @@ impl Weigher {
         Weigher { splices: true, trial: None, rest: FIRST, since: 0, bytes: 0 }
     }
 
-    /// Whether short pieces are spliced now.
-    pub(super) fn splices(&self) -> bool {
+    /// Whether pieces are spliced now.
+    pub(super) fn splices(&self, pages: &Pages) -> bool {
+        !are_short(pages) || self.splices_short()
+    }
+
+    /// Whether short ones are.
+    fn splices_short(&self) -> bool {
         self.splices != self.trial.as_ref().is_some_and(Trial::is_of_other)
     }
 
-    /// So many bytes are sent that could go either way: whether they are spliced.
-    pub(super) fn weigh(&mut self, bytes: u64) -> bool {
-        self.bytes += bytes;
-        self.splices()
+    /// Pieces are sent: whether they are spliced. Those that could go either way count.
+    pub(super) fn weigh(&mut self, pages: &Pages) -> bool {
+        if are_short(pages) {
+            self.bytes += pages.bytes;
+        }
+        self.splices(pages)
     }
 
     /// A turn is over, in which the core has looked for work for a while. `processor_time`: of its thread.
@@ -142,6 +156,11 @@ impl Weigher {
 mod tests {
     use super::*;
 
+    /// Pieces of 4 KiB.
+    fn short(bytes: u64) -> Pages {
+        Pages { bytes, pieces: bytes >> 12 }
+    }
+
     /// Sends so many bytes in turns of 256 KiB. `cost`: nanoseconds of a turn, by whether it splices, and its number. Gives
     /// how many bytes were spliced.
     fn send(weigher: &mut Weigher, bytes: u64, cost: impl Fn(bool, u64) -> u64) -> u64 {
@@ -149,7 +168,7 @@ mod tests {
         let (mut spliced, mut time) = (0, Duration::ZERO);
         let looked = Duration::from_micros(30);
         for turn in 0..bytes / TURN {
-            let splices = weigher.weigh(TURN);
+            let splices = weigher.weigh(&short(TURN));
             spliced += if splices { TURN } else { 0 };
             time += looked + Duration::from_nanos(cost(splices, turn));
             weigher.turned(looked, 8, || time);
@@ -169,7 +188,7 @@ mod tests {
             let mut weigher = Weigher::new();
             let cost = |splices, _| if splices { 100_000 } else { copy };
             send(&mut weigher, TRIAL, cost);
-            assert_eq!(weigher.splices(), copy > 100_000);
+            assert_eq!(weigher.splices_short(), copy > 100_000);
             let spliced = send(&mut weigher, 32 << 30, cost);
             let share = (spliced * 1000) >> 35;
             assert!(if copy > 100_000 { share >= 985 } else { share <= 15 }, "{share} of 1000 at {copy} ns");
@@ -216,7 +235,7 @@ mod tests {
     fn nothing_is_measured_between_trials() {
         let mut weigher = Weigher::new();
         for _ in 0..(FIRST * BLOCK) >> 20 {
-            weigher.weigh(1 << 20);
+            weigher.weigh(&short(1 << 20));
             weigher.turned(Duration::ZERO, 8, || unreachable!("no trial yet"));
         }
         assert!(weigher.trial.is_some());
@@ -227,8 +246,8 @@ mod tests {
         for (sockets, block) in [(0, 2), (8, 2), (64, 16), (1000, 250)] {
             let mut weigher = Weigher::new();
             let (mut spliced, mut time) = (0, Duration::ZERO);
-            while spliced == 0 || weigher.splices() {
-                weigher.weigh(1 << 20);
+            while spliced == 0 || weigher.splices_short() {
+                weigher.weigh(&short(1 << 20));
                 time += Duration::from_millis(1);
                 weigher.turned(Duration::ZERO, sockets, || time);
                 spliced += 1;
@@ -236,5 +255,15 @@ mod tests {
             // Before the trial, and its first block. The first turn of a trial only begins to measure.
             assert_eq!(spliced, (FIRST + 1) * block + 1, "{sockets}");
         }
+    }
+
+    #[test]
+    fn what_is_large_in_the_mean_is_always_spliced_and_does_not_count() {
+        let mut weigher = Weigher { splices: false, ..Weigher::new() };
+        let (large, short) = (Pages { bytes: 2 * SHORT, pieces: 2 }, Pages { bytes: 2 * SHORT - 1, pieces: 2 });
+        assert!(weigher.splices(&large) && weigher.weigh(&large));
+        assert_eq!(weigher.bytes, 0);
+        assert!(!weigher.splices(&short) && !weigher.weigh(&short));
+        assert_eq!(weigher.bytes, short.bytes);
     }
 }
