@@ -5,7 +5,7 @@ use super::{
     Core,
     steps::Pumped,
     transfer::is_scarce,
-    work::{Failure, Leg, Motion, Phase, WINDOWS, Window},
+    work::{Failure, Leg, Motion, Phase, Window},
 };
 use backstore_api::{Answer, Request, StoreError};
 use memory::{Buffer, Class};
@@ -51,7 +51,7 @@ impl<R: Reactor> Core<R> {
         loop {
             let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
             let transfer = &mut task.work.transfer;
-            while transfer.used > 0 && transfer.windows[transfer.first as usize].phase == Phase::Done {
+            while transfer.is_oldest_done() {
                 transfer.close_oldest();
             }
             if let Some(failure) = transfer.failure {
@@ -74,8 +74,8 @@ impl<R: Reactor> Core<R> {
     fn open_for_copy(&mut self, task_key: TaskKey) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
         let work = &mut *task.work;
-        let left = work.transfer.length - work.transfer.planned;
-        if left == 0 || work.transfer.used as usize == WINDOWS {
+        let left = work.transfer.left();
+        if left == 0 || work.transfer.is_full() {
             return false;
         }
         let [source, target] = work.sides;

@@ -458,7 +458,7 @@ impl<R: Reactor> Core<R> {
             return self.fail(task_key, failure);
         }
         let transfer = &mut work.transfer;
-        if transfer.used > 0 && transfer.windows[transfer.first as usize].phase == Phase::Done {
+        if transfer.is_oldest_done() {
             transfer.close_oldest();
             return Pumped::Moved;
         }
@@ -483,11 +483,7 @@ impl<R: Reactor> Core<R> {
         }
         let Some(task) = self.tasks.get_mut(task_key) else { return Pumped::Waiting };
         let work = &mut *task.work;
-        let transfer = &mut work.transfer;
-        if transfer.used > 0
-            && transfer.windows[transfer.first as usize].phase == Phase::Done
-            && work.transfer.failure.is_none()
-        {
+        if work.transfer.is_oldest_done() && work.transfer.failure.is_none() {
             if matches!(work.plain, Plain::Barrier { .. }) {
                 return self.step_under_fence(task_key);
             }

@@ -66,7 +66,7 @@ impl<R: Reactor> Core<R> {
             if transfer.finished == transfer.length {
                 return Pumped::Moved;
             }
-            if transfer.used > 0 && transfer.windows[transfer.first as usize].phase == Phase::Done {
+            if transfer.is_oldest_done() {
                 let last = transfer.finished + transfer.windows[transfer.first as usize].length == transfer.length;
                 if transfer.motion == Motion::Check {
                     self.release_oldest(task_key);
@@ -98,8 +98,8 @@ impl<R: Reactor> Core<R> {
     fn open_for_read(&mut self, task_key: TaskKey) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
         let work = &mut *task.work;
-        let left = work.transfer.length - work.transfer.planned;
-        if left == 0 || work.transfer.used as usize == WINDOWS {
+        let left = work.transfer.left();
+        if left == 0 || work.transfer.is_full() {
             return false;
         }
         let Some(link) = self.links.get_mut(work.link) else { return false };
@@ -216,7 +216,7 @@ impl<R: Reactor> Core<R> {
                 self.store_window(task_key, window);
                 continue;
             }
-            if work.transfer.used > 0 && work.transfer.windows[work.transfer.first as usize].phase == Phase::Done {
+            if work.transfer.is_oldest_done() {
                 self.release_oldest(task_key);
                 continue;
             }
@@ -231,7 +231,7 @@ impl<R: Reactor> Core<R> {
     fn open_for_write(&mut self, task_key: TaskKey) -> bool {
         let Some(task) = self.tasks.get_mut(task_key) else { return false };
         let work = &mut *task.work;
-        let left = work.transfer.length - work.transfer.planned;
+        let left = work.transfer.left();
         // The unsolicited data all fits the first window: no second before it is over.
         let repeat = work.transfer.repeat;
         let limit = if repeat { 1 } else { WINDOWS };

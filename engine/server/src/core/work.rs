@@ -239,7 +239,7 @@ impl Transfer {
 
     /// A free window at the end of the order.
     pub fn open(&mut self, length: u32) -> Option<usize> {
-        if self.used as usize == WINDOWS {
+        if self.is_full() {
             return None;
         }
         let index = (self.first as usize + self.used as usize) % WINDOWS;
@@ -258,6 +258,21 @@ impl Transfer {
         self.used -= 1;
         self.finished += window.done + window.length;
         window
+    }
+
+    /// The oldest window is done, and can be taken off.
+    pub fn is_oldest_done(&self) -> bool {
+        self.used > 0 && self.windows[self.first as usize].phase == Phase::Done
+    }
+
+    /// No window is free.
+    pub fn is_full(&self) -> bool {
+        self.used as usize == WINDOWS
+    }
+
+    /// Bytes that no window has been given.
+    pub fn left(&self) -> u32 {
+        self.length - self.planned
     }
 
     /// The window that holds a byte of the transfer.
