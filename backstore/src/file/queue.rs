@@ -154,11 +154,7 @@ impl FileQueue {
         let started = match next {
             Next::Look => {
                 let shared = Arc::clone(&self.shared);
-                let job = Box::new(move || {
-                    let _ = shared.probe();
-                    Ok((0, Vec::new()))
-                });
-                reactor.offload(job, token).is_ok()
+                reactor.offload(Box::new(move || shared.look()), token).is_ok()
             }
             Next::Count => {
                 let shared = Arc::clone(&self.shared);
@@ -265,10 +261,7 @@ impl FileQueue {
     fn look<R: Reactor>(&mut self, reactor: &mut R) {
         if !self.looking {
             let shared = Arc::clone(&self.shared);
-            let job = Box::new(move || {
-                let _ = shared.probe();
-                Ok((0, Vec::new()))
-            });
+            let job = Box::new(move || shared.look());
             self.looking = reactor.offload(job, self.token_base | LOOK_TOKEN).is_ok();
         }
     }

@@ -190,6 +190,12 @@ impl Shared {
         self.state()
     }
 
+    /// [`probe`](Self::probe) as a job, which has nothing to say: whoever asks next hears of it. Blocks.
+    pub(crate) fn look(&self) -> JobResult {
+        let _ = self.probe();
+        Ok((0, Vec::new()))
+    }
+
     /// The extents of a range, packed for a job's answer. Blocks.
     pub(crate) fn list(&self, offset: u64, end: u64, limit: u32) -> JobResult {
         if self.keeps
