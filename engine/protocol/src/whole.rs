@@ -8,7 +8,7 @@ use crate::data_in::Finish;
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::task::Tasks;
-use wire::{BHS_LEN, DIGEST_LEN, Opcode, RESERVED_TAG, ScsiCommand, TaskAttribute, digest, padding};
+use wire::{BHS_LEN, DIGEST_LEN, Opcode, ScsiCommand, TaskAttribute, digest, padding};
 
 /// A SCSI Command next in order, with all of its data in the input, that moves data in one direction and in one PDU. It has no
 /// AHS, and its attribute is SIMPLE or none.
@@ -100,22 +100,10 @@ impl Connection {
     ) -> usize {
         self.take_whole(session, command);
         let data_in = wire::DataIn {
-            final_bit: true,
-            acknowledge: false,
-            residual_overflow: false,
-            residual_underflow: false,
-            status_present: true,
-            status: 0,
-            data_segment_length: command.length,
-            lun: 0,
-            initiator_task_tag: command.initiator_task_tag,
-            target_transfer_tag: RESERVED_TAG,
             stat_sn: self.take_stat_sn(),
             exp_cmd_sn: session.exp_cmd_sn(),
             max_cmd_sn: session.max_cmd_sn(),
-            data_sn: 0,
-            buffer_offset: 0,
-            residual_count: 0,
+            ..wire::DataIn::whole(command.initiator_task_tag, command.length)
         };
         self.emit_data_in(&data_in, out)
     }
