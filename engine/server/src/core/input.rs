@@ -12,7 +12,7 @@ use scsi::Attribute;
 
 /// Payload still to come that is worth a receive of its own, straight into the task's buffer.
 const DIRECT: u32 = 8 << 10;
-/// Bytes of a receive into a large buffer, about: others of this core wait meanwhile.
+/// Bytes of a receive into a large buffer, about, while others of this core wait for their turn.
 const AT_ONCE: usize = 128 << 10;
 /// Stands for a window's index: the buffer of early data.
 const EARLY: u8 = u8::MAX;
@@ -155,7 +155,8 @@ impl<R: Reactor> Core<R> {
             return false;
         }
         let Some(buffer) = self.reactor.pool().take(Class::Large) else { return false };
-        let length = link.connection.whole_pdus(AT_ONCE).min(buffer.len());
+        let most = if self.shared { AT_ONCE } else { buffer.len() };
+        let length = link.connection.whole_pdus(most).min(buffer.len());
         let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range: 0..length as u32 };
         if self.reactor.submit(operation, link_token(KIND_RECEIVE, key)).is_err() {
             return false;

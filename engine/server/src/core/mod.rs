@@ -126,6 +126,8 @@ pub struct Core<R: Reactor> {
     scratch: Vec<u8>,
     /// A store was written to at once: see `BlockQueue::write_now`.
     streamed: bool,
+    /// More than one link had something to do in the last turn.
+    shared: bool,
     /// Memory that the end of the turn sends, and that is fetched meanwhile.
     ahead: Ahead,
     ready: Vec<u32>,
@@ -177,6 +179,7 @@ impl<R: Reactor> Core<R> {
             last_fence: 0,
             scratch: Vec::with_capacity(64 << 10),
             streamed: false,
+            shared: false,
             ahead: Ahead::default(),
             ready: Vec::new(),
             loans: Default::default(),
@@ -423,6 +426,7 @@ impl<R: Reactor> Core<R> {
     fn flush_links(&mut self) {
         self.ahead.fetch();
         let mut dirty = std::mem::take(&mut self.dirty);
+        self.shared = dirty.len() > 1;
         for key in dirty.drain(..) {
             if let Some(link) = self.links.get_mut(key) {
                 link.dirty = false;
