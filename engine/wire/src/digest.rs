@@ -121,6 +121,22 @@ mod tests {
         assert_eq!((crc32c(&[]), Crc32c::new().finish()), (0, 0));
     }
 
+    #[test]
+    fn pieces_that_begin_or_end_with_whole_blocks_give_it_too() {
+        let bytes: Vec<u8> = (0..20_000_u32).map(|n| ((n * n) >> 7) as u8).collect();
+        // 4 KiB are what `memory` takes at a time.
+        for first in [0, 1, 4095, 4096, 4097, 8192] {
+            for second in [0, 1, 4095, 4096, 4099, 8192, 10_000] {
+                let (head, tail) = bytes[..first + second].split_at(first);
+                let mut crc = Crc32c::new();
+                crc.update(head);
+                crc.update(tail);
+                assert_eq!(crc.finish(), reference(&bytes[..first + second]), "{first} and {second}");
+                assert_eq!(crc32c(tail), reference(tail), "{second}");
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -489,6 +489,9 @@ impl<R: Reactor> Core<R> {
                 self.mark_dirty(key);
             }
             (Ok(n), Receiving::Into { task, window, at }) if n > 0 => {
+                // Whether more is there isn't known. A large receive would wait with each session that rests now, and take the
+                // next PDU off this way.
+                link.filled = false;
                 self.received_into(key, task, window, at, n, buffer);
                 if gone {
                     self.settle(key);

@@ -144,7 +144,9 @@ fn behind_a_full_buffer_much_is_received_at_once() {
     const COUNT: u32 = 48;
     for (digests, scarce) in [(false, false), (true, false), (true, true)] {
         let mut rig = Rig::with(Kind::Ram { bytes: 8 << 20, preallocate: false }, digests, None);
-        let taken = if scarce { rig.take_all(Class::Large) } else { Vec::new() };
+        // A quarter of them.
+        let mut taken = if scarce { rig.take_all(Class::Large) } else { Vec::new() };
+        taken.truncate(2);
         let first = rig.cmd_sn - 1;
         let data: Vec<u8> = (0..LENGTH * COUNT).map(|n| (n / 999) as u8).collect();
         for (data, n) in data.chunks(LENGTH as usize).zip(0..) {
@@ -176,5 +178,70 @@ fn behind_a_full_buffer_much_is_received_at_once() {
         drop(taken);
         // With what comes in ones, it is as before.
         rig.calm();
+    }
+}
+
+#[test]
+fn large_pdus_come_to_their_places_directly_one_behind_the_other() {
+    // Each of them ends in the middle of a buffer of the usual size.
+    const LENGTH: u32 = 256 << 10;
+    const COUNT: u32 = 6;
+    // Through windows.
+    let mut rig = rig();
+    let data: Vec<u8> = (0..LENGTH).map(|n| (n / 999) as u8).collect();
+    let first = rig.cmd_sn - 1;
+    (0..COUNT).for_each(|_| rig.command(TaskAttribute::Simple, &access(0x2e, LENGTH), LENGTH, &[]));
+    let (mut directly, mut statuses) = (0, Vec::new());
+    while statuses.len() < COUNT as usize {
+        // The R2Ts that have come are answered together.
+        let asked = rig.pdus(1);
+        for pdu in asked {
+            match ReadyToTransfer::parse(&pdu) {
+                Ok(r2t) => rig.data_out(r2t.initiator_task_tag, r2t.target_transfer_tag, 0, &data),
+                Err(_) => statuses.push(ScsiResponse::parse(&pdu).unwrap()),
+            }
+        }
+        for _ in 0..40 {
+            rig.core.turn().unwrap();
+            let receiving = rig.link().1.receiving;
+            assert!(!matches!(receiving, Receiving::Large(_)), "{receiving:?}");
+            directly += u32::from(matches!(receiving, Receiving::Into { .. }));
+        }
+    }
+    statuses.sort_by_key(|response| response.initiator_task_tag);
+    for (response, tag) in statuses.iter().zip(first..) {
+        assert_eq!((response.initiator_task_tag, response.status), (tag, 0));
+    }
+    assert!(directly >= COUNT, "{directly}");
+    assert_eq!(rig.medium(0, data.len()), data);
+}
+
+#[test]
+fn a_session_that_has_a_large_buffer_waiting_gives_it_back_when_it_ends() {
+    // With the 31 behind it exactly as long as a buffer of the usual size.
+    const LENGTH: u32 = 125 * BLOCK;
+    for ending in 0..4 {
+        let mut rig = rig();
+        let before = rig.available();
+        rig.command(TaskAttribute::Simple, &access(0x2a, LENGTH), LENGTH, &[7; LENGTH as usize]);
+        (0..31).for_each(|_| rig.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]));
+        assert_eq!(rig.statuses(32).len(), 32);
+        assert!(matches!(rig.link().1.receiving, Receiving::Large(_)));
+        let key = rig.link().0;
+        match ending {
+            0 => rig.core.close_gently(key, CloseReason::Logout),
+            1 => rig.core.cut(key, CloseReason::Silent),
+            2 => rig.peer.close(),
+            // Or goes on.
+            _ => rig.calm(),
+        }
+        if ending < 2 {
+            rig.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]);
+        }
+        if ending < 3 {
+            rig.turns();
+            assert_eq!((rig.core.sessions(), rig.core.reactor().in_flight()), (0, 0));
+        }
+        assert_eq!(rig.available(), before);
     }
 }
