@@ -87,6 +87,10 @@ pub trait Reactor: 'static {
     /// Has the kernel acknowledge at once what has come on a socket, instead of waiting for something to send with it.
     /// Best effort, and of no effect where nothing is ever delayed.
     fn acknowledge(&mut self, _socket: Descriptor) {}
+    /// Whether the last receive on a socket has left something in it, as far as the kernel has said.
+    fn has_more(&self, _socket: Descriptor) -> bool {
+        false
+    }
     /// Whether a message of so many bytes, with pieces of a region of so many, is sent without reading these.
     fn splices(&self, _region: &memory::Region, _piece: u32, _message: usize) -> bool {
         false

@@ -495,6 +495,10 @@ impl Reactor for Ring {
         Ok(OperationId(key))
     }
 
+    fn has_more(&self, socket: Descriptor) -> bool {
+        self.files.get(socket).is_some_and(|file| !file.emptied)
+    }
+
     fn splices(&self, region: &Region, piece: u32, message: usize) -> bool {
         self.splicer.is_some()
             && piece >= splice_least(region, self.splice)

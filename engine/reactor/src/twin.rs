@@ -467,6 +467,14 @@ impl Reactor for Twin {
         Ok(OperationId(key))
     }
 
+    fn has_more(&self, socket: Descriptor) -> bool {
+        let key = Key { index: socket.slot, generation: socket.generation };
+        match self.handles.get(key).map(|handle| handle.object) {
+            Some(Object::End(end)) => matches!(self.world.state().incoming(end).waiting(), Ok(Some(1..))),
+            _ => false,
+        }
+    }
+
     fn cancel(&mut self, id: OperationId) {
         self.cancel_key(id.0);
     }

@@ -94,6 +94,11 @@ impl Files {
     }
 
     /// The file, even while it is closing, unless it is gone.
+    pub(crate) fn get(&self, descriptor: Descriptor) -> Option<&File> {
+        self.slab.get(key(descriptor))
+    }
+
+    /// The file, even while it is closing, unless it is gone.
     pub(crate) fn get_mut(&mut self, descriptor: Descriptor) -> Option<&mut File> {
         self.slab.get_mut(key(descriptor))
     }

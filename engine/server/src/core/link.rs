@@ -56,7 +56,7 @@ pub(crate) struct Link {
     pub receiving: Receiving,
     /// Receives in a row that have left nothing in the socket, and that nothing was received between into buffers of the core's choice.
     pub calm: u8,
-    /// The last receive was into a buffer of its own and has filled it: more is there.
+    /// The last receive was into a buffer of its own and has filled it: more may be there.
     pub filled: bool,
     pub prompting: Prompting,
     pub outgoing: Outgoing,

@@ -397,7 +397,7 @@ impl<R: Reactor> Core<R> {
         }
         // Buffers of the usual size would end in the middle of PDUs, of long ones nearly always, and those would be put together
         // from two.
-        if std::mem::take(&mut link.filled) && self.receive_large(key) {
+        if std::mem::take(&mut link.filled) && self.reactor.has_more(link.descriptor) && self.receive_large(key) {
             return;
         }
         let Some(link) = self.links.get_mut(key) else { return };

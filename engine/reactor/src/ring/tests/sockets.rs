@@ -52,6 +52,22 @@ fn what_comes_while_nothing_is_asked_of_an_emptied_socket_is_received() {
 }
 
 #[test]
+fn what_a_receive_leaves_in_the_socket_is_known() {
+    each(|mut ring| {
+        let (socket, mut peer) = super::on_request::tcp_pair(&mut ring);
+        for (bytes, more) in [(50, false), (51, true), (49, false)] {
+            peer.write_all(&vec![7; bytes]).unwrap();
+            let buffer = ring.pool().take(Class::Small).unwrap();
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..50 }, 1);
+            assert_eq!(one(&mut ring).result, Ok(50));
+            assert_eq!(ring.has_more(socket), more, "{bytes}");
+        }
+        ring.close(socket);
+        assert!(!ring.has_more(socket));
+    });
+}
+
+#[test]
 fn bytes_are_received_into_the_range_alone() {
     each(|mut ring| {
         let (socket, mut peer) = pair(&mut ring);

@@ -218,14 +218,23 @@ fn large_pdus_come_to_their_places_directly_one_behind_the_other() {
 
 #[test]
 fn a_session_that_has_a_large_buffer_waiting_gives_it_back_when_it_ends() {
-    // With the 31 behind it exactly as long as a buffer of the usual size.
-    const LENGTH: u32 = 125 * BLOCK;
+    const LENGTH: u32 = 64 << 10;
     for ending in 0..4 {
         let mut rig = rig();
         let before = rig.available();
-        rig.command(TaskAttribute::Simple, &access(0x2a, LENGTH), LENGTH, &[7; LENGTH as usize]);
-        (0..31).for_each(|_| rig.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]));
-        assert_eq!(rig.statuses(32).len(), 32);
+        // Of its data nothing comes yet.
+        let mut header = [0; BHS_LEN];
+        ScsiCommand {
+            write: true,
+            data_segment_length: LENGTH,
+            lun: 0,
+            expected_data_transfer_length: LENGTH,
+            ..plain(rig.cmd_sn - 1, rig.cmd_sn, &access(0x2a, LENGTH))
+        }
+        .emit(&mut header);
+        rig.cmd_sn += 1;
+        rig.peer.write(&header);
+        rig.turns();
         assert!(matches!(rig.link().1.receiving, Receiving::Large(_)));
         let key = rig.link().0;
         match ending {
@@ -233,15 +242,32 @@ fn a_session_that_has_a_large_buffer_waiting_gives_it_back_when_it_ends() {
             1 => rig.core.cut(key, CloseReason::Silent),
             2 => rig.peer.close(),
             // Or goes on.
-            _ => rig.calm(),
+            _ => {
+                rig.peer.write(&[7; LENGTH as usize]);
+                assert_eq!(rig.statuses(1), [(rig.cmd_sn - 2, 0)]);
+                rig.calm();
+            }
         }
         if ending < 2 {
-            rig.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]);
+            rig.peer.write(&[7; LENGTH as usize]);
         }
         if ending < 3 {
             rig.turns();
             assert_eq!((rig.core.sessions(), rig.core.reactor().in_flight()), (0, 0));
         }
         assert_eq!(rig.available(), before);
+    }
+}
+
+#[test]
+fn a_session_that_rests_has_no_large_buffer_waiting() {
+    // With the 31 behind it exactly as long as a buffer of the usual size.
+    const LENGTH: u32 = 125 * BLOCK;
+    let mut rig = rig();
+    for _ in 0..3 {
+        rig.command(TaskAttribute::Simple, &access(0x2a, LENGTH), LENGTH, &[7; LENGTH as usize]);
+        (0..31).for_each(|_| rig.command(TaskAttribute::Simple, &TEST_UNIT_READY, 0, &[]));
+        assert_eq!(rig.statuses(32).len(), 32);
+        assert!(!matches!(rig.link().1.receiving, Receiving::Large(_)));
     }
 }
