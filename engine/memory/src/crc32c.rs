@@ -1,14 +1,15 @@
 //! CRC32C (RFC 7143 13.1) of blocks of 4 KiB, on processors that multiply vectors of 256 bits without carry but have no AVX-512.
 //!
-//! Libraries leave these (AMD's Zen 3, Intel's hybrid ones) to vectors of 128 bits, a third as fast (`benches/README.md`). Here the
-//! first part of a block is folded by four vectors at a time; meanwhile the CRC32 instruction takes the rest of it, in three chains that don't wait
-//! for each other. What a chain has come to is moved over the bytes behind it by a multiplication with a power of x.
+//! Libraries leave these (AMD's Zen 3, Intel's hybrid ones) to vectors of 128 bits, a third as fast (`benches/README.md`).
+//! Here the first part of a block is folded by four vectors at a time; meanwhile the CRC32 instruction takes the rest of it,
+//! in three chains that don't wait for each other. What a chain has come to is moved over the bytes behind it by a
+//! multiplication with a power of x.
 
 /// Bytes of a block.
 const BLOCK: usize = 4096;
 
-/// Takes the whole blocks of 4 KiB at the start: the register of the CRC behind them (no complement, least significant bit first), from the one before,
-/// and the bytes that are left. All are, where other code is faster or this processor can't do it.
+/// Takes the whole blocks of 4 KiB at the start: the register of the CRC behind them (no complement, least significant bit
+/// first), from the one before, and the bytes that are left. All are, where other code is faster or this processor can't.
 #[inline]
 pub fn crc32c_blocks(register: u32, bytes: &[u8]) -> (u32, &[u8]) {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();

@@ -235,8 +235,8 @@ impl Connection {
         self.have > 0 || self.stage != Stage::Header
     }
 
-    /// How much to receive so that it ends with the end of a PDU, if all that come are as long as the last one: what is still to come of the one that has
-    /// begun, and of the others as many as `most` holds, but one at least.
+    /// How much to receive so that it ends with the end of a PDU, if all that come are as long as the last one: what is
+    /// still to come of the one that has begun, and of the others as many as `most` holds, but one at least.
     pub fn whole_pdus(&self, most: usize) -> usize {
         let begun = match self.stage {
             Stage::Header if self.have == 0 => 0,

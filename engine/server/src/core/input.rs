@@ -147,8 +147,8 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Receives some whole PDUs into a large buffer, if they are as long as the last one: false if it can't be had now. Of these a quarter
-    /// at most is lent out so, for the peer may stand still.
+    /// Receives some whole PDUs into a large buffer, if they are as long as the last one: false if it can't be had now.
+    /// Of these a quarter at most is lent out so, for the peer may stand still.
     pub(crate) fn receive_large(&mut self, key: Key) -> bool {
         let Some(link) = self.links.get_mut(key) else { return false };
         if is_scarce(self.reactor.pool(), Class::Large) {
