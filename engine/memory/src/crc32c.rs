@@ -13,20 +13,27 @@ const BLOCK: usize = 4096;
 #[inline]
 pub fn crc32c_blocks(register: u32, bytes: &[u8]) -> (u32, &[u8]) {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-    if blocks.is_empty() || !machine::is_fastest() {
-        return (register, bytes);
+    if !blocks.is_empty()
+        && let Some(able) = machine::Able::if_fastest()
+    {
+        return (able.crc32c(register, blocks), rest);
     }
-    (machine::crc32c(register, blocks), rest)
+    (register, bytes)
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 mod machine {
-    pub(super) fn is_fastest() -> bool {
-        false
-    }
+    /// No processor is.
+    pub(super) enum Able {}
 
-    pub(super) fn crc32c(_: u32, _: &[[u8; super::BLOCK]]) -> u32 {
-        unreachable!("it is not the fastest")
+    impl Able {
+        pub(super) fn if_fastest() -> Option<Able> {
+            None
+        }
+
+        pub(super) fn crc32c(self, _: u32, _: &[[u8; super::BLOCK]]) -> u32 {
+            match self {}
+        }
     }
 }
 
@@ -76,31 +83,35 @@ mod machine {
     const CHAINS_ON: [i64; CHAINS] = [power(CHAIN * 64 - 33), power(2 * CHAIN * 64 - 33), power(3 * CHAIN * 64 - 33)];
 
     /// The processor can do it.
-    pub(super) fn is_able() -> bool {
-        is_x86_feature_detected!("vpclmulqdq")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("pclmulqdq")
-            && is_x86_feature_detected!("sse4.2")
-    }
+    pub(super) struct Able(());
 
-    /// It can, and nothing else is faster.
-    #[inline]
-    pub(super) fn is_fastest() -> bool {
-        !is_x86_feature_detected!("avx512vl") && is_able()
-    }
+    impl Able {
+        pub(super) fn find() -> Option<Able> {
+            let able = is_x86_feature_detected!("vpclmulqdq")
+                && is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("pclmulqdq")
+                && is_x86_feature_detected!("sse4.2");
+            able.then_some(Able(()))
+        }
 
-    #[inline]
-    pub(super) fn crc32c(register: u32, blocks: &[[u8; BLOCK]]) -> u32 {
-        debug_assert!(is_able());
-        // SAFETY: only called where the processor was asked (`is_fastest`; a test asks `is_able`).
-        unsafe { fold_blocks(register, blocks) }
+        /// And nothing else is faster.
+        #[inline]
+        pub(super) fn if_fastest() -> Option<Able> {
+            if is_x86_feature_detected!("avx512vl") { None } else { Able::find() }
+        }
+
+        #[inline]
+        pub(super) fn crc32c(self, register: u32, blocks: &[[u8; BLOCK]]) -> u32 {
+            // SAFETY: there is an `Able` only where the processor was asked for each of these features.
+            unsafe { fold_blocks(register, blocks) }
+        }
     }
 
     #[target_feature(enable = "avx2,vpclmulqdq,pclmulqdq,sse4.2")]
     fn fold_blocks(mut register: u32, blocks: &[[u8; BLOCK]]) -> u32 {
         for (number, block) in blocks.iter().enumerate() {
-            // Each block is too short for the processor to see that it is read in four places at a time. The last one fetches itself, which is in
-            // the cache: sooner done than asked.
+            // Each block is too short for the processor to see that it is read in four places at a time. The last one
+            // fetches itself, which is in the cache: sooner done than asked.
             let mut ahead = blocks.get(number + 1).unwrap_or(block).as_chunks::<LINE>().0.chunks_exact(LINES);
             let (vectors, chains) = block.split_at(STRIPES * STRIPE);
             let (stripes, _) = vectors.as_chunks::<STRIPE>();
@@ -197,10 +208,10 @@ mod machine {
             #[test]
             fn blocks_have_the_register_of_their_bytes(register: u32, blocks in 1..4_usize, seed: u64, first in 0..32_usize) {
                 // Also where other code is faster, and from any address.
-                if !is_able() {
+                let Some(able) = Able::find() else {
                     eprintln!("this processor has no VPCLMULQDQ: nothing was tested");
                     return Ok(());
-                }
+                };
                 let mut random = seed | 1;
                 let bytes: Vec<u8> = std::iter::repeat_with(|| {
                     random ^= random << 13;
@@ -211,17 +222,15 @@ mod machine {
                 .take(first + blocks * BLOCK)
                 .collect();
                 let bytes = &bytes[first..];
-                prop_assert_eq!(crc32c(register, bytes.as_chunks().0), reference(register, bytes));
+                prop_assert_eq!(able.crc32c(register, bytes.as_chunks().0), reference(register, bytes));
             }
 
             #[test]
             fn each_bit_counts(register: u32, bit in 0..BLOCK * 8) {
-                if !is_able() {
-                    return Ok(());
-                }
+                let Some(able) = Able::find() else { return Ok(()) };
                 let mut block = [0; BLOCK];
                 block[bit / 8] = 1 << (bit % 8);
-                prop_assert_eq!(crc32c(register, &[block]), reference(register, &block));
+                prop_assert_eq!(able.crc32c(register, &[block]), reference(register, &block));
             }
         }
     }
@@ -236,7 +245,7 @@ mod tests {
         let bytes = [0x5a; 3 * BLOCK + 100];
         for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, bytes.len()] {
             let (register, rest) = crc32c_blocks(7, &bytes[..length]);
-            if length >= BLOCK && machine::is_fastest() {
+            if length >= BLOCK && machine::Able::if_fastest().is_some() {
                 assert_eq!(rest.len(), length % BLOCK);
                 assert_ne!(register, 7);
             } else {
