@@ -3,28 +3,14 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use wire::text::{TextWriter, pairs};
-use wire::{BHS_LEN, DataIn, RequestPdu, ScsiCommand, TaskAttribute};
+use wire::{BHS_LEN, DataIn, RequestPdu, ScsiCommand};
 
 fn read_command() -> ScsiCommand {
     let mut cdb = [0; 16];
     cdb[0] = 0x28;
     cdb[8] = 8;
-    ScsiCommand {
-        immediate: false,
-        final_bit: true,
-        read: true,
-        write: false,
-        attribute: TaskAttribute::Simple,
-        priority: 0,
-        total_ahs_length: 0,
-        data_segment_length: 0,
-        lun: 0,
-        initiator_task_tag: 0x1234,
-        expected_data_transfer_length: 4096,
-        cmd_sn: 77,
-        exp_stat_sn: 78,
-        cdb,
-    }
+    let simple = ScsiCommand::simple(0x1234, 77, cdb);
+    ScsiCommand { read: true, expected_data_transfer_length: 4096, exp_stat_sn: 78, ..simple }
 }
 
 fn last_data_in() -> DataIn {

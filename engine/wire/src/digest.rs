@@ -10,9 +10,6 @@ use crc_fast::CrcAlgorithm;
 #[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
     let (register, rest) = memory::crc32c_blocks(INITIAL, bytes);
-    if rest.is_empty() {
-        return !register;
-    }
     if rest.len() == bytes.len() {
         // The one-shot function is faster than one that goes on.
         return crc_fast::crc32_iscsi(bytes);
@@ -23,8 +20,11 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 /// The register before the first byte: not complemented.
 const INITIAL: u32 = !0;
 
-/// The register behind some bytes.
+/// The register behind some bytes more.
 fn go_on(register: u32, bytes: &[u8]) -> u32 {
+    if bytes.is_empty() {
+        return register;
+    }
     let mut digest = crc_fast::Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(register));
     digest.update(bytes);
     digest.get_state() as u32
@@ -71,7 +71,7 @@ impl Crc32c {
             return;
         }
         let (register, rest) = memory::crc32c_blocks(self.state, bytes);
-        self.state = if rest.is_empty() { register } else { go_on(register, rest) };
+        self.state = go_on(register, rest);
     }
 
     /// The digest of all pieces so far; more may follow.

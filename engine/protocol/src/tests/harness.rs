@@ -3,7 +3,7 @@
 use crate::{Advance, CloseReason, Connection, Event, Finish, Session, TaskKey, Tasks};
 use negotiation::Parameters;
 use std::time::Duration;
-use wire::{Bhs, DataOut, RESERVED_TAG, RejectReason, ResponsePdu, ScsiCommand, TaskAttribute, crc32c, digest};
+use wire::{Bhs, DataOut, RESERVED_TAG, RejectReason, ResponsePdu, ScsiCommand, crc32c, digest};
 
 pub(super) const WINDOW: u32 = 8;
 pub(super) const FIRST_CMD_SN: u32 = 100;
@@ -222,22 +222,8 @@ pub(super) fn pdu_with_ahs(
 
 /// A command without data, `n`th in order; its tag is `n` too.
 pub(super) fn plain(n: u32) -> ScsiCommand {
-    ScsiCommand {
-        immediate: false,
-        final_bit: true,
-        read: false,
-        write: false,
-        attribute: TaskAttribute::Simple,
-        priority: 0,
-        total_ahs_length: 0,
-        data_segment_length: 0,
-        lun: LUN,
-        initiator_task_tag: n,
-        expected_data_transfer_length: 0,
-        cmd_sn: FIRST_CMD_SN.wrapping_add(n),
-        exp_stat_sn: FIRST_STAT_SN,
-        cdb: [n as u8; 16],
-    }
+    let simple = ScsiCommand::simple(n, FIRST_CMD_SN.wrapping_add(n), [n as u8; 16]);
+    ScsiCommand { lun: LUN, exp_stat_sn: FIRST_STAT_SN, ..simple }
 }
 
 pub(super) fn read(n: u32, length: u32) -> ScsiCommand {

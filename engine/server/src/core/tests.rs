@@ -47,22 +47,7 @@ struct Rig {
 fn plain(initiator_task_tag: u32, cmd_sn: u32, cdb: &[u8]) -> ScsiCommand {
     let mut field = [0; 16];
     field[..cdb.len()].copy_from_slice(cdb);
-    ScsiCommand {
-        immediate: false,
-        final_bit: true,
-        read: false,
-        write: false,
-        attribute: TaskAttribute::Simple,
-        priority: 0,
-        total_ahs_length: 0,
-        data_segment_length: 0,
-        lun: 0,
-        initiator_task_tag,
-        expected_data_transfer_length: 0,
-        cmd_sn,
-        exp_stat_sn: 1,
-        cdb: field,
-    }
+    ScsiCommand { exp_stat_sn: 1, ..ScsiCommand::simple(initiator_task_tag, cmd_sn, field) }
 }
 
 impl Rig {

@@ -58,6 +58,27 @@ pub struct ScsiCommand {
 }
 
 impl ScsiCommand {
+    /// A SIMPLE command to LUN 0 that moves no data. ExpStatSN is left at 0: it is the sender's to fill in.
+    #[inline]
+    pub fn simple(initiator_task_tag: u32, cmd_sn: u32, cdb: [u8; 16]) -> ScsiCommand {
+        ScsiCommand {
+            immediate: false,
+            final_bit: true,
+            read: false,
+            write: false,
+            attribute: TaskAttribute::Simple,
+            priority: 0,
+            total_ahs_length: 0,
+            data_segment_length: 0,
+            lun: 0,
+            initiator_task_tag,
+            expected_data_transfer_length: 0,
+            cmd_sn,
+            exp_stat_sn: 0,
+            cdb,
+        }
+    }
+
     /// Parses the header. Refuses F and W both 0 (11.3.1) and the reserved Initiator Task Tag.
     #[inline]
     pub fn parse(header: &[u8; BHS_LEN]) -> Result<ScsiCommand, ParseError> {
