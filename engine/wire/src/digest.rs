@@ -62,6 +62,12 @@ impl Crc32c {
         Crc32c { state: INITIAL }
     }
 
+    /// Behind bytes whose digest is known.
+    #[inline]
+    pub const fn behind(digest: u32) -> Crc32c {
+        Crc32c { state: !digest }
+    }
+
     /// Takes the next piece, of any length.
     #[inline]
     pub fn update(&mut self, bytes: &[u8]) {
@@ -133,6 +139,9 @@ mod tests {
                 crc.update(tail);
                 assert_eq!(crc.finish(), reference(&bytes[..first + second]), "{first} and {second}");
                 assert_eq!(crc32c(tail), reference(tail), "{second}");
+                let mut behind = Crc32c::behind(crc32c(head));
+                behind.update(tail);
+                assert_eq!(behind, crc);
             }
         }
     }
