@@ -264,6 +264,12 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.payload.as_ptr().sub(HEADROOM), self.class.stride()) }
     }
 
+    /// What lies in front of the payload.
+    pub fn headroom(&self) -> &[u8] {
+        // SAFETY: as in `with_headroom`; what is there is initialised, as in `deref`.
+        unsafe { std::slice::from_raw_parts(self.payload.as_ptr().sub(HEADROOM), HEADROOM) }
+    }
+
     /// Position of its piece in [`Arena::pieces`], which is the index of the fixed buffer once they are registered.
     pub fn piece(&self) -> u16 {
         self.piece

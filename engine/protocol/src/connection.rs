@@ -235,6 +235,21 @@ impl Connection {
         self.have > 0 || self.stage != Stage::Header
     }
 
+    /// Of the data segment that has begun, or was the last one.
+    pub fn data_segment_length(&self) -> u32 {
+        self.segment.length
+    }
+
+    /// Bytes to the end of the next header: of a PDU that has begun, the rest is among them.
+    pub fn to_header(&self) -> usize {
+        let header = BHS_LEN + if self.parameters.header_digest { DIGEST_LEN } else { 0 };
+        match self.stage {
+            // Additional segments are longer than was foreseen.
+            Stage::Header => header.saturating_sub(self.have).max(1),
+            Stage::Payload | Stage::Tail => self.segment.left() + header,
+        }
+    }
+
     /// How much to receive so that it ends with the end of a PDU, if all that come are as long as the last one: what is
     /// still to come of the one that has begun, and of the others as many as `most` holds, but one at least.
     pub fn whole_pdus(&self, most: usize) -> usize {

@@ -61,8 +61,11 @@ pub enum Operation {
         /// It may stay when bytes have come, and say so ([`Returned::Part`]). It ends when a cancel asks for it, as any receive does
         /// (end of stream, an error, no buffer), and of its own accord at any time: submit again then.
         stay: bool,
+        /// So many bytes at most; not with `stay`.
+        most: u32,
     },
-    /// Receives at least one byte into `range` of a buffer (0 = end of stream): look at the count.
+    /// Receives at least one byte into `range` of a buffer, and what comes behind that into its headroom (0 = end of stream):
+    /// look at the count.
     ReceiveInto {
         /// From where.
         socket: Descriptor,
@@ -70,6 +73,8 @@ pub enum Operation {
         buffer: Buffer,
         /// Where to put the bytes.
         range: Range<u32>,
+        /// So many bytes at most into the headroom, from its start.
+        behind: u32,
     },
     /// Sends all of a message (short sends are continued inside). One in flight per socket is the caller's duty.
     Send {

@@ -253,10 +253,11 @@ impl Twin {
             (Object::End(_), Operation::Receive { stay: true, .. }) if *cancelled && state.random.coin() => {
                 Some(Err(Errno::CANCELED))
             }
-            (Object::End(end), Operation::Receive { stay, .. }) => match self.reserve.pop() {
+            (Object::End(end), Operation::Receive { stay, most, .. }) => match self.reserve.pop() {
                 None => Some(Err(Errno(libc::ENOBUFS))),
                 Some(mut buffer) => {
-                    let outcome = receive(&mut state, end, operator, *cancelled, &mut buffer);
+                    let room = buffer.len().min(*most as usize);
+                    let outcome = receive(&mut state, end, operator, *cancelled, &mut buffer[..room]);
                     match outcome {
                         Some(Ok(count)) if count > 0 && *stay && !*cancelled && state.random.below(8) > 0 => {
                             state.schedule(operator);
@@ -271,9 +272,15 @@ impl Twin {
                     outcome
                 }
             },
-            (Object::End(end), Operation::ReceiveInto { buffer, range, .. }) => {
-                let into = &mut buffer[range.start as usize..range.end as usize];
-                receive(&mut state, end, operator, *cancelled, into)
+            (Object::End(end), Operation::ReceiveInto { buffer, range, behind, .. }) => {
+                let mut bytes = vec![0; (range.end - range.start + *behind) as usize];
+                let outcome = receive(&mut state, end, operator, *cancelled, &mut bytes);
+                if let Some(Ok(count)) = outcome {
+                    let (first, second) = bytes[..count as usize].split_at(range.len().min(count as usize));
+                    buffer[range.start as usize..][..first.len()].copy_from_slice(first);
+                    buffer.with_headroom()[..second.len()].copy_from_slice(second);
+                }
+                outcome
             }
             (Object::End(end), Operation::Send { message, .. }) => {
                 send(&mut state, end, operator, *cancelled, message, sent)
@@ -436,6 +443,9 @@ impl Reactor for Twin {
             return Ok(self.complete_at_once(operation, token, libc::ESHUTDOWN));
         }
         match &operation {
+            Operation::ReceiveInto { behind, .. } if *behind as usize > memory::HEADROOM => {
+                panic!("more comes behind a range than the headroom holds");
+            }
             Operation::ReceiveInto { buffer, range, .. }
             | Operation::Read { buffer, range, .. }
             | Operation::Write { buffer, range, .. } => {

@@ -27,7 +27,7 @@ fn several_pdus_in_one_input_come_out_one_by_one() {
 }
 
 #[test]
-fn the_end_of_a_pdu_is_foreseen_from_the_last_one() {
+fn the_end_of_a_pdu_and_that_of_the_next_header_are_foreseen_from_the_last_one() {
     // With padding, and with digests or none.
     for digest in [false, true] {
         let mut target =
@@ -42,6 +42,10 @@ fn the_end_of_a_pdu_is_foreseen_from_the_last_one() {
                 let begun = if n % 2 == 1 { cut } else { 0 };
                 target.feed(&bytes[..begun]);
                 let left = (length - begun) % length;
+                let header = 48 + if digest { 4 } else { 0 };
+                let expected = if begun < header { header - begun } else { left + header };
+                assert_eq!(target.connection.to_header(), expected, "{begun} of {length}");
+                assert_eq!(target.connection.data_segment_length(), if n > 0 || begun >= header { 701 } else { 0 });
                 for most in [0, 1, left, length, left + length, left + 2 * length - 1, 10_000] {
                     let foreseen = target.connection.whole_pdus(most);
                     if n > 0 {

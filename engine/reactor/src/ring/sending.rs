@@ -30,15 +30,15 @@ impl Vector {
         Box::new(unsafe { std::mem::zeroed() })
     }
 
-    fn set(&mut self, at: usize, address: *const u8, length: usize) {
+    pub(super) fn set(&mut self, at: usize, address: *const u8, length: usize) {
         self.pieces[at] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
     }
 
     /// What names the first `count` pieces.
-    fn header(&mut self, count: usize) -> &libc::msghdr {
+    pub(super) fn header(&mut self, count: usize) -> &mut libc::msghdr {
         self.header.msg_iov = self.pieces.as_mut_ptr();
         self.header.msg_iovlen = count as _;
-        &self.header
+        &mut self.header
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Descriptor, Errno, Operation, Returned};
 use io_uring::{opcode, squeue, types};
-use memory::{Buffer, Pool};
+use memory::{Buffer, HEADROOM, Pool};
 use std::{ops::Range, os::fd::RawFd};
 
 /// How the kernel is told which file is meant.
@@ -62,12 +62,18 @@ enum Work {
     /// Into a provided buffer.
     Receive {
         stay: bool,
+        most: u32,
     },
     /// Into a buffer that was taken when it was submitted.
-    ReceiveOwn(Buffer),
+    ReceiveOwn {
+        buffer: Buffer,
+        most: u32,
+    },
     ReceiveInto {
         buffer: Buffer,
         range: Range<u32>,
+        behind: u32,
+        vector: Option<Box<Vector>>,
     },
     Send(Sending),
     Read(Transfer),
@@ -143,11 +149,12 @@ impl Slot {
             Transfer { offset, buffer, range, done: 0 }
         };
         let work = match (operation, own) {
-            (Operation::Receive { stay, .. }, None) => Work::Receive { stay },
-            (Operation::Receive { .. }, Some(buffer)) => Work::ReceiveOwn(buffer),
-            (Operation::ReceiveInto { buffer, range, .. }, _) => {
+            (Operation::Receive { stay, most, .. }, None) => Work::Receive { stay, most },
+            (Operation::Receive { most, .. }, Some(buffer)) => Work::ReceiveOwn { buffer, most },
+            (Operation::ReceiveInto { buffer, range, behind, .. }, _) => {
                 check(&buffer, &range);
-                Work::ReceiveInto { buffer, range }
+                assert!(behind as usize <= HEADROOM, "more comes behind a range than the headroom holds");
+                Work::ReceiveInto { buffer, range, behind, vector: None }
             }
             (Operation::Send { message, .. }, _) => Work::Send(Sending::new(message)),
             (Operation::Read { offset, buffer, range, .. }, _) => Work::Read(transfer(offset, buffer, range)),
@@ -165,23 +172,31 @@ impl Slot {
     /// The next submission; None when nothing is left to do (an empty message).
     pub(crate) fn entry(&mut self, target: Target, tools: &mut Tools<'_>) -> Option<squeue::Entry> {
         let entry = match &mut self.work {
-            Work::Receive { stay: true } if tools.multishot => {
+            Work::Receive { stay: true, .. } if tools.multishot => {
                 on!(target, |fd| opcode::RecvMulti::new(fd, provided::GROUP).build())
             }
-            Work::Receive { .. } => on!(target, |fd| {
-                let length = memory::Class::Medium.bytes() as u32;
+            Work::Receive { most, .. } => on!(target, |fd| {
+                let length = (*most).min(memory::Class::Medium.bytes() as u32);
                 let first = if tools.emptied { POLL_FIRST } else { 0 };
                 opcode::Recv::new(fd, std::ptr::null_mut(), length).buf_group(provided::GROUP).ioprio(first).build()
             })
             .flags(squeue::Flags::BUFFER_SELECT),
-            Work::ReceiveOwn(buffer) => {
-                let (address, length) = (buffer.as_mut_ptr(), buffer.len() as u32);
+            Work::ReceiveOwn { buffer, most } => {
+                let (address, length) = (buffer.as_mut_ptr(), (*most).min(buffer.len() as u32));
                 on!(target, |fd| opcode::Recv::new(fd, address, length).build())
             }
-            Work::ReceiveInto { buffer, range } => {
+            Work::ReceiveInto { buffer, range, behind, vector } => {
                 let address = buffer.as_mut_ptr().wrapping_add(range.start as usize);
                 let length = range.end - range.start;
-                on!(target, |fd| opcode::Recv::new(fd, address, length).build())
+                if *behind == 0 {
+                    on!(target, |fd| opcode::Recv::new(fd, address, length).build())
+                } else {
+                    let vector = vector.get_or_insert_with(|| tools.vectors.pop().unwrap_or_else(Vector::new));
+                    vector.set(0, address, length as usize);
+                    vector.set(1, buffer.with_headroom().as_ptr(), *behind as usize);
+                    let header: *mut libc::msghdr = vector.header(2);
+                    on!(target, |fd| opcode::RecvMsg::new(fd, header).build())
+                }
             }
             Work::Send(sending) if sending.waited => {
                 on!(target, |fd| opcode::PollAdd::new(fd, libc::POLLOUT as u32).build())
@@ -275,12 +290,12 @@ impl Slot {
 
     /// It is a receive that may stay.
     pub(crate) fn may_stay(&self) -> bool {
-        matches!(self.work, Work::Receive { stay: true })
+        matches!(self.work, Work::Receive { stay: true, .. })
     }
 
     /// It is a receive.
     pub(crate) fn receives(&self) -> bool {
-        matches!(self.work, Work::Receive { .. } | Work::ReceiveOwn(_) | Work::ReceiveInto { .. })
+        matches!(self.work, Work::Receive { .. } | Work::ReceiveOwn { .. } | Work::ReceiveInto { .. })
     }
 
     /// Judges a result of the kernel: a count, or a negative errno.
@@ -340,11 +355,14 @@ impl Slot {
     ) -> Returned {
         let holds_data = matches!(result, Ok(count) if count > 0);
         match (self.work, provided) {
-            (Work::Receive { .. }, Some(buffer)) | (Work::ReceiveOwn(buffer), _) if holds_data => {
+            (Work::Receive { .. }, Some(buffer)) | (Work::ReceiveOwn { buffer, .. }, _) if holds_data => {
                 Returned::Buffer(buffer)
             }
-            (Work::Receive { .. } | Work::ReceiveOwn(_), _) => Returned::Nothing,
-            (Work::ReceiveInto { buffer, .. }, _) => Returned::Buffer(buffer),
+            (Work::Receive { .. } | Work::ReceiveOwn { .. }, _) => Returned::Nothing,
+            (Work::ReceiveInto { buffer, vector, .. }, _) => {
+                vectors.extend(vector);
+                Returned::Buffer(buffer)
+            }
             (Work::Read(transfer) | Work::Write { transfer, .. }, _) => Returned::Buffer(transfer.buffer),
             (Work::Send(sending), _) => Returned::Message(sending.finish(vectors)),
             (Work::Sync { .. } | Work::Allocate { .. } | Work::ReadAhead { .. } | Work::Shutdown, _) => {

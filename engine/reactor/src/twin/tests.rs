@@ -59,7 +59,7 @@ fn streams_keep_bytes_in_order_however_they_are_cut() {
         peer.finish();
         let mut echo = Vec::new();
         loop {
-            submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
+            submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
             let done = one(&mut twin);
             let count = done.result.unwrap();
             let Returned::Buffer(buffer) = done.returned else {
@@ -93,7 +93,7 @@ fn what_receives_that_stay_bring_and_leave_behind_is_in_order() {
         let mut pieces = sent.chunks(500);
         let mut out = Vec::new();
         'stream: loop {
-            let id = submit(&mut twin, Operation::Receive { socket, stay: true }, 1);
+            let id = submit(&mut twin, Operation::Receive { socket, stay: true, most: u32::MAX }, 1);
             let mut parts = 0;
             loop {
                 pieces.next().into_iter().for_each(|piece| peer.write(piece));
@@ -166,10 +166,10 @@ fn the_ends_of_a_stream_are_seen() {
     peer.close();
     let mut got = 0;
     while got < 2 {
-        submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
+        submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
         got += one(&mut twin).result.unwrap();
     }
-    submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
+    submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
     let end = one(&mut twin);
     assert!(end.result == Ok(0) && matches!(end.returned, Returned::Nothing));
     submit(&mut twin, Operation::Send { socket, message: Message { bytes: vec![1], ..Message::default() } }, 1);
@@ -179,7 +179,7 @@ fn the_ends_of_a_stream_are_seen() {
     let socket = twin.register(fd).unwrap();
     peer.write(b"xy");
     peer.reset();
-    submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
+    submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
     assert_eq!(one(&mut twin).result, Err(Errno(libc::ECONNRESET)));
 
     let (fd, peer) = world.connect().unwrap();
@@ -191,12 +191,48 @@ fn the_ends_of_a_stream_are_seen() {
 }
 
 #[test]
+fn receives_are_of_what_was_asked_for_and_what_is_behind_goes_to_the_headroom() {
+    let world = World::new(7);
+    let mut twin = twin(&world);
+    let (fd, peer) = world.connect().unwrap();
+    let socket = twin.register(fd).unwrap();
+    for (range, behind) in [(10..30, 8), (0..4096, 0), (5..6, 100)] {
+        let sent: Vec<u8> = (0..range.end - range.start + behind).map(|n| n as u8).collect();
+        peer.write(&sent);
+        let (length, mut got) = (range.len(), Vec::<u8>::new());
+        while got.len() < sent.len() {
+            let mut buffer = twin.pool().take(Class::Small).unwrap();
+            buffer.with_headroom().fill(99);
+            let at = got.len().min(length - 1) as u32;
+            submit(&mut twin, Operation::ReceiveInto { socket, buffer, range: range.start + at..range.end, behind }, 1);
+            let done = one(&mut twin);
+            let count = done.result.unwrap() as usize;
+            let Returned::Buffer(buffer) = done.returned else { panic!() };
+            let (start, end) = ((range.start + at) as usize, range.end as usize);
+            let direct = count.min(end - start);
+            got.extend(&buffer[start..start + direct]);
+            got.extend(&buffer.headroom()[..count - direct]);
+            assert!(buffer[..start].iter().chain(&buffer[end..]).all(|byte| *byte == 99));
+        }
+        assert_eq!(got, sent);
+    }
+    peer.write(&[7; 100]);
+    let mut left = 100;
+    while left > 0 {
+        submit(&mut twin, Operation::Receive { socket, stay: false, most: 9 }, 1);
+        let count = one(&mut twin).result.unwrap();
+        assert!((1..=9).contains(&count));
+        left -= count;
+    }
+}
+
+#[test]
 fn waiting_operations_end_by_cancel_and_close() {
     let world = World::new(3);
     let mut twin = twin(&world);
     let (fd, peer) = world.connect().unwrap();
     let socket = twin.register(fd).unwrap();
-    let id = submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
+    let id = submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
     let mut out = Vec::new();
     for _ in 0..10 {
         twin.turn(Wait::Forever, &mut out).unwrap();
@@ -205,9 +241,9 @@ fn waiting_operations_end_by_cancel_and_close() {
     twin.cancel(id);
     assert_eq!(one(&mut twin).result, Err(Errno(libc::ECANCELED)));
     let buffer = twin.pool().take(Class::Small).unwrap();
-    submit(&mut twin, Operation::ReceiveInto { socket, buffer, range: 0..9 }, 2);
+    submit(&mut twin, Operation::ReceiveInto { socket, buffer, range: 0..9, behind: 0 }, 2);
     twin.close(socket);
-    submit(&mut twin, Operation::Receive { socket, stay: false }, 3);
+    submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 3);
     for done in wait_for(&mut twin, 2) {
         match done.token {
             2 => {
@@ -231,10 +267,10 @@ fn without_a_slot_or_a_buffer_nothing_is_lost() {
     let all: Vec<Buffer> = std::iter::from_fn(|| twin.pool().take(Class::Medium)).collect();
     twin.reserve.clear();
     let taken: Vec<Buffer> = std::iter::from_fn(|| twin.pool().take(Class::Medium)).collect();
-    submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
+    submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
     assert_eq!(one(&mut twin).result, Err(Errno(libc::ENOBUFS)));
     drop((all, taken));
-    submit(&mut twin, Operation::Receive { socket, stay: false }, 1);
+    submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
     assert!(one(&mut twin).result.unwrap() > 0);
     for token in 0..64 {
         submit(&mut twin, Operation::Shutdown { socket }, token);
@@ -309,7 +345,7 @@ fn twins_talk_over_a_pair_of_sockets() {
     let (left, right) = (a.register(left).unwrap(), b.register(right).unwrap());
     let mut got = 0;
     let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
-    submit(&mut b, Operation::Receive { socket: right, stay: false }, 1);
+    submit(&mut b, Operation::Receive { socket: right, stay: false, most: u32::MAX }, 1);
     submit(
         &mut a,
         Operation::Send { socket: left, message: Message { bytes: vec![3; 1000], ..Message::default() } },
@@ -321,13 +357,13 @@ fn twins_talk_over_a_pair_of_sockets() {
         for done in from_b.drain(..) {
             got += done.result.unwrap();
             if got < 1000 {
-                submit(&mut b, Operation::Receive { socket: right, stay: false }, 1);
+                submit(&mut b, Operation::Receive { socket: right, stay: false, most: u32::MAX }, 1);
             }
         }
     }
     assert_eq!(from_a.len(), 1);
     drop(a);
-    submit(&mut b, Operation::Receive { socket: right, stay: false }, 1);
+    submit(&mut b, Operation::Receive { socket: right, stay: false, most: u32::MAX }, 1);
     assert_eq!(one(&mut b).result, Ok(0), "a twin that goes closes its sockets");
 }
 

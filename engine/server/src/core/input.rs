@@ -1,21 +1,14 @@
 //! Bytes from a connection: what the protocol makes of them becomes tasks, data in windows, and answers.
 
 use super::{
-    Core, KIND_RECEIVE, Receiving, link_token,
-    transfer::is_scarce,
+    Core,
+    receiving::{DIRECT, EARLY},
     work::{Early, Failure, Phase, Stage, Work},
 };
 use memory::{Buffer, Class, Key};
 use protocol::{Advance, Event, TaskKey};
-use reactor::{Operation, Reactor};
+use reactor::Reactor;
 use scsi::Attribute;
-
-/// Payload still to come that is worth a receive of its own, straight into the task's buffer.
-const DIRECT: u32 = 8 << 10;
-/// Bytes of a receive into a large buffer, about, while others of this core wait for their turn.
-const AT_ONCE: usize = 128 << 10;
-/// Stands for a window's index: the buffer of early data.
-const EARLY: u8 = u8::MAX;
 
 impl<R: Reactor> Core<R> {
     /// Uses up bytes that came for a link.
@@ -67,19 +60,8 @@ impl<R: Reactor> Core<R> {
         self.mark_dirty(key);
     }
 
-    /// Lets a peer go on that holds back the rest of a PDU until its beginning is acknowledged.
-    pub(crate) fn prompt(&mut self, key: Key) {
-        let now = self.reactor.now();
-        if let Some(link) = self.links.get_mut(key)
-            && link.prompting.came(link.connection.is_amid_pdu(), now)
-            && link.outgoing.is_empty()
-        {
-            self.reactor.acknowledge(link.descriptor);
-        }
-    }
-
     /// Where a piece of a task's data belongs: the buffer, and the place in it. `None`: it is thrown away.
-    fn destination(work: &mut Work, offset: u32) -> Option<(&mut Option<Buffer>, u8, u32, u32)> {
+    pub(super) fn destination(work: &mut Work, offset: u32) -> Option<(&mut Option<Buffer>, u8, u32, u32)> {
         match work.stage {
             Stage::New | Stage::Held | Stage::Queued => {
                 let early = work.early.as_mut()?;
@@ -114,99 +96,6 @@ impl<R: Reactor> Core<R> {
             buffer[at as usize..at as usize + n].copy_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
             offset += n as u32;
-        }
-    }
-
-    /// Receives the rest of a data segment straight into its buffer, if there is such a place and slot.
-    fn receive_direct(&mut self, key: Key, task_key: TaskKey, offset: u32, length: u32) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        let Some(task) = self.tasks.get_mut(task_key) else { return };
-        if link.receiving != Receiving::Idle {
-            return self.stop_receiving(key);
-        }
-        if task.work.flows() {
-            // Whatever comes behind it, too.
-            self.receive_large(key);
-            return;
-        }
-        let Some((slot, window, at, room)) = Self::destination(&mut task.work, offset) else { return };
-        let Some(buffer) = slot.take() else { return };
-        let range = at..at + length.min(room);
-        let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range };
-        match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
-            Ok(_) => {
-                link.receiving = Receiving::Into { task: task_key, window, at };
-                link.calm = 0;
-                link.operations += 1;
-                task.work.in_flight += 1;
-            }
-            Err(Operation::ReceiveInto { buffer, .. }) => {
-                *slot = Some(buffer);
-            }
-            Err(_) => unreachable!("a refused operation comes back as it was"),
-        }
-    }
-
-    /// Receives some whole PDUs into a large buffer, if they are as long as the last one: false if it can't be had now.
-    /// Of these a quarter at most is lent out so, for the peer may stand still.
-    pub(crate) fn receive_large(&mut self, key: Key) -> bool {
-        let Some(link) = self.links.get_mut(key) else { return false };
-        if is_scarce(self.reactor.pool(), Class::Large) {
-            return false;
-        }
-        let Some(buffer) = self.reactor.pool().take(Class::Large) else { return false };
-        let most = if self.shared { AT_ONCE } else { buffer.len() };
-        let length = link.connection.whole_pdus(most).min(buffer.len());
-        let operation = Operation::ReceiveInto { socket: link.descriptor, buffer, range: 0..length as u32 };
-        if self.reactor.submit(operation, link_token(KIND_RECEIVE, key)).is_err() {
-            return false;
-        }
-        link.receiving = Receiving::Large(length as u32);
-        link.calm = 0;
-        link.operations += 1;
-        true
-    }
-
-    /// A direct receive brought `n` bytes.
-    pub(crate) fn received_into(&mut self, key: Key, task: TaskKey, window: u8, at: u32, n: u32, buffer: Buffer) {
-        if let Some(link) = self.links.get_mut(key)
-            && link.closing.is_none()
-        {
-            link.connection.payload(&buffer[at as usize..(at + n) as usize]);
-        }
-        self.direct_ended_in(task, window, buffer);
-        // Whatever the payload completes comes out of the protocol without more input.
-        self.feed(key, &[]);
-    }
-
-    fn direct_ended_in(&mut self, task_key: TaskKey, window: u8, buffer: Buffer) {
-        if let Some(task) = self.tasks.get_mut(task_key)
-            && task.work.stage != Stage::Dying
-        {
-            task.work.in_flight -= 1;
-            if window == EARLY {
-                // The command may have started while its early data was still coming: then the window waits for it.
-                match &mut task.work.early {
-                    Some(early) => early.buffer = Some(buffer),
-                    None => {
-                        let first = task.work.transfer.first as usize;
-                        task.work.transfer.windows[first].buffer = Some(buffer);
-                    }
-                }
-            } else {
-                task.work.transfer.windows[window as usize].buffer = Some(buffer);
-            }
-        } else {
-            self.direct_ended(task_key, buffer);
-        }
-    }
-
-    /// A direct receive ended for a task that needs no data any more.
-    pub(crate) fn direct_ended(&mut self, task_key: TaskKey, buffer: Buffer) {
-        drop(buffer);
-        if let Some(task) = self.tasks.get_mut(task_key) {
-            task.work.in_flight -= 1;
-            self.bury(task_key);
         }
     }
 

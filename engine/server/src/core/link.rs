@@ -1,10 +1,10 @@
 //! One session with its connection on a data core: protocol state, what it sends, what it knows of its LUNs.
 
-use super::prompting::Prompting;
+use super::{Receiving, prompting::Prompting};
 use crate::{mail::Installed, outgoing::Outgoing};
 use memory::Key;
 use protocol::{CloseReason, Connection, Session};
-use reactor::{Descriptor, Message, OperationId};
+use reactor::{Descriptor, Message};
 use scsi::{Nexus, TargetPort, TaskSet};
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
@@ -23,28 +23,6 @@ pub(crate) struct Place {
     pub reading: Rc<Cell<usize>>,
 }
 
-/// What the socket's receiving side is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Receiving {
-    /// Nothing is asked of the reactor.
-    Idle,
-    /// A receive into a buffer of the reactor's choice is out.
-    Any(OperationId),
-    /// The same, and it has said that it stays. It may have been asked to end.
-    Staying { id: OperationId, ends: bool },
-    /// A receive of so much into a large buffer is out: what comes goes on at once.
-    Large(u32),
-    /// A receive straight into a task's window is out. The task may be gone by the time that it ends.
-    Into { task: Key, window: u8, at: u32 },
-}
-
-impl Receiving {
-    /// It was asked to end.
-    pub fn ends(self) -> bool {
-        matches!(self, Receiving::Staying { ends: true, .. })
-    }
-}
-
 /// A session and its one connection.
 pub(crate) struct Link {
     pub descriptor: Descriptor,
@@ -58,6 +36,8 @@ pub(crate) struct Link {
     pub calm: u8,
     /// The last receive was into a buffer of its own and has filled it: more may be there.
     pub filled: bool,
+    /// The last receive was into a window for a long data segment: what is to come next is received up to the end of a header.
+    pub heads: bool,
     pub prompting: Prompting,
     pub outgoing: Outgoing,
     /// A sent message, for its memory.
@@ -141,19 +121,12 @@ impl Link {
         !self.gets_copies && self.closing.is_none()
     }
 
-    /// Whether a receive may stay: a link on which large data comes needs others, too.
-    pub fn is_calm(&self) -> bool {
-        self.calm >= CALM
-    }
-
     /// Whether nothing more may be read from it until it has read what it was sent.
     pub fn is_flooded(&self) -> bool {
         self.unsent() >= OUTGOING_HARD
     }
 }
 
-/// So many receives that left nothing behind let the next one stay.
-const CALM: u8 = 8;
 /// While so many messages are held, nothing more is sent: each of them has a slot of the reactor.
 pub(crate) const HELD_SENDS: u32 = config::HELD_SENDS;
 /// Above this, reads wait before they take another buffer.

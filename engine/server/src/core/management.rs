@@ -251,10 +251,10 @@ impl<R: Reactor> Core<R> {
         let place = work.place.filter(|_| work.entered);
         // A direct receive has its buffer, which goes home when it ends; nobody waits for a peer that may be gone.
         if let Some(link) = self.links.get_mut(key)
-            && let Receiving::Into { task, .. } = &mut link.receiving
-            && *task == task_key
+            && let Receiving::Into(direct) = &mut link.receiving
+            && direct.task == task_key
         {
-            *task = Key::default();
+            direct.task = Key::default();
             work.in_flight -= 1;
         }
         if work.in_flight > 0 && work.place.is_some() {

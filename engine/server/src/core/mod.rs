@@ -20,6 +20,7 @@ mod measuring;
 mod output;
 mod preempting;
 mod prompting;
+mod receiving;
 mod roster;
 mod saving;
 mod steps;
@@ -31,14 +32,15 @@ mod unit;
 mod work;
 
 pub(crate) use lending::Terms;
-pub(crate) use link::{Link, Receiving};
+pub(crate) use link::Link;
+pub(crate) use receiving::Receiving;
 pub use unit::Unit;
 
 use crate::mail::{Ended, FromCore, Handover, Post, SessionId, ToControl, ToCore};
 use management::Management;
 use memory::{Ahead, Key, Slab};
 use protocol::{CloseReason, TaskKey, Tasks};
-use reactor::{Completion, Descriptor, Errno, Operation, Reactor, Returned, Wait};
+use reactor::{Completion, Descriptor, Reactor, Wait};
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use tracing::{debug, info, warn};
 use work::{Slot, Stage, Work};
@@ -326,6 +328,7 @@ impl<R: Reactor> Core<R> {
             receiving: Receiving::Idle,
             calm: 0,
             filled: false,
+            heads: false,
             prompting: Default::default(),
             outgoing: Default::default(),
             spare: Default::default(),
@@ -386,43 +389,6 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Submits a receive if none is out and the link may be read; if it may not, has one that stays end.
-    pub(crate) fn arm(&mut self, key: Key) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        if link.closing.is_some() || link.closed || link.is_flooded() {
-            return self.stop_receiving(key);
-        }
-        if link.receiving != Receiving::Idle {
-            return;
-        }
-        // Buffers of the usual size would end in the middle of PDUs, of long ones nearly always, and those would be put together
-        // from two.
-        if std::mem::take(&mut link.filled) && self.reactor.has_more(link.descriptor) && self.receive_large(key) {
-            return;
-        }
-        let Some(link) = self.links.get_mut(key) else { return };
-        let operation = Operation::Receive { socket: link.descriptor, stay: link.is_calm() };
-        match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
-            Ok(id) => {
-                link.receiving = Receiving::Any(id);
-                link.operations += 1;
-            }
-            // No slot: tried again at the end of the next turn.
-            Err(_) => self.mark_dirty(key),
-        }
-    }
-
-    /// Has a receive that stays end. What comes until then is used like anything else that was received.
-    pub(crate) fn stop_receiving(&mut self, key: Key) {
-        if let Some(link) = self.links.get_mut(key)
-            && let Receiving::Staying { id, ends } = &mut link.receiving
-            && !std::mem::replace(ends, true)
-        {
-            link.calm = 0;
-            self.reactor.cancel(*id);
-        }
-    }
-
     fn flush_links(&mut self) {
         self.ahead.fetch();
         let mut dirty = std::mem::take(&mut self.dirty);
@@ -438,79 +404,6 @@ impl<R: Reactor> Core<R> {
         // What has become dirty meanwhile is on the new list.
         if self.dirty.is_empty() {
             self.dirty = dirty;
-        }
-    }
-
-    fn received(&mut self, key: Key, completion: Completion) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        let mut receiving = link.receiving;
-        if matches!(completion.returned, Returned::Part(_)) {
-            if let Receiving::Any(id) = receiving {
-                receiving = Receiving::Staying { id, ends: false };
-            }
-            link.receiving = receiving;
-        } else {
-            link.receiving = Receiving::Idle;
-            link.operations -= 1;
-        }
-        let (Returned::Buffer(buffer) | Returned::Part(buffer)) = completion.returned else {
-            // ENOBUFS and the like carry no buffer.
-            match completion.result {
-                // As was asked. Data may wait that is received in another way.
-                Err(errno) if errno == Errno::CANCELED && receiving.ends() && link.closing.is_none() => {
-                    self.feed(key, &[]);
-                }
-                Err(errno) if errno.0 == rustix::io::Errno::NOBUFS.raw_os_error() && link.closing.is_none() => {
-                    self.mark_dirty(key);
-                }
-                _ if link.closing.is_none() => self.cut(key, CloseReason::Protocol("the connection broke")),
-                _ => self.settle(key),
-            }
-            return;
-        };
-        let gone = link.closing.is_some();
-        match (completion.result, receiving) {
-            (Ok(n), Receiving::Any(_) | Receiving::Staying { .. } | Receiving::Large(_)) if n > 0 && !gone => {
-                // Calm is a link whose receives are of the usual kind and leave nothing in the socket.
-                let (room, calms) = match receiving {
-                    Receiving::Large(length) => (length as usize, false),
-                    _ => (buffer.len(), true),
-                };
-                let all = (n as usize) < room;
-                link.filled = !all;
-                link.calm = if all && calms { link.calm.saturating_add(1) } else { 0 };
-                self.feed(key, &buffer[..n as usize]);
-                drop(buffer);
-                if !all {
-                    // More is there than others should wait for.
-                    self.stop_receiving(key);
-                }
-                self.prompt(key);
-                self.mark_dirty(key);
-            }
-            (Ok(n), Receiving::Into { task, window, at }) if n > 0 => {
-                // Whether more is there isn't known. A large receive would wait with each session that rests now, and take the
-                // next PDU off this way.
-                link.filled = false;
-                self.received_into(key, task, window, at, n, buffer);
-                if gone {
-                    self.settle(key);
-                } else {
-                    self.prompt(key);
-                    self.mark_dirty(key);
-                }
-            }
-            (result, receiving) => {
-                if let Receiving::Into { task, .. } = receiving {
-                    self.direct_ended(task, buffer);
-                }
-                if gone {
-                    self.settle(key);
-                } else {
-                    debug!(session = link_identity(&self.links, key), ?result, "connection closed by the peer");
-                    self.cut(key, CloseReason::Protocol("closed by the peer"));
-                }
-            }
         }
     }
 

@@ -78,7 +78,7 @@ fn without_a_slot_the_operation_comes_back() {
         let (socket, _peer) = pair(&mut ring);
         for token in 0..16 {
             let buffer = ring.pool().take(Class::Small).unwrap();
-            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1 }, token);
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1, behind: 0 }, token);
         }
         let refused = ring.submit(Operation::Send { socket, message: message(b"x") }, 99);
         assert!(matches!(refused, Err(Operation::Send { message, .. }) if message.bytes == b"x"));

@@ -30,7 +30,7 @@ fn network_cards_are_polled_when_that_is_asked_for() {
     // Sockets that no card serves work as ever.
     let (socket, mut peer) = tcp_pair(&mut ring);
     for round in 0..20u8 {
-        submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
+        submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
         ring.turn(Wait::Until(clock() + Duration::from_millis(2)), &mut Vec::new()).unwrap();
         peer.write_all(&[round; 10]).unwrap();
         assert_eq!(buffer_of(one(&mut ring))[..10], [round; 10]);
@@ -130,7 +130,7 @@ fn a_close_takes_back_what_the_peer_has_not_read() {
     let Some(mut ring) = zero_copy_ring() else { return };
     let (socket, mut peer) = patient_pair(&mut ring);
     held(&mut ring, socket, 5);
-    submit(&mut ring, Operation::Receive { socket, stay: false }, 7);
+    submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 7);
     ring.close(socket);
     let ended = wait_for(&mut ring, 2);
     let receive = ended.iter().find(|done| done.token == 7).expect("the receive ends");

@@ -7,7 +7,7 @@ fn received_bytes_are_sent_back() {
     each(|mut ring| {
         let (socket, mut peer) = pair(&mut ring);
         for round in 0..20u8 {
-            submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
+            submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
             peer.write_all(&[round; 100]).unwrap();
             let received = one(&mut ring);
             assert_eq!((received.token, received.result), (1, Ok(100)));
@@ -24,7 +24,7 @@ fn received_bytes_are_sent_back() {
             assert_eq!(echo, [round; 50]);
         }
         drop(peer);
-        submit(&mut ring, Operation::Receive { socket, stay: false }, 3);
+        submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 3);
         let end = one(&mut ring);
         assert_eq!(end.result, Ok(0));
         assert!(matches!(end.returned, Returned::Nothing));
@@ -39,14 +39,14 @@ fn what_comes_while_nothing_is_asked_of_an_emptied_socket_is_received() {
         let (socket, mut peer) = super::on_request::tcp_pair(&mut ring);
         for round in 1..20u8 {
             peer.write_all(&[round; 9]).unwrap();
-            submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
+            submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
             let received = one(&mut ring);
             assert_eq!(received.result, Ok(9));
             assert_eq!(buffer_of(received)[..9], [round; 9]);
         }
         // And the end of the stream.
         drop(peer);
-        submit(&mut ring, Operation::Receive { socket, stay: false }, 2);
+        submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 2);
         assert_eq!(one(&mut ring).result, Ok(0));
     });
 }
@@ -58,7 +58,7 @@ fn what_a_receive_leaves_in_the_socket_is_known() {
         for (bytes, more) in [(50, false), (51, true), (49, false)] {
             peer.write_all(&vec![7; bytes]).unwrap();
             let buffer = ring.pool().take(Class::Small).unwrap();
-            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..50 }, 1);
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..50, behind: 0 }, 1);
             assert_eq!(one(&mut ring).result, Ok(50));
             assert_eq!(ring.has_more(socket), more, "{bytes}");
         }
@@ -74,7 +74,7 @@ fn bytes_are_received_into_the_range_alone() {
         let mut buffer = ring.pool().take(Class::Small).unwrap();
         buffer.fill(9);
         peer.write_all(&[1; 50]).unwrap();
-        submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 100..120 }, 5);
+        submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 100..120, behind: 0 }, 5);
         let done = one(&mut ring);
         assert_eq!(done.result, Ok(20));
         let buffer = buffer_of(done);
@@ -84,12 +84,64 @@ fn bytes_are_received_into_the_range_alone() {
 }
 
 #[test]
+fn what_comes_behind_a_range_is_in_the_headroom() {
+    each(|mut ring| {
+        let (socket, mut peer) = pair(&mut ring);
+        for (bytes, behind, count) in [(20, 8, 20), (24, 8, 24), (5, 8, 5), (40, 8, 28), (12, 4096, 24), (0, 8, 0)] {
+            let sent: Vec<u8> = (1..=bytes).collect();
+            match bytes {
+                0 => peer.shutdown(std::net::Shutdown::Write).unwrap(),
+                _ => peer.write_all(&sent).unwrap(),
+            }
+            let mut buffer = ring.pool().take(Class::Small).unwrap();
+            buffer.with_headroom().fill(99);
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 100..120, behind }, 5);
+            let done = one(&mut ring);
+            // The rest of the fourth is at the start of the fifth.
+            let sent = if behind == 4096 { [(29..=40).collect(), sent].concat() } else { sent };
+            assert_eq!(done.result, Ok(count));
+            let buffer = buffer_of(done);
+            let (first, second) = sent[..count as usize].split_at(sent.len().min(20));
+            assert_eq!(buffer[100..100 + first.len()], *first);
+            assert_eq!(buffer.headroom()[..second.len()], *second);
+            assert!(buffer.headroom()[second.len()..].iter().chain(&buffer[..100]).all(|byte| *byte == 99));
+            assert!(buffer[100 + first.len()..].iter().all(|byte| *byte == 99));
+        }
+    });
+}
+
+#[test]
+fn no_more_is_received_than_was_asked_for() {
+    each(|mut ring| {
+        let (socket, mut peer) = pair(&mut ring);
+        peer.write_all(&[7; 100]).unwrap();
+        for (most, count) in [(48, 48), (1, 1), (u32::MAX, 51)] {
+            submit(&mut ring, Operation::Receive { socket, stay: false, most }, 1);
+            let done = one(&mut ring);
+            assert_eq!(done.result, Ok(count));
+            assert_eq!(buffer_of(done)[..count as usize], vec![7; count as usize]);
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "the headroom")]
+fn more_than_the_headroom_holds_is_not_asked_for() {
+    each(|mut ring| {
+        let (socket, _peer) = pair(&mut ring);
+        let buffer = ring.pool().take(Class::Small).unwrap();
+        let behind = memory::HEADROOM as u32 + 1;
+        submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10, behind }, 1);
+    });
+}
+
+#[test]
 fn a_cancelled_receive_ends() {
     each(|mut ring| {
         let (socket, _peer) = pair(&mut ring);
         let buffer = ring.pool().take(Class::Small).unwrap();
-        let into = submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, 1);
-        let provided = submit(&mut ring, Operation::Receive { socket, stay: false }, 2);
+        let into = submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10, behind: 0 }, 1);
+        let provided = submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 2);
         let mut out = Vec::new();
         ring.turn(Wait::Poll, &mut out).unwrap();
         assert!(out.is_empty());
@@ -113,17 +165,17 @@ fn closing_ends_what_is_in_flight_and_the_descriptor_is_stale() {
     each(|mut ring| {
         let (socket, mut peer) = pair(&mut ring);
         let (other, _other_peer) = pair(&mut ring);
-        submit(&mut ring, Operation::Receive { socket: other, stay: false }, 7);
+        submit(&mut ring, Operation::Receive { socket: other, stay: false, most: u32::MAX }, 7);
         for token in 0..3 {
             let buffer = ring.pool().take(Class::Small).unwrap();
-            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, token);
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10, behind: 0 }, token);
         }
         ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
         ring.close(socket);
         ring.close(socket);
         // A submission after the close is refused at once, with what it owned.
         let buffer = ring.pool().take(Class::Small).unwrap();
-        submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, 9);
+        submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10, behind: 0 }, 9);
         let done = wait_for(&mut ring, 4);
         for completion in done {
             match completion.token {
@@ -139,7 +191,7 @@ fn closing_ends_what_is_in_flight_and_the_descriptor_is_stale() {
         submit(&mut ring, Operation::Shutdown { socket }, 10);
         assert_eq!(one(&mut ring).result, Err(Errno(libc::EBADF)));
         new_peer.write_all(b"x").unwrap();
-        submit(&mut ring, Operation::Receive { socket: reused, stay: false }, 11);
+        submit(&mut ring, Operation::Receive { socket: reused, stay: false, most: u32::MAX }, 11);
         assert_eq!(one(&mut ring).result, Ok(1));
     });
 }
@@ -152,7 +204,7 @@ fn closing_finds_every_operation_on_the_file() {
         let ids: Vec<OperationId> = (0..6)
             .map(|token| {
                 let buffer = ring.pool().take(Class::Small).unwrap();
-                submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1 }, token)
+                submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1, behind: 0 }, token)
             })
             .collect();
         for gone in [3, 5, 0] {
@@ -193,7 +245,7 @@ fn a_non_blocking_socket_is_waited_for() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let socket = ring.register(ours.into()).unwrap();
-        submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
+        submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
         let mut out = Vec::new();
         ring.turn(Wait::Until(clock() + Duration::from_millis(5)), &mut out).unwrap();
         assert!(out.is_empty());
@@ -209,7 +261,7 @@ fn a_receive_without_a_buffer_fails_until_one_comes_home() {
         let mut held = Vec::new();
         let starved = loop {
             peer.write_all(b"x").unwrap();
-            submit(&mut ring, Operation::Receive { socket, stay: false }, 0);
+            submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 0);
             let done = one(&mut ring);
             match done.result {
                 Ok(1) => held.push(buffer_of(done)),
@@ -221,7 +273,7 @@ fn a_receive_without_a_buffer_fails_until_one_comes_home() {
         assert_eq!(ring.counters().starved, 1);
         held.pop();
         ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
-        submit(&mut ring, Operation::Receive { socket, stay: false }, 0);
+        submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 0);
         let done = one(&mut ring);
         assert_eq!(done.result, Ok(1));
         assert_eq!(buffer_of(done)[0], b'x');
@@ -239,7 +291,7 @@ fn buffers_of_receives_come_home_to_receives() {
             let pool = ring.pool().clone();
             greedy.extend(std::iter::from_fn(|| pool.take(Class::Medium)));
             peer.write_all(b"x").unwrap();
-            submit(&mut ring, Operation::Receive { socket, stay: false }, 0);
+            submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 0);
             let received = one(&mut ring);
             assert_eq!(received.result, Ok(1));
             greedy.extend(std::iter::from_fn(|| pool.take(Class::Medium)));
@@ -353,7 +405,7 @@ fn closing_spares_the_operations_of_other_files() {
                 if waiting.len() < 14 && below(3) > 0 {
                     let which = below(2);
                     let buffer = ring.pool().take(Class::Small).unwrap();
-                    let operation = Operation::ReceiveInto { socket: sockets[which], buffer, range: 0..1 };
+                    let operation = Operation::ReceiveInto { socket: sockets[which], buffer, range: 0..1, behind: 0 };
                     waiting.push((which, submit(&mut ring, operation, which as u64)));
                 } else if !waiting.is_empty() {
                     let (which, id) = waiting.swap_remove(below(waiting.len()));
@@ -384,7 +436,7 @@ fn received_bytes_stay_in_few_buffers_unless_many_come_at_once() {
     for _ in 0..50 {
         let (socket, peer) = &mut pairs[0];
         peer.write_all(b"x").unwrap();
-        submit(&mut ring, Operation::Receive { socket: *socket, stay: false }, 0);
+        submit(&mut ring, Operation::Receive { socket: *socket, stay: false, most: u32::MAX }, 0);
         seen.insert(buffer_of(one(&mut ring)).as_ptr().addr());
     }
     assert_eq!(seen.len(), 2);
@@ -396,7 +448,7 @@ fn received_bytes_stay_in_few_buffers_unless_many_come_at_once() {
         let mut waiting: Vec<usize> = (0..pairs.len()).collect();
         while !waiting.is_empty() {
             for &at in &waiting {
-                submit(&mut ring, Operation::Receive { socket: pairs[at].0, stay: false }, at as u64);
+                submit(&mut ring, Operation::Receive { socket: pairs[at].0, stay: false, most: u32::MAX }, at as u64);
             }
             asked += 1;
             let done = wait_for(&mut ring, waiting.len());

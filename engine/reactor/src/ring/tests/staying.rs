@@ -3,7 +3,7 @@
 use super::{on_request::tcp_pair, *};
 
 fn stay(ring: &mut Ring, socket: Descriptor, token: u64) -> OperationId {
-    submit(ring, Operation::Receive { socket, stay: true }, token)
+    submit(ring, Operation::Receive { socket, stay: true, most: u32::MAX }, token)
 }
 
 /// What one completion of a receive means.
@@ -79,7 +79,7 @@ fn however_it_is_stopped_and_taken_up_again_no_byte_is_lost_or_changes_its_place
             round += 1;
             if round.is_multiple_of(3) {
                 let buffer = ring.pool().take(Class::Large).unwrap();
-                submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 5..20_005 }, 1);
+                submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 5..20_005, behind: 0 }, 1);
                 let done = one(&mut ring);
                 let count = done.result.unwrap() as usize;
                 let buffer = buffer_of(done);
@@ -133,7 +133,7 @@ fn a_cancel_leaves_what_came_later_to_the_next_receive() {
     assert!(matches!(came(one(&mut ring)), Came::Failed(libc::ECANCELED)));
     assert_eq!(ring.in_flight(), 0);
     let buffer = ring.pool().take(Class::Small).unwrap();
-    submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..100 }, 2);
+    submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..100, behind: 0 }, 2);
     assert_eq!(buffer_of(one(&mut ring))[..5], *b"after");
     // Nothing is in flight under that name any more.
     ring.cancel(id);
@@ -152,7 +152,7 @@ fn a_cancel_that_did_not_find_it_is_repeated() {
     ring.cancel_answered(id.0, -libc::ENOENT);
     assert!(matches!(came(one(&mut ring)), Came::Failed(libc::ECANCELED)));
     // It has ended; others and successes are left alone.
-    let other = submit(&mut ring, Operation::Receive { socket, stay: false }, 2);
+    let other = submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 2);
     let again = [(id, -libc::ENOENT), (other, -libc::ENOENT), (other, 0)];
     again.into_iter().for_each(|(id, result)| ring.cancel_answered(id.0, result));
     peer.write_all(b"y").unwrap();

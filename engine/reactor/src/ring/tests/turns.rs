@@ -28,7 +28,7 @@ fn does_not_sleep_on_what_found_no_room_in_the_queue() {
         ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
         for _ in 0..8 {
             let buffer = ring.pool().take(Class::Small).unwrap();
-            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1 }, 0);
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..1, behind: 0 }, 0);
         }
         ring.backlog.push_back(nop());
         submit(&mut ring, Operation::Send { socket, message: message(b"x") }, 1);
@@ -180,8 +180,8 @@ fn a_ring_is_dropped_with_operations_in_flight() {
         let pool = ring.pool().clone();
         for _ in 0..4 {
             let buffer = ring.pool().take(Class::Small).unwrap();
-            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10 }, 0);
-            submit(&mut ring, Operation::Receive { socket, stay: false }, 0);
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..10, behind: 0 }, 0);
+            submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 0);
         }
         ring.turn(Wait::Poll, &mut Vec::new()).unwrap();
         let start = clock();
@@ -263,19 +263,19 @@ fn a_ring_looks_for_work_while_it_comes_soon_and_not_when_it_is_idle() {
         while ring.counters().spins < 10 {
             rounds += 1;
             assert!(rounds < 10_000, "all gaps were longer than {spin:?}");
-            submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
+            submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
             let received = one(&mut ring);
             let byte = buffer_of(received)[0];
             submit(&mut ring, Operation::Send { socket, message: message(&[byte]) }, 2);
             one(&mut ring);
         }
-        submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
+        submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
         one(&mut ring);
         submit(&mut ring, Operation::Send { socket, message: message(&[9]) }, 2);
         one(&mut ring);
         let _peer = echo.join().unwrap();
         // One look finds nothing, and that was the last.
-        submit(&mut ring, Operation::Receive { socket, stay: false }, 1);
+        submit(&mut ring, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
         let looked = |ring: &mut Ring| {
             let end = clock() + 2 * spin;
             while clock() < end {
