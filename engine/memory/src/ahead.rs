@@ -84,7 +84,7 @@ pub(crate) fn fetch_near(address: usize, length: usize) {
 }
 
 /// Into which caches a line is fetched: `_MM_HINT_T0` and `_MM_HINT_T1` of x86.
-const ALL_CACHES: i32 = 3;
+pub(crate) const ALL_CACHES: i32 = 3;
 pub(crate) const SECOND_CACHE: i32 = 2;
 
 #[inline(always)]

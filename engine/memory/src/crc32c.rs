@@ -6,7 +6,9 @@
 //! multiplication with a power of x.
 
 /// Bytes of a block.
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
+
+pub(crate) use machine::Able;
 
 /// Takes the whole blocks of 4 KiB at the start: the register of the CRC behind them (no complement, least significant bit
 /// first), from the one before, and the bytes that are left. All are, where other code is faster or this processor can't.
@@ -14,7 +16,7 @@ const BLOCK: usize = 4096;
 pub fn crc32c_blocks(register: u32, bytes: &[u8]) -> (u32, &[u8]) {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
     if !blocks.is_empty()
-        && let Some(able) = machine::Able::if_fastest()
+        && let Some(able) = Able::if_fastest()
     {
         return (able.crc32c(register, blocks), rest);
     }
@@ -24,11 +26,16 @@ pub fn crc32c_blocks(register: u32, bytes: &[u8]) -> (u32, &[u8]) {
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 mod machine {
     /// No processor is.
-    pub(super) enum Able {}
+    #[derive(Clone, Copy)]
+    pub(crate) enum Able {}
 
     impl Able {
-        pub(super) fn if_fastest() -> Option<Able> {
+        pub(crate) fn if_fastest() -> Option<Able> {
             None
+        }
+
+        pub(crate) fn crc32c_block(self, _: u32, _: &[u8; super::BLOCK], _: Option<usize>) -> u32 {
+            match self {}
         }
 
         pub(super) fn crc32c(self, _: u32, _: &[[u8; super::BLOCK]]) -> u32 {
@@ -40,7 +47,7 @@ mod machine {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod machine {
     use super::BLOCK;
-    use crate::ahead::{LINE, SECOND_CACHE, fetch_line};
+    use crate::ahead::{ALL_CACHES, LINE, SECOND_CACHE, fetch_line};
     use std::arch::x86_64::*;
 
     /// Bytes of a vector.
@@ -55,10 +62,11 @@ mod machine {
     const CHAINS: usize = 3;
     /// Words that each takes while a stripe is folded: as long as that takes, on Zen 3. Some are left for the end.
     const ROUND: usize = 3;
-    /// Lines that are fetched ahead in each round.
+    /// Lines that are fetched ahead in each round, and rounds that do.
     const LINES: usize = 4;
+    const FETCHES: usize = BLOCK / LINE / LINES;
     const _: () = assert!(STRIPES * STRIPE + CHAINS * CHAIN * 8 == BLOCK && (STRIPES - 1) * ROUND <= CHAIN);
-    const _: () = assert!((STRIPES - 1) * LINES * LINE >= BLOCK);
+    const _: () = assert!(FETCHES < STRIPES && FETCHES * LINES * LINE == BLOCK);
 
     /// x to the power of `n` modulo the polynomial 0x11edc6f41, least significant bit first.
     const fn power(n: usize) -> i64 {
@@ -83,7 +91,8 @@ mod machine {
     const CHAINS_ON: [i64; CHAINS] = [power(CHAIN * 64 - 33), power(2 * CHAIN * 64 - 33), power(3 * CHAIN * 64 - 33)];
 
     /// The processor can do it.
-    pub(super) struct Able(());
+    #[derive(Clone, Copy)]
+    pub(crate) struct Able(());
 
     impl Able {
         pub(super) fn find() -> Option<Able> {
@@ -96,23 +105,32 @@ mod machine {
 
         /// And nothing else is faster.
         #[inline]
-        pub(super) fn if_fastest() -> Option<Able> {
+        pub(crate) fn if_fastest() -> Option<Able> {
             if is_x86_feature_detected!("avx512vl") { None } else { Able::find() }
         }
 
         #[inline]
         pub(super) fn crc32c(self, register: u32, blocks: &[[u8; BLOCK]]) -> u32 {
             // SAFETY: there is an `Able` only where the processor was asked for each of these features.
-            unsafe { fold_blocks(register, blocks) }
+            unsafe { fold_blocks::<SECOND_CACHE>(register, blocks, None) }
+        }
+
+        /// The register behind one block. Meanwhile the processor fetches another one, which is used next, into all its caches.
+        #[inline]
+        pub(crate) fn crc32c_block(self, register: u32, block: &[u8; BLOCK], next: Option<usize>) -> u32 {
+            // SAFETY: as above.
+            unsafe { fold_blocks::<ALL_CACHES>(register, std::slice::from_ref(block), next) }
         }
     }
 
+    /// With each block, the one behind it is fetched; with the last one, what is at `behind`.
     #[target_feature(enable = "avx2,vpclmulqdq,pclmulqdq,sse4.2")]
-    fn fold_blocks(mut register: u32, blocks: &[[u8; BLOCK]]) -> u32 {
+    fn fold_blocks<const HINT: i32>(mut register: u32, blocks: &[[u8; BLOCK]], behind: Option<usize>) -> u32 {
         for (number, block) in blocks.iter().enumerate() {
-            // Each block is too short for the processor to see that it is read in four places at a time. The last one
-            // fetches itself, which is in the cache: sooner done than asked.
-            let mut ahead = blocks.get(number + 1).unwrap_or(block).as_chunks::<LINE>().0.chunks_exact(LINES);
+            // Each block is too short for the processor to see that it is read in four places at a time. If there is no
+            // next one, it fetches itself, which is in the cache: sooner done than asked.
+            let next = blocks.get(number + 1).map(|block| block.as_ptr().addr()).or(behind);
+            let fetched = next.unwrap_or(block.as_ptr().addr());
             let (vectors, chains) = block.split_at(STRIPES * STRIPE);
             let (stripes, _) = vectors.as_chunks::<STRIPE>();
             let (words, _) = chains.as_chunks::<8>();
@@ -127,9 +145,9 @@ mod machine {
             folded[0] = _mm256_xor_si256(folded[0], _mm256_zextsi128_si256(_mm_cvtsi32_si128(register as i32)));
             let mut chains = [0; CHAINS];
             let mut at = 0;
-            for stripe in &stripes[1..] {
-                for line in ahead.next().unwrap_or_default() {
-                    fetch_line::<SECOND_CACHE>(line.as_ptr().addr());
+            for (round, stripe) in stripes[1..].iter().enumerate() {
+                if round < FETCHES {
+                    (0..LINES).for_each(|n| fetch_line::<HINT>(fetched.wrapping_add((round * LINES + n) * LINE)));
                 }
                 for (vector, next) in folded.iter_mut().zip(vectors_of(stripe)) {
                     *vector = fold(*vector, STRIPE_ON, next);
@@ -222,7 +240,12 @@ mod machine {
                 .take(first + blocks * BLOCK)
                 .collect();
                 let bytes = &bytes[first..];
-                prop_assert_eq!(able.crc32c(register, bytes.as_chunks().0), reference(register, bytes));
+                let blocks = bytes.as_chunks().0;
+                prop_assert_eq!(able.crc32c(register, blocks), reference(register, bytes));
+                for next in [None, Some(0), Some(usize::MAX - 100), Some(bytes.as_ptr().addr() + 1)] {
+                    let one_by_one = blocks.iter().fold(register, |crc, block| able.crc32c_block(crc, block, next));
+                    prop_assert_eq!(one_by_one, reference(register, bytes));
+                }
             }
 
             #[test]

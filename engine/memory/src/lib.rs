@@ -12,6 +12,7 @@
 mod ahead;
 mod arena;
 mod crc32c;
+mod digested;
 mod mapping;
 mod owner;
 mod pages;

@@ -104,7 +104,7 @@ impl Region {
     ///
     /// # Panics
     /// If it isn't inside the region.
-    fn at(&self, offset: u64, length: u64) -> *mut u8 {
+    pub(crate) fn at(&self, offset: u64, length: u64) -> *mut u8 {
         let end = offset.checked_add(length).expect("a range of a region overflows");
         assert!(end <= self.len(), "bytes {offset}..{end} are outside of a region of {} bytes", self.len());
         // SAFETY: offset <= bytes, what is open of the mapping before rounding, so it fits usize too.

@@ -154,8 +154,8 @@ impl Outgoing {
     }
 
     /// Appends a Data-In PDU with a data digest over pages of a RAM volume. They are copied, because they must not change
-    /// between digest and send; but a little later: whoever calls it has the processor fetch them meanwhile. `header` has its
-    /// digest, if any.
+    /// between digest and send; but a little later: whoever calls it has the processor fetch them meanwhile, into its second-level
+    /// cache, and each digest brings what is copied next from there into the first. `header` has its digest, if any.
     pub fn digested(&mut self, header: &[u8], region: &Arc<Region>, offset: u64, length: u32) {
         let region = self.index(region);
         let mut late = Late { header: [0; 52], header_length: header.len() as u8, region, length, offset };
@@ -206,11 +206,13 @@ impl Outgoing {
         self.late_bytes -= late.bytes();
         let Message { bytes, regions, .. } = &mut self.message;
         bytes.extend_from_slice(&late.header[..usize::from(late.header_length)]);
-        let (start, length) = (bytes.len(), late.length as usize);
-        regions[late.region as usize].append_to(late.offset, length, bytes);
-        bytes.extend_from_slice(&[0; 3][..wire::padding(length)]);
-        let crc = digest::crc32c(&bytes[start..]);
-        bytes.extend_from_slice(&digest::to_wire(crc));
+        let place = |late: &Late| (&*regions[late.region as usize], late.offset);
+        let (length, padding) = (late.length as usize, &[0; 3][..wire::padding(late.length as usize)]);
+        let mut crc = Crc32c::new();
+        crc.append(place(&late), length, bytes, self.late.front().map(place));
+        crc.update(padding);
+        bytes.extend_from_slice(padding);
+        bytes.extend_from_slice(&digest::to_wire(crc.finish()));
     }
 
     /// Takes what is to be sent; `recycled` is a sent message, whose memory is used again.
@@ -241,8 +243,7 @@ impl Outgoing {
                 Some(held) => crc.update(held.bytes(offset, length)),
                 None => {
                     let start = bytes.len();
-                    region.append_to(offset, length as usize, bytes);
-                    crc.update(&bytes[start..]);
+                    crc.append((region, offset), length as usize, bytes, None);
                     *part = Part::Bytes(start as u32..bytes.len() as u32);
                 }
             }

@@ -5,6 +5,7 @@
 
 use crate::DIGEST_LEN;
 use crc_fast::CrcAlgorithm;
+use memory::Region;
 
 /// CRC32C of `bytes`: 0 for none.
 #[inline]
@@ -80,6 +81,23 @@ impl Crc32c {
         self.state = go_on(register, rest);
     }
 
+    /// Appends bytes of a region to others, and takes them as they were copied. Meanwhile the processor fetches what is at
+    /// `next`, to be appended soon.
+    ///
+    /// # Panics
+    /// If one of them isn't inside its region.
+    pub fn append(
+        &mut self,
+        (region, offset): (&Region, u64),
+        length: usize,
+        into: &mut Vec<u8>,
+        next: Option<(&Region, u64)>,
+    ) {
+        let (register, rest) = region.append_digested(offset, length, into, self.state, next);
+        self.state = register;
+        self.update(rest);
+    }
+
     /// The digest of all pieces so far; more may follow.
     #[inline]
     pub const fn finish(&self) -> u32 {
@@ -142,6 +160,24 @@ mod tests {
                 let mut behind = Crc32c::behind(crc32c(head));
                 behind.update(tail);
                 assert_eq!(behind, crc);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_appended_from_a_region_counts_as_a_piece() {
+        let bytes: Vec<u8> = (0..20_000_u32).map(|n| ((n * n) >> 7) as u8).collect();
+        let region = Region::new(bytes.len() as u64).unwrap();
+        region.write(0, &bytes);
+        for first in [0, 1, 48] {
+            for length in [0, 1, 4095, 4096, 4097, 8192, 16_384, 17_000] {
+                for next in [None, Some((&*region, 4096))] {
+                    let (mut crc, mut into) = (Crc32c::new(), bytes[..first].to_vec());
+                    crc.update(&into);
+                    crc.append((&region, 7), length, &mut into, next);
+                    assert_eq!(into, [&bytes[..first], &bytes[7..7 + length]].concat());
+                    assert_eq!(crc.finish(), reference(&into), "{first} and {length}");
+                }
             }
         }
     }
