@@ -17,6 +17,11 @@ pub(crate) fn store_error(errno: Errno, offset: u64) -> StoreError {
     }
 }
 
+/// The same for memory that could not be had for a volume in it.
+pub(crate) fn no_memory(errno: Errno) -> StoreError {
+    if errno.0 == Os::NOMEM.raw_os_error() { StoreError::NoSpace } else { StoreError::Other(errno.0) }
+}
+
 /// The operation isn't known to this file system or device: use another one from now on.
 pub(crate) fn is_unsupported(errno: Errno) -> bool {
     matches!(Os::from_raw_os_error(errno.0), Os::OPNOTSUPP | Os::NOSYS | Os::NOTTY)

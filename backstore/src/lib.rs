@@ -6,7 +6,7 @@
 //!
 //! - Files and devices are opened and locked once; every core registers that same open file.
 //! - A queue never has more than `depth` requests in flight. It takes what it needs for them (slots, bounce buffers)
-//!   when it is made, and allocates nothing for a read or a write.
+//!   when it is made, and allocates nothing for a read or a write, but the memory of a RAM disk itself: by a helper thread.
 //! - A failed flush latches the store on all cores until [`Store::clear_latch`]: the kernel reports lost pages once,
 //!   and would call the next flush good.
 //! - One flush of a queue runs at a time; those that come meanwhile share the next. Of two on different cores the kernel

@@ -81,7 +81,7 @@ impl<R, C> BlockQueue<R, C> for Null {
         Some(self.capacity.holds(offset, from.len() as u64))
     }
 
-    fn writes_now(&self) -> bool {
+    fn writes_now(&self, _offset: u64, _length: u64) -> bool {
         true
     }
 

@@ -158,7 +158,7 @@ impl Store {
             ));
         }
         let mut queue: Box<dyn BlockQueue<R, reactor::Completion>> = match &self.medium {
-            Medium::Ram(ram) => Box::new(ram.queue()),
+            Medium::Ram(ram) => Box::new(ram.queue(token_base, self.depth)),
             Medium::Null(null) => Box::new(null.clone()),
             Medium::File(file) => Box::new(file.queue(reactor, token_base, self.depth)?),
         };

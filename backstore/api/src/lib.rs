@@ -9,7 +9,7 @@
 //!   [`BlockQueue::poll`].
 //! - Requests of one queue run side by side in any order. Two that overlap are the caller's to order; a range that
 //!   must be alone is named by [`BlockQueue::exclusive`].
-//! - Nothing blocks, and READ and WRITE allocate nothing.
+//! - Nothing blocks, and READ and WRITE allocate nothing, but what a medium in memory is made of.
 #![forbid(unsafe_code)]
 
 mod protection;

@@ -59,15 +59,16 @@ pub trait BlockQueue<R, C> {
         None
     }
 
-    /// Writes at once when that never blocks (RAM, null). None: use `submit`. Other cores may see it only after this
+    /// Writes at once when that doesn't block (RAM that has its memory, null). None: use `submit`. Other cores may see it only after this
     /// thread has called [`memory::settle`]: once for many, before anybody is told.
     fn write_now(&mut self, _offset: u64, _from: &[u8]) -> Option<Result<(), StoreError>> {
         None
     }
 
-    /// Whether [`write_now`](BlockQueue::write_now) writes any range at once, or says that this one is an exception: then
-    /// the data of a command may go there piece by piece as it comes.
-    fn writes_now(&self) -> bool {
+    /// Whether [`write_now`](BlockQueue::write_now) will write all pieces of this range at once: then the data of a command may
+    /// go there as it comes. It is a forecast: what comes in between makes it wrong. A queue that can write at once may prefer
+    /// `submit` now and then (RAM: to get memory ahead).
+    fn writes_now(&self, _offset: u64, _length: u64) -> bool {
         false
     }
 

@@ -158,8 +158,8 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for FaultQueue<R> {
         if spared { self.inner.write_now(offset, from) } else { None }
     }
 
-    fn writes_now(&self) -> bool {
-        self.inner.writes_now()
+    fn writes_now(&self, offset: u64, length: u64) -> bool {
+        self.inner.writes_now(offset, length)
     }
 
     fn region(&self, offset: u64, length: u32) -> Option<(&Arc<Region>, u64)> {

@@ -507,7 +507,8 @@ impl<R: Reactor> BlockQueue<R, reactor::Completion> for Queue<R> {
     }
 
     fn in_flight(&self) -> u32 {
-        self.in_flight
+        // The store may have work that no request waits for.
+        self.in_flight.max(self.inner.in_flight())
     }
 
     fn close(&mut self, reactor: &mut R) {

@@ -29,6 +29,8 @@ pub struct Plain {
     pub log: Vec<Done>,
     /// Looks at each operation, and may give its result instead of it.
     pub fault: Option<Fault>,
+    /// What becomes of jobs instead of their being done.
+    pub fails_jobs: Option<Errno>,
     /// The newest operation is done first.
     pub backwards: bool,
 }
@@ -56,6 +58,7 @@ impl Plain {
             now: Duration::from_secs(1000),
             log: Vec::new(),
             fault: None,
+            fails_jobs: None,
             backwards: false,
         }
     }
@@ -169,7 +172,7 @@ impl Reactor for Plain {
             Work::Operation(operation) => self.run(operation),
             Work::Job(job) => {
                 self.log.push(Done::Job);
-                match job() {
+                match self.fails_jobs.map_or_else(job, Err) {
                     Ok((number, bytes)) => (Ok(number as u32), Returned::Job(number, bytes)),
                     Err(errno) => (Err(errno), Returned::Nothing),
                 }

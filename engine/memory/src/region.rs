@@ -83,6 +83,20 @@ impl Region {
         self.mapping.populate(address(self.len())?)
     }
 
+    /// The same for a part of it, by this thread alone.
+    ///
+    /// # Errors
+    /// As [`populate`](Region::populate); when the kernel doesn't know how, EINVAL.
+    ///
+    /// # Panics
+    /// If the range isn't inside the region.
+    pub fn populate_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.at(offset, length);
+        // It fits: the region is mapped.
+        let (start, end) = (offset as usize / PAGE * PAGE, ((offset + length) as usize).next_multiple_of(PAGE));
+        self.mapping.populate_range(start, end - start)
+    }
+
     /// Its size in bytes.
     #[inline]
     pub fn len(&self) -> u64 {
@@ -370,6 +384,21 @@ mod tests {
             assert_eq!(&all[1000..1004], b"kept");
             assert!(all[..1000].iter().chain(&all[1004..]).all(|byte| *byte == 0));
         }
+    }
+
+    #[test]
+    fn a_part_of_it_may_be_populated() {
+        const HUGE: u64 = 2 << 20;
+        let region = Region::new(3 * HUGE + 4096).unwrap();
+        region.read(HUGE, &mut [0; 1]);
+        region.populate_range(HUGE, HUGE).unwrap();
+        assert_eq!(resident(&region), HUGE);
+        region.populate_range(3 * HUGE + 512, 1024).unwrap();
+        assert_eq!(resident(&region), HUGE + 4096);
+        let mut all = vec![1; region.len() as usize];
+        region.read(0, &mut all);
+        assert!(all.iter().all(|byte| *byte == 0));
+        assert!(std::panic::catch_unwind(|| region.populate_range(3 * HUGE, HUGE)).is_err(), "more than it has");
     }
 
     #[test]

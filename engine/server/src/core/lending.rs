@@ -75,9 +75,9 @@ impl Loans {
         self.all.len() < LOANS
     }
 
-    /// Whether blocks of a unit may be lent: nobody waits to write there, or wants them to stand still.
+    /// Whether blocks of a unit may be lent: nobody waits to write there, be it at the store, or wants them to stand still.
     pub fn may_lend<R: Reactor>(&self, unit: &Unit<R>) -> bool {
-        !unit.still && unit.waiting.is_empty() && self.has_room()
+        !unit.still && unit.waiting.is_empty() && unit.queue.in_flight() == 0 && self.has_room()
     }
 
     /// Notes what an answer on this link refers to.
@@ -275,9 +275,10 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Sessions may have gone to another core, which is the only one that writes from now on.
+    /// Sessions may have gone to another core, which is the only one that writes from now on. Not while a write of this core
+    /// is still to come: the other one may lend.
     pub(crate) fn let_go(&self) {
-        for unit in &self.units {
+        for unit in self.units.iter().filter(|unit| unit.queue.in_flight() == 0) {
             if let Some((region, _)) = unit.queue.region(0, 0) {
                 region.let_go();
             }

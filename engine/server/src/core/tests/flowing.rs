@@ -8,7 +8,7 @@ use wire::{TaskManagementFunction, TaskManagementRequest, TaskManagementResponse
 const CLASSES: [Class; 3] = [Class::Small, Class::Medium, Class::Large];
 
 fn ram() -> Rig {
-    Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: false })
+    Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: true })
 }
 
 /// Bytes of which no two blocks are alike.
@@ -116,6 +116,32 @@ fn a_large_write_takes_no_large_buffer_and_leaves_none() {
         assert!(rig.medium(0, 1 << 20) == data, "in PDUs of {step}");
         assert_eq!(rig.medium(1 << 20, 512), [0; 512]);
         assert_eq!(rig.available(), before);
+    }
+}
+
+#[test]
+fn a_large_write_to_memory_that_is_not_there_has_buffers_before_it_is_asked_for() {
+    for step in [1000, 65_532] {
+        let mut rig = Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: false });
+        let (before, data) = (rig.available(), pattern(1 << 20, 9));
+        // Half of it has memory.
+        let mut cdb = access(0x2a, 1 << 20);
+        cdb[3..6].copy_from_slice(&(3_u32 << 10).to_be_bytes()[1..]);
+        rig.command(TaskAttribute::Simple, &cdb, 512, &data[..512]);
+        assert_eq!(rig.statuses(1), [(1, 0)]);
+        // What others have in the way can't have it refused: it waits.
+        let taken = rig.take_all(Class::Large);
+        rig.command(TaskAttribute::Simple, &cdb, 1 << 20, &[]);
+        rig.turns();
+        assert_eq!(rig.peer.unread(), 0, "no buffer, no R2T");
+        drop(taken);
+        assert_eq!(rig.pour(&data, step, |_, _| ()), 0);
+        assert!(rig.medium(3 << 19, 1 << 20) == data, "in PDUs of {step}");
+        assert_eq!(rig.available(), before);
+        // Now it flows.
+        let _taken = rig.take_all(Class::Large);
+        rig.command(TaskAttribute::Simple, &cdb, 1 << 20, &[]);
+        assert_eq!(rig.pour(&data, step, |_, _| ()), 0);
     }
 }
 

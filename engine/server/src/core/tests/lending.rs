@@ -5,14 +5,17 @@ mod ways;
 mod recalls;
 
 use super::*;
+use backstore_api::{Request, Submitted};
+use memory::Class;
 use reactor::Wake;
 use wire::{LogoutReason, LogoutRequest, NopIn, NopOut, RESERVED_TAG};
 
 /// Bytes of a read that is sent from where it lies.
 const LENT: u32 = 64 << 10;
 
+/// So small that no write waits for memory.
 fn ram() -> Settings {
-    Settings::new(Kind::Ram { bytes: 8 << 20, preallocate: false })
+    Settings::new(Kind::Ram { bytes: (2 << 20) - u64::from(BLOCK), preallocate: false })
 }
 
 /// What the target sent, with its data; digests are checked.
@@ -243,6 +246,28 @@ fn access_at(opcode: u8, at: u32, length: u32) -> [u8; 10] {
     let mut cdb = access(opcode, length);
     cdb[2..6].copy_from_slice(&(at / BLOCK).to_be_bytes());
     cdb
+}
+
+#[test]
+fn nothing_is_lent_nor_let_go_of_while_a_write_waits_for_its_memory() {
+    let (at, of_no_task) = (2 << 20, 77 << 8);
+    let mut reader = Reader::of(0, vec![Settings::new(Kind::Ram { bytes: 8 << 20, preallocate: false })]);
+    reader.write(0, LENT, 7);
+    assert_eq!(reader.pdus().len(), 1, "the status");
+    let lends = |reader: &Reader| reader.rig.core.loans.may_lend(&reader.rig.core.units[0]);
+    let is_let_go = |reader: &Reader| {
+        reader.rig.core.let_go();
+        let region = reader.region(0);
+        std::thread::scope(|scope| scope.spawn(|| region.may_hold()).join().unwrap())
+    };
+    let core = &mut reader.rig.core;
+    let mut buffer = core.reactor.pool().take(Class::Small).unwrap();
+    buffer[..BLOCK as usize].fill(8);
+    let request = Request::Write { offset: at, buffer, range: 0..BLOCK, durable: false };
+    assert!(matches!(core.units[0].queue.submit(&mut core.reactor, of_no_task, request), Submitted::Pending));
+    assert!(!lends(&reader) && !is_let_go(&reader));
+    reader.turns();
+    assert_eq!((reader.medium(at as u32), lends(&reader), is_let_go(&reader)), (8, true, true));
 }
 
 #[test]

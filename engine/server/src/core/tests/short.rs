@@ -12,12 +12,12 @@ const READ: u8 = 0x28;
 const WRITE: u8 = 0x2a;
 
 fn ram() -> Rig {
-    Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: false })
+    Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: true })
 }
 
 /// With data digests.
 fn digested() -> Rig {
-    Rig::with(Kind::Ram { bytes: 8 << 20, preallocate: false }, true, None)
+    Rig::with(Kind::Ram { bytes: 8 << 20, preallocate: true }, true, None)
 }
 
 /// With these units.
@@ -89,7 +89,7 @@ impl Rig {
 #[test]
 fn whole_commands_never_become_tasks() {
     for digests in [false, true] {
-        let mut rig = Rig::with(Kind::Ram { bytes: 8 << 20, preallocate: false }, digests, None);
+        let mut rig = Rig::with(Kind::Ram { bytes: 8 << 20, preallocate: true }, digests, None);
         for length in [512, 4096, 8 << 10, 16 << 10, 32 << 10] {
             let before = rig.core.commands;
             assert!(!rig.takes_a_task(|rig| rig.write_whole(0, length, length.ilog2() as u8)), "{length}");
@@ -141,6 +141,37 @@ fn nothing_overtakes_what_goes_first() {
             assert!(!rig.takes_a_task(|rig| rig.write_whole(0, BLOCK, 1)), "{nth}");
         }
     }
+}
+
+#[test]
+fn a_write_that_gets_its_memory_first_keeps_nobody_waiting() {
+    for digests in [false, true] {
+        let mut rig = within_slow_world(digests);
+        // It has memory from the first one on.
+        for (lba, length, byte) in [(0, 4096, 1), (8, 512, 2)] {
+            rig.core.spare_work.clear();
+            rig.write_whole(lba, length, byte);
+            assert_eq!(rig.statuses(1), [(u32::from(byte), 0)]);
+            assert_eq!(rig.core.spare_work.is_empty(), byte == 2, "a task");
+        }
+        let mut cdb = access(WRITE, 4096);
+        cdb[4] = 0x20;
+        rig.command(TaskAttribute::Simple, &cdb, 4096, &[3; 4096]);
+        if digests {
+            rig.peer.write(&wire::digest::to_wire(wire::crc32c(&[3; 4096])));
+        }
+        rig.write_whole(9, 512, 4);
+        assert_eq!(rig.statuses(2), [(4, 0), (3, 0)], "the one that need not wait comes first");
+        assert_eq!((rig.byte(0), rig.byte(8), rig.byte(9), rig.medium(4 << 20, 4096)), (1, 2, 4, vec![3; 4096]));
+    }
+}
+
+/// In which jobs take a while.
+fn within_slow_world(digests: bool) -> Rig {
+    let delay = Duration::from_micros(100)..Duration::from_micros(200);
+    let world = World::with(1, Conduct { delay, fragment: false, window: 4 << 20 });
+    let kind = Kind::Ram { bytes: 8 << 20, preallocate: false };
+    Rig::within(world, kind, None, |parameters| parameters.data_digest = digests)
 }
 
 #[test]

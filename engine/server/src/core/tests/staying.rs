@@ -26,7 +26,7 @@ impl Rig {
 }
 
 fn rig() -> Rig {
-    Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: false })
+    Rig::new(Kind::Ram { bytes: 8 << 20, preallocate: true })
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn behind_a_full_buffer_much_is_received_at_once() {
     const LENGTH: u32 = 64 << 10;
     const COUNT: u32 = 48;
     for (digests, scarce) in [(false, false), (true, false), (true, true)] {
-        let mut rig = Rig::with(Kind::Ram { bytes: 8 << 20, preallocate: false }, digests, None);
+        let mut rig = Rig::with(Kind::Ram { bytes: 8 << 20, preallocate: true }, digests, None);
         // A quarter of them.
         let mut taken = if scarce { rig.take_all(Class::Large) } else { Vec::new() };
         taken.truncate(2);
