@@ -2,7 +2,7 @@
 
 use crate::harness::Core;
 use crate::model::{Act, Model, act, file_settings};
-use backstore::{Settings, Store};
+use backstore::{Kind, Settings, Store};
 use backstore_api::{Answer, Request, StoreError, Submitted};
 use memory::{Arena, ArenaConfig};
 use proptest::{
@@ -40,6 +40,19 @@ pub fn follow(settings: &Settings, features: FeatureMask) {
     model.compare();
     let Core { mut reactor, mut queue, .. } = model.core;
     queue.close(&mut reactor);
+}
+
+#[test]
+fn a_write_to_memory_gets_it_from_a_helper_thread() {
+    const HUGE: u64 = 2 << 20;
+    let store = Store::open(&Settings::new(Kind::Ram { bytes: 4 * HUGE, preallocate: false })).unwrap();
+    let mut core = Core::new(ring(FeatureMask::NONE), &store);
+    let request = core.write_request(HUGE, &[7; 4096], false);
+    assert!(matches!(core.offer(request).1, Submitted::Pending));
+    let ended = core.drain();
+    assert_eq!((ended.len(), &ended[0].result), (1, &Ok(Answer::Done)));
+    assert_eq!(core.read(HUGE, 4096).unwrap(), [7; 4096]);
+    core.queue.write_now(2 * HUGE - 512, &[7; 512]).unwrap().unwrap();
 }
 
 #[test]
