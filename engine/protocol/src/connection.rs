@@ -240,9 +240,25 @@ impl Connection {
         self.segment.length
     }
 
+    /// Of a data segment that begins now: whose it is, where its data belongs, and how much it is.
+    pub fn awaited(&self) -> Option<(TaskKey, u32, u32)> {
+        let Segment { accept, task, offset, length, done: 0, .. } = self.segment else { return None };
+        let begins = self.stage == Stage::Payload && accept && !self.segment.part.is_collected();
+        begins.then_some((task, offset, length))
+    }
+
+    /// Bytes between the data of one PDU and of the next, if they are alike.
+    pub fn between(&self) -> usize {
+        usize::from(self.segment.tail_length) + self.header_length()
+    }
+
+    fn header_length(&self) -> usize {
+        BHS_LEN + if self.parameters.header_digest { DIGEST_LEN } else { 0 }
+    }
+
     /// Bytes to the end of the next header: of a PDU that has begun, the rest is among them.
     pub fn to_header(&self) -> usize {
-        let header = BHS_LEN + if self.parameters.header_digest { DIGEST_LEN } else { 0 };
+        let header = self.header_length();
         match self.stage {
             // Additional segments are longer than was foreseen.
             Stage::Header => header.saturating_sub(self.have).max(1),

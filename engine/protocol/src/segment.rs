@@ -64,7 +64,7 @@ pub(crate) struct Segment {
     keep: u32,
     pub crc: Crc32c,
     tail: [u8; 3 + DIGEST_LEN],
-    tail_length: u8,
+    pub tail_length: u8,
     tail_done: u8,
 }
 

@@ -1,5 +1,5 @@
 //! The typed catalogue of operations.
-use memory::{Buffer, Lease, Region};
+use memory::{Buffer, HEADROOM, Lease, Region};
 use std::{ops::Range, sync::Arc};
 
 /// A registered file or socket of one reactor, with a generation.
@@ -76,6 +76,14 @@ pub enum Operation {
         /// So many bytes at most into the headroom, from its start.
         behind: u32,
     },
+    /// Receives at least one byte of PDUs that are probably alike, so that the data of each lies at the start of a buffer, if they
+    /// are (0 = end of stream): look at the count.
+    ReceivePdus {
+        /// From where.
+        socket: Descriptor,
+        /// Comes back.
+        pdus: Pdus,
+    },
     /// Sends all of a message (short sends are continued inside). One in flight per socket is the caller's duty.
     Send {
         /// Where to.
@@ -147,6 +155,7 @@ impl Operation {
         match *self {
             Operation::Receive { socket, .. }
             | Operation::ReceiveInto { socket, .. }
+            | Operation::ReceivePdus { socket, .. }
             | Operation::Send { socket, .. }
             | Operation::Shutdown { socket } => socket,
             Operation::Read { file, .. }
@@ -163,6 +172,7 @@ impl Operation {
             Operation::ReceiveInto { buffer, .. }
             | Operation::Read { buffer, .. }
             | Operation::Write { buffer, .. } => Returned::Buffer(buffer),
+            Operation::ReceivePdus { pdus, .. } => Returned::Pdus(pdus),
             Operation::Send { message, .. } => Returned::Message(message),
             Operation::Receive { .. }
             | Operation::Sync { .. }
@@ -170,6 +180,53 @@ impl Operation {
             | Operation::ReadAhead { .. }
             | Operation::Shutdown { .. } => Returned::Nothing,
         }
+    }
+}
+
+/// Buffers for PDUs that follow each other and have as much data each. What is in front of the data lies right in front of it, at the end
+/// of the buffer's headroom. Allocated once per core and recycled.
+#[derive(Default)]
+pub struct Pdus {
+    /// One for each, all of them longer than the data.
+    pub buffers: Vec<Buffer>,
+    /// Bytes in front of the first one's data, and of the others'; not more than the headroom.
+    pub first: u32,
+    /// See `first`.
+    pub between: u32,
+    /// Bytes of data.
+    pub data: u32,
+}
+
+impl Pdus {
+    /// Bytes in front of the data in the buffer at this place.
+    fn front(&self, place: usize) -> usize {
+        (if place == 0 { self.first } else { self.between }) as usize
+    }
+
+    /// What lies in the buffer at this place if `count` bytes were received in all: in front of the data, and of the data.
+    pub fn lengths(&self, place: usize, count: usize) -> (usize, usize) {
+        let before = (0..place).map(|place| self.front(place) + self.data as usize).sum();
+        let front = count.saturating_sub(before).min(self.front(place));
+        (front, count.saturating_sub(before + front).min(self.data as usize))
+    }
+
+    /// # Panics
+    /// If a PDU has no room in its buffer: a mistake of the caller that must never reach the kernel.
+    pub(crate) fn check(&self) {
+        (0..self.buffers.len()).for_each(|place| _ = self.range(place));
+    }
+
+    /// Where what comes is to be put: all of one buffer's, from the start of its headroom.
+    pub(crate) fn range(&self, place: usize) -> Range<usize> {
+        let (front, data) = (self.front(place), self.data as usize);
+        assert!(front <= HEADROOM && data <= self.buffers[place].len(), "a PDU has no room in its buffer");
+        HEADROOM - front..HEADROOM + data
+    }
+
+    /// What is in front of the data.
+    pub fn in_front(&self, place: usize, length: usize) -> &[u8] {
+        let front = self.front(place);
+        &self.buffers[place].headroom()[HEADROOM - front..][..length]
     }
 }
 
@@ -265,6 +322,8 @@ pub enum Returned {
     Buffer(Buffer),
     /// The buffer of a Receive that stays: the next bytes come with the same token.
     Part(Buffer),
+    /// What a ReceivePdus was given.
+    Pdus(Pdus),
     /// The message of a Send.
     Message(Message),
     /// A Send is over, but it was made without a copy, and the kernel still reads the message: it comes home later, in a

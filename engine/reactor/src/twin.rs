@@ -282,6 +282,21 @@ impl Twin {
                 }
                 outcome
             }
+            (Object::End(end), Operation::ReceivePdus { pdus, .. }) => {
+                let places = 0..pdus.buffers.len();
+                let mut bytes = vec![0; places.clone().map(|place| pdus.range(place).len()).sum()];
+                let outcome = receive(&mut state, end, operator, *cancelled, &mut bytes);
+                if let Some(Ok(count)) = outcome {
+                    let mut rest = &bytes[..count as usize];
+                    for place in places {
+                        let range = pdus.range(place);
+                        let (now, later) = rest.split_at(rest.len().min(range.len()));
+                        pdus.buffers[place].with_headroom()[range][..now.len()].copy_from_slice(now);
+                        rest = later;
+                    }
+                }
+                outcome
+            }
             (Object::End(end), Operation::Send { message, .. }) => {
                 send(&mut state, end, operator, *cancelled, message, sent)
             }
@@ -446,6 +461,7 @@ impl Reactor for Twin {
             Operation::ReceiveInto { behind, .. } if *behind as usize > memory::HEADROOM => {
                 panic!("more comes behind a range than the headroom holds");
             }
+            Operation::ReceivePdus { pdus, .. } => pdus.check(),
             Operation::ReceiveInto { buffer, range, .. }
             | Operation::Read { buffer, range, .. }
             | Operation::Write { buffer, range, .. } => {

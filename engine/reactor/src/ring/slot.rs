@@ -5,7 +5,7 @@ use super::{
     provided,
     sending::{Round, Sending, Vector},
 };
-use crate::{Descriptor, Errno, Operation, Returned};
+use crate::{Descriptor, Errno, Operation, Pdus, Returned};
 use io_uring::{opcode, squeue, types};
 use memory::{Buffer, HEADROOM, Pool};
 use std::{ops::Range, os::fd::RawFd};
@@ -73,6 +73,10 @@ enum Work {
         buffer: Buffer,
         range: Range<u32>,
         behind: u32,
+        vector: Option<Box<Vector>>,
+    },
+    ReceivePdus {
+        pdus: Pdus,
         vector: Option<Box<Vector>>,
     },
     Send(Sending),
@@ -156,6 +160,10 @@ impl Slot {
                 assert!(behind as usize <= HEADROOM, "more comes behind a range than the headroom holds");
                 Work::ReceiveInto { buffer, range, behind, vector: None }
             }
+            (Operation::ReceivePdus { pdus, .. }, _) => {
+                pdus.check();
+                Work::ReceivePdus { pdus, vector: None }
+            }
             (Operation::Send { message, .. }, _) => Work::Send(Sending::new(message)),
             (Operation::Read { offset, buffer, range, .. }, _) => Work::Read(transfer(offset, buffer, range)),
             (Operation::Write { offset, buffer, range, durable, .. }, _) => {
@@ -197,6 +205,16 @@ impl Slot {
                     let header: *mut libc::msghdr = vector.header(2);
                     on!(target, |fd| opcode::RecvMsg::new(fd, header).build())
                 }
+            }
+            Work::ReceivePdus { pdus, vector } => {
+                let vector = vector.get_or_insert_with(|| tools.vectors.pop().unwrap_or_else(Vector::new));
+                for place in 0..pdus.buffers.len() {
+                    let range = pdus.range(place);
+                    let bytes = &mut pdus.buffers[place].with_headroom()[range];
+                    vector.set(place, bytes.as_mut_ptr(), bytes.len());
+                }
+                let header: *mut libc::msghdr = vector.header(pdus.buffers.len());
+                on!(target, |fd| opcode::RecvMsg::new(fd, header).build())
             }
             Work::Send(sending) if sending.waited => {
                 on!(target, |fd| opcode::PollAdd::new(fd, libc::POLLOUT as u32).build())
@@ -295,7 +313,10 @@ impl Slot {
 
     /// It is a receive.
     pub(crate) fn receives(&self) -> bool {
-        matches!(self.work, Work::Receive { .. } | Work::ReceiveOwn { .. } | Work::ReceiveInto { .. })
+        matches!(
+            self.work,
+            Work::Receive { .. } | Work::ReceiveOwn { .. } | Work::ReceiveInto { .. } | Work::ReceivePdus { .. }
+        )
     }
 
     /// Judges a result of the kernel: a count, or a negative errno.
@@ -362,6 +383,10 @@ impl Slot {
             (Work::ReceiveInto { buffer, vector, .. }, _) => {
                 vectors.extend(vector);
                 Returned::Buffer(buffer)
+            }
+            (Work::ReceivePdus { pdus, vector }, _) => {
+                vectors.extend(vector);
+                Returned::Pdus(pdus)
             }
             (Work::Read(transfer) | Work::Write { transfer, .. }, _) => Returned::Buffer(transfer.buffer),
             (Work::Send(sending), _) => Returned::Message(sending.finish(vectors)),

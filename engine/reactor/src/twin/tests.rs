@@ -1,6 +1,7 @@
 //! The twin keeps the promises of a reactor, and its world the threats.
 
 use super::*;
+use crate::Pdus;
 use crate::{Message, Part};
 use memory::ArenaConfig;
 use proptest::prelude::*;
@@ -216,6 +217,24 @@ fn receives_are_of_what_was_asked_for_and_what_is_behind_goes_to_the_headroom() 
         }
         assert_eq!(got, sent);
     }
+    let sent: Vec<u8> = (0..20_000_u32).map(|n| (n / 7) as u8).collect();
+    peer.write(&sent);
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        let buffers = std::iter::from_fn(|| twin.pool().take(Class::Small)).take(3).collect();
+        submit(
+            &mut twin,
+            Operation::ReceivePdus { socket, pdus: Pdus { buffers, first: 7, between: 48, data: 1000 } },
+            1,
+        );
+        let done = one(&mut twin);
+        let Returned::Pdus(pdus) = done.returned else { panic!() };
+        for place in 0..3 {
+            let (front, data) = pdus.lengths(place, done.result.unwrap() as usize);
+            got.extend([pdus.in_front(place, front), &pdus.buffers[place][..data]].concat());
+        }
+    }
+    assert!(got == sent);
     peer.write(&[7; 100]);
     let mut left = 100;
     while left > 0 {

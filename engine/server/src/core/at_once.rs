@@ -47,7 +47,7 @@ impl<R: Reactor> Core<R> {
         let transfer = Transfer::find(&command.cdb, unit.logical(), &place.nexus, &link.port)?;
         let base = transfer.span.offset;
         let fits = transfer.span.length == command.length && transfer.writes() != command.data.is_empty();
-        if transfer.writes() && !unit.queue.writes_now(base, transfer.span.length.into()) {
+        if transfer.writes() && !unit.takes_now(base, transfer.span.length) {
             return None;
         }
         if !fits || unit.blocked(base..base + u64::from(command.length)) || !command.is_intact() {

@@ -2,7 +2,7 @@
 
 use super::{
     Core,
-    receiving::{DIRECT, EARLY},
+    receiving::{ALIKE, DIRECT, EARLY, may_become_window},
     work::{Early, Failure, Phase, Stage, Work},
 };
 use memory::{Buffer, Class, Key};
@@ -89,10 +89,19 @@ impl<R: Reactor> Core<R> {
         if task.work.flows() {
             return self.flow(task_key, offset, bytes);
         }
+        let (key, unit) = (task.work.link, task.work.unit as usize);
         while !bytes.is_empty() {
             let Some((buffer, _, at, room)) = Self::destination(&mut task.work, offset) else { return };
             let Some(buffer) = buffer.as_mut() else { return };
             let n = bytes.len().min(room as usize);
+            // Where data is written at once, one buffer for all of it stays warm.
+            if n >= ALIKE
+                && may_become_window(buffer, at)
+                && self.units.get(unit).is_some_and(|unit| !unit.writes_now)
+                && let Some(link) = self.links.get_mut(key)
+            {
+                link.alike = true;
+            }
             buffer[at as usize..at as usize + n].copy_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
             offset += n as u32;

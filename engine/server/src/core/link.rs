@@ -38,6 +38,8 @@ pub(crate) struct Link {
     pub filled: bool,
     /// The last receive was into a window for a long data segment: what is to come next is received up to the end of a header.
     pub heads: bool,
+    /// The last large data segment would have been better received into a buffer of its own, instead of copied.
+    pub alike: bool,
     pub prompting: Prompting,
     pub outgoing: Outgoing,
     /// A sent message, for its memory.

@@ -111,6 +111,8 @@ pub struct Core<R: Reactor> {
     /// Memory of tasks that are gone: as many as there were at a time.
     #[allow(clippy::vec_box)] // the boxes are what is kept: they move into slots by pointer
     spare_work: Vec<Box<Work>>,
+    /// Room for the buffers of a receive.
+    spare_buffers: Vec<memory::Buffer>,
     completions: Vec<Completion>,
     /// Links with something to send or to do at the end of the turn.
     dirty: Vec<Key>,
@@ -169,6 +171,7 @@ impl<R: Reactor> Core<R> {
             units,
             roster,
             spare_work: Vec::with_capacity(limits.window as usize),
+            spare_buffers: Vec::new(),
             completions: Vec::with_capacity(1024),
             dirty: Vec::with_capacity(limits.sessions.min(1024) as usize),
             starving: VecDeque::new(),
@@ -329,6 +332,7 @@ impl<R: Reactor> Core<R> {
             calm: 0,
             filled: false,
             heads: false,
+            alike: false,
             prompting: Default::default(),
             outgoing: Default::default(),
             spare: Default::default(),

@@ -2,9 +2,9 @@
 //! and straight into the windows of tasks.
 
 use super::{Core, KIND_RECEIVE, link_identity, link_token, transfer::is_scarce, work::Stage};
-use memory::{Buffer, Class, Key};
+use memory::{Buffer, Class, HEADROOM, Key};
 use protocol::{CloseReason, TaskKey};
-use reactor::{Completion, Errno, Operation, OperationId, Reactor, Returned};
+use reactor::{Completion, Errno, Operation, OperationId, Pdus, Reactor, Returned};
 use tracing::debug;
 use wire::{BHS_LEN, DIGEST_LEN};
 
@@ -15,7 +15,9 @@ pub(super) const DIRECT: u32 = 8 << 10;
 const LONG: u32 = 128 << 10;
 /// What may be behind the data of a segment up to the end of the next header: pad, digest, header, digest.
 const MOST_BEHIND: usize = 3 + DIGEST_LEN + BHS_LEN + DIGEST_LEN;
-/// Bytes of a receive into a large buffer, about, while others of this core wait for their turn.
+/// PDUs with so much data are worth a buffer each, which becomes their window's.
+pub(super) const ALIKE: usize = 8 << 10;
+/// Bytes of a receive into a large buffer, or into several, about, while others of this core wait for their turn.
 const AT_ONCE: usize = 128 << 10;
 /// So many receives that left nothing behind let the next one stay.
 const CALM: u8 = 8;
@@ -37,6 +39,8 @@ pub(crate) enum Receiving {
     Large(u32),
     /// A receive straight into a task's window is out.
     Into(Direct),
+    /// A receive into buffers that may become windows is out.
+    Pdus,
 }
 
 /// A receive straight into a task's window, and of the next header behind it.
@@ -69,24 +73,27 @@ impl<R: Reactor> Core<R> {
         if link.receiving != Receiving::Idle {
             return;
         }
+        let (filled, heads) = (std::mem::take(&mut link.filled), std::mem::take(&mut link.heads));
+        let (alike, more) = (link.alike, self.reactor.has_more(link.descriptor));
         // Buffers of the usual size would end in the middle of PDUs, of long ones nearly always, and those would be put together
         // from two.
-        let filled = std::mem::take(&mut link.filled);
-        if !link.heads && filled && self.reactor.has_more(link.descriptor) && self.receive_large(key) {
+        if !heads && more && (alike && self.receive_pdus(key) || filled && self.receive_large(key)) {
             return;
         }
         let Some(link) = self.links.get_mut(key) else { return };
-        let head = link.heads.then(|| link.connection.to_header() as u32);
+        let head = heads.then(|| link.connection.to_header() as u32);
         let stay = link.calm >= CALM && head.is_none();
         let operation = Operation::Receive { socket: link.descriptor, stay, most: head.unwrap_or(u32::MAX) };
         match self.reactor.submit(operation, link_token(KIND_RECEIVE, key)) {
             Ok(id) => {
                 link.receiving = head.map_or(Receiving::Any(id), Receiving::Head);
-                link.heads = false;
                 link.operations += 1;
             }
             // No slot: tried again at the end of the next turn.
-            Err(_) => self.mark_dirty(key),
+            Err(_) => {
+                link.heads = heads;
+                self.mark_dirty(key);
+            }
         }
     }
 
@@ -154,6 +161,69 @@ impl<R: Reactor> Core<R> {
         true
     }
 
+    /// Receives some whole PDUs, if they are as long as the last one, so that the data of each lies in a buffer of its own: false
+    /// if they can't be had now.
+    fn receive_pdus(&mut self, key: Key) -> bool {
+        let Some(link) = self.links.get_mut(key) else { return false };
+        let pool = self.reactor.pool();
+        let (first, data) = (link.connection.to_header(), link.connection.data_segment_length());
+        let fits = (ALIKE..=Class::Medium.bytes()).contains(&(data as usize)) && first <= HEADROOM;
+        if !fits || is_scarce(pool, Class::Medium) {
+            return false;
+        }
+        let most = if self.shared { AT_ONCE } else { Class::Large.bytes() } / data as usize;
+        // What comes wants buffers, too.
+        let most = most.min(pool.capacity(Class::Medium) as usize / 8).max(1);
+        let mut buffers = std::mem::take(&mut self.spare_buffers);
+        buffers.extend(std::iter::from_fn(|| pool.take(Class::Medium)).take(most));
+        let pdus = Pdus { buffers, first: first as u32, between: link.connection.between() as u32, data };
+        let operation = Operation::ReceivePdus { socket: link.descriptor, pdus };
+        if self.reactor.submit(operation, link_token(KIND_RECEIVE, key)).is_err() {
+            return false;
+        }
+        link.receiving = Receiving::Pdus;
+        link.calm = 0;
+        link.operations += 1;
+        true
+    }
+
+    /// So many bytes have come for such buffers.
+    fn received_pdus(&mut self, key: Key, mut pdus: Pdus, count: usize) {
+        for place in 0..pdus.buffers.len() {
+            let (front, data) = pdus.lengths(place, count);
+            self.feed(key, pdus.in_front(place, front));
+            if data == 0 || self.adopt(key, &mut pdus.buffers[place], data, pdus.data) {
+                continue;
+            }
+            // They are not alike after all.
+            if let Some(link) = self.links.get_mut(key) {
+                link.alike = false;
+            }
+            self.feed(key, &pdus.buffers[place][..data]);
+        }
+        pdus.buffers.clear();
+        self.spare_buffers = pdus.buffers;
+        if let Some(link) = self.links.get_mut(key) {
+            link.receiving = Receiving::Idle;
+        }
+        // What is missing of the last one may be received directly now.
+        self.feed(key, &[]);
+    }
+
+    /// Has a buffer with the first `count` bytes of a data segment, if that has `all`, become its window's, whose own is left instead.
+    fn adopt(&mut self, key: Key, buffer: &mut Buffer, count: usize, all: u32) -> bool {
+        let Some(link) = self.links.get_mut(key).filter(|link| link.closing.is_none()) else { return true };
+        let Some((task, offset, length)) = link.connection.awaited() else { return false };
+        let Some(task) = self.tasks.get_mut(task).filter(|task| !task.work.flows()) else { return false };
+        let Some((Some(window), _, at, room)) = Self::destination(&mut task.work, offset) else { return false };
+        let fits = length == all && room >= all && may_become_window(window, at);
+        if fits {
+            std::mem::swap(window, buffer);
+            link.connection.payload(&window[..count]);
+        }
+        fits
+    }
+
     /// A receive has ended, or one that stays has brought bytes.
     pub(super) fn received(&mut self, key: Key, completion: Completion) {
         let Some(link) = self.links.get_mut(key) else { return };
@@ -166,6 +236,20 @@ impl<R: Reactor> Core<R> {
         } else {
             link.receiving = Receiving::Idle;
             link.operations -= 1;
+        }
+        if let Returned::Pdus(pdus) = completion.returned {
+            match completion.result {
+                Ok(n) if n > 0 && link.closing.is_none() => {
+                    link.receiving = Receiving::Pdus;
+                    link.filled = false;
+                    self.received_pdus(key, pdus, n as usize);
+                    self.prompt(key);
+                    self.mark_dirty(key);
+                }
+                _ if link.closing.is_none() => self.cut(key, CloseReason::Protocol("closed by the peer")),
+                _ => self.settle(key),
+            }
+            return;
         }
         let (Returned::Buffer(buffer) | Returned::Part(buffer)) = completion.returned else {
             // ENOBUFS and the like carry no buffer.
@@ -287,4 +371,9 @@ impl<R: Reactor> Core<R> {
             self.reactor.acknowledge(link.descriptor);
         }
     }
+}
+
+/// Whether a buffer of its kind may take the place of a window's, for data that belongs to this place in it.
+pub(super) fn may_become_window(window: &Buffer, at: u32) -> bool {
+    window.class() == Class::Medium && at == 0
 }

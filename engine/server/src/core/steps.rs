@@ -240,7 +240,7 @@ impl<R: Reactor> Core<R> {
                 let range = span.offset..span.offset + u64::from(length);
                 work.transfer.flows = !verify
                     && !self.loans.has(work.unit, &range)
-                    && self.units[work.unit as usize].queue.writes_now(span.offset, u64::from(length))
+                    && self.units[work.unit as usize].takes_now(span.offset, length)
                     && self.links.get(work.link).is_some_and(|link| !link.connection.data_digest());
             }
             Step::Compare { span, repeat } => {

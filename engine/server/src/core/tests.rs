@@ -1,5 +1,6 @@
 //! A core with a RAM volume in the simulated world, and PDUs by hand: what once ended or blocked the core.
 
+mod alike;
 mod chance;
 mod flowing;
 mod lending;
@@ -179,15 +180,28 @@ impl Rig {
 
     /// Answers an R2T whole: data for the task with this initiator's tag.
     fn data_out(&mut self, tag: u32, target_transfer_tag: u32, buffer_offset: u32, data: &[u8]) {
+        self.data_out_piece(tag, target_transfer_tag, buffer_offset, data, 0, true);
+    }
+
+    /// One PDU of such an answer.
+    fn data_out_piece(
+        &mut self,
+        tag: u32,
+        target_transfer_tag: u32,
+        buffer_offset: u32,
+        data: &[u8],
+        data_sn: u32,
+        final_bit: bool,
+    ) {
         let mut header = [0; BHS_LEN];
         DataOut {
-            final_bit: true,
+            final_bit,
             data_segment_length: data.len() as u32,
             lun: 0,
             initiator_task_tag: tag,
             target_transfer_tag,
             exp_stat_sn: self.has,
-            data_sn: 0,
+            data_sn,
             buffer_offset,
         }
         .emit(&mut header);

@@ -18,6 +18,8 @@ pub struct Unit<R: Reactor> {
     /// Keeps its lasting state.
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
     pub(crate) queue: Box<dyn BlockQueue<R, Completion>>,
+    /// Its store is one that takes data as it comes: see [`takes_now`](Unit::takes_now).
+    pub(crate) writes_now: bool,
     pub(crate) gate: FenceGate,
     /// Used on the unit's home core only.
     pub(crate) home: FenceHome,
@@ -54,6 +56,7 @@ impl<R: Reactor> Unit<R> {
             block_size: logical.block_size(),
             logical,
             keeper: None,
+            writes_now: queue.writes_now(0, 0),
             queue,
             gate: FenceGate::new(),
             home: FenceHome::new(),
@@ -96,7 +99,8 @@ impl<R: Reactor> Unit<R> {
     ) {
         debug_assert!(!self.present && self.waiting.is_empty() && self.dying.is_empty());
         self.block_size = logical.block_size();
-        (self.logical, self.keeper, self.queue) = (logical, keeper, queue);
+        (self.logical, self.keeper) = (logical, keeper);
+        self.use_queue(queue);
         (self.share, self.class_share) = (share, class_share);
         (self.still, self.measuring, self.present) = (false, false, true);
     }
@@ -105,9 +109,20 @@ impl<R: Reactor> Unit<R> {
     pub(crate) fn leave(&mut self, reactor: &mut R) {
         debug_assert_eq!(self.queue.in_flight(), 0);
         self.queue.close(reactor);
-        self.queue = Box::new(Nothing(self.logical.geometry()));
+        self.use_queue(Box::new(Nothing(self.logical.geometry())));
         self.waiting.clear();
         self.present = false;
+    }
+
+    /// Whether data for this range may go to the store as it comes ([`BlockQueue::writes_now`]).
+    #[inline]
+    pub(crate) fn takes_now(&self, offset: u64, length: u32) -> bool {
+        self.writes_now && self.queue.writes_now(offset, u64::from(length))
+    }
+
+    fn use_queue(&mut self, queue: Box<dyn BlockQueue<R, Completion>>) {
+        self.writes_now = queue.writes_now(0, 0);
+        self.queue = queue;
     }
 
     /// The unit that all cores share.

@@ -1,6 +1,7 @@
 //! Receives and sends, their cancellation, and what runs out.
 
 use super::*;
+use crate::Pdus;
 
 #[test]
 fn received_bytes_are_sent_back() {
@@ -107,6 +108,42 @@ fn what_comes_behind_a_range_is_in_the_headroom() {
             assert!(buffer.headroom()[second.len()..].iter().chain(&buffer[..100]).all(|byte| *byte == 99));
             assert!(buffer[100 + first.len()..].iter().all(|byte| *byte == 99));
         }
+    });
+}
+
+/// What came for alike PDUs, in its order.
+fn bytes_of(pdus: &Pdus, count: usize) -> Vec<u8> {
+    let piece = |place| {
+        let (front, data) = pdus.lengths(place, count);
+        [pdus.in_front(place, front), &pdus.buffers[place][..data]].concat()
+    };
+    (0..pdus.buffers.len()).flat_map(piece).collect()
+}
+
+#[test]
+fn pdus_that_are_alike_lie_in_buffers_of_their_own() {
+    each(|mut ring| {
+        let (socket, mut peer) = pair(&mut ring);
+        let all: Vec<u8> = (0..30_000_u32).map(|n| (n / 7) as u8).collect();
+        // Whole ones, with nothing in front of the first; and ever less.
+        for (bytes, first) in [(12_000, 0), (12_000, 17), (9_001, 48), (4_100, 4096), (48, 48), (47, 48), (1, 1)] {
+            peer.write_all(&all[..bytes]).unwrap();
+            let buffers: Vec<Buffer> = std::iter::from_fn(|| ring.pool().take(Class::Small)).take(3).collect();
+            let pdus = Pdus { buffers, first, between: 52, data: 4000 };
+            let room = first as usize + 3 * 4000 + 2 * 52;
+            submit(&mut ring, Operation::ReceivePdus { socket, pdus }, 5);
+            let done = one(&mut ring);
+            let Returned::Pdus(pdus) = done.returned else { panic!() };
+            assert_eq!((done.result, pdus.buffers.len()), (Ok(bytes.min(room) as u32), 3));
+            assert!(bytes_of(&pdus, bytes.min(room)) == all[..bytes.min(room)]);
+            if bytes == 12_000 {
+                assert_eq!(pdus.buffers[1][..10], all[first as usize + 4052..][..10]);
+            }
+        }
+        drop(peer);
+        let pdus = Pdus { buffers: ring.pool().take(Class::Small).into_iter().collect(), ..Pdus::default() };
+        submit(&mut ring, Operation::ReceivePdus { socket, pdus: Pdus { first: 1, ..pdus } }, 5);
+        assert_eq!(one(&mut ring).result, Ok(0));
     });
 }
 
