@@ -50,15 +50,9 @@ impl Region {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crc32c::tests::reference;
     use proptest::prelude::*;
     use std::sync::atomic::{AtomicBool, Ordering};
-
-    /// Bit by bit, from the polynomial 0x11edc6f41 alone.
-    fn reference(register: u32, bytes: &[u8]) -> u32 {
-        bytes.iter().fold(register, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
-        })
-    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100))]
