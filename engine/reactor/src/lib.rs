@@ -87,7 +87,8 @@ pub trait Reactor: 'static {
     /// Has the kernel acknowledge at once what has come on a socket, instead of waiting for something to send with it.
     /// Best effort, and of no effect where nothing is ever delayed.
     fn acknowledge(&mut self, _socket: Descriptor) {}
-    /// Whether the last receive on a socket has left something in it, as far as the kernel has said.
+    /// Whether the last receive on a socket has left something in it: false if the kernel hasn't said so, as of one that was
+    /// cancelled.
     fn has_more(&self, _socket: Descriptor) -> bool {
         false
     }

@@ -373,8 +373,9 @@ impl Ring {
             }
         }
         if slot.receives() {
-            let file = slot.file.slot;
-            self.files.at_mut(file).emptied = result > 0 && !cqueue::sock_nonempty(flags);
+            let file = self.files.at_mut(slot.file.slot);
+            let left = cqueue::sock_nonempty(flags);
+            (file.emptied, file.left) = (result > 0 && !left, result > 0 && left);
         }
         self.step(key, result, provided, out);
     }
@@ -496,7 +497,7 @@ impl Reactor for Ring {
     }
 
     fn has_more(&self, socket: Descriptor) -> bool {
-        self.files.get(socket).is_some_and(|file| !file.emptied)
+        self.files.get(socket).is_some_and(|file| file.left)
     }
 
     fn splices(&self, region: &Region, piece: u32, message: usize) -> bool {

@@ -48,6 +48,8 @@ pub(crate) struct File {
     pub(crate) first: u32,
     /// The last receive has left nothing in the socket.
     pub(crate) emptied: bool,
+    /// It has left something there. Of one that brought nothing neither is known.
+    pub(crate) left: bool,
     /// Messages that were sent on it and that the kernel still holds.
     pub(crate) held: u32,
     /// It was given pages, of which nobody says when the peer has them.
@@ -82,8 +84,17 @@ impl Files {
     /// None when the table is full.
     pub(crate) fn insert(&mut self, holder: Holder) -> Result<Descriptor, Holder> {
         let direct = holder.is_direct();
-        let file =
-            File { holder, closing: false, first: NONE, emptied: false, held: 0, refers: false, resets: false, direct };
+        let file = File {
+            holder,
+            closing: false,
+            first: NONE,
+            emptied: false,
+            left: false,
+            held: 0,
+            refers: false,
+            resets: false,
+            direct,
+        };
         let key = self.slab.insert(file).map_err(|file| file.holder)?;
         Ok(Descriptor { slot: key.index, generation: key.generation })
     }

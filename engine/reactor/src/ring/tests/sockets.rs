@@ -69,6 +69,30 @@ fn what_a_receive_leaves_in_the_socket_is_known() {
 }
 
 #[test]
+fn a_receive_that_brought_nothing_says_nothing_of_what_is_in_the_socket() {
+    each(|mut ring| {
+        let (socket, mut peer) = super::on_request::tcp_pair(&mut ring);
+        assert!(!ring.has_more(socket), "nothing was received so far");
+        for bytes in [50, 60] {
+            peer.write_all(&vec![7; bytes]).unwrap();
+            let buffer = ring.pool().take(Class::Small).unwrap();
+            submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..50, behind: 0 }, 1);
+            assert_eq!(one(&mut ring).result, Ok(50));
+        }
+        assert!(ring.has_more(socket));
+        let buffer = ring.pool().take(Class::Small).unwrap();
+        submit(&mut ring, Operation::ReceiveInto { socket, buffer, range: 0..50, behind: 0 }, 1);
+        assert_eq!(one(&mut ring).result, Ok(10));
+        for stay in [false, true] {
+            let id = submit(&mut ring, Operation::Receive { socket, stay, most: u32::MAX }, 2);
+            ring.cancel(id);
+            assert_eq!(one(&mut ring).result, Err(Errno::CANCELED));
+            assert!(!ring.has_more(socket), "stays: {stay}");
+        }
+    });
+}
+
+#[test]
 fn bytes_are_received_into_the_range_alone() {
     each(|mut ring| {
         let (socket, mut peer) = pair(&mut ring);
