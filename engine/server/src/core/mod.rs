@@ -111,8 +111,8 @@ pub struct Core<R: Reactor> {
     /// Memory of tasks that are gone: as many as there were at a time.
     #[allow(clippy::vec_box)] // the boxes are what is kept: they move into slots by pointer
     spare_work: Vec<Box<Work>>,
-    /// Room for the buffers of a receive.
-    spare_buffers: Vec<memory::Buffer>,
+    /// Room for the buffers of receives: as often as there were some out at a time.
+    spare_buffers: Vec<Vec<memory::Buffer>>,
     completions: Vec<Completion>,
     /// Links with something to send or to do at the end of the turn.
     dirty: Vec<Key>,
@@ -226,6 +226,8 @@ impl<R: Reactor> Core<R> {
         let wait = if at_once || self.has_chores() {
             Wait::Poll
         } else if idle && matches!(self.drain, Drain::No) && self.roster.is_settled() {
+            // When the last session ended, something may still have been on its way at a store.
+            self.let_go();
             Wait::Forever
         } else {
             let deadlines =

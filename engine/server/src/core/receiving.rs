@@ -174,7 +174,7 @@ impl<R: Reactor> Core<R> {
         let most = if self.shared { AT_ONCE } else { Class::Large.bytes() } / data as usize;
         // What comes wants buffers, too.
         let most = most.min(pool.capacity(Class::Medium) as usize / 8).max(1);
-        let mut buffers = std::mem::take(&mut self.spare_buffers);
+        let mut buffers = self.spare_buffers.pop().unwrap_or_default();
         buffers.extend(std::iter::from_fn(|| pool.take(Class::Medium)).take(most));
         let pdus = Pdus { buffers, first: first as u32, between: link.connection.between() as u32, data };
         let operation = Operation::ReceivePdus { socket: link.descriptor, pdus };
@@ -202,7 +202,7 @@ impl<R: Reactor> Core<R> {
             self.feed(key, &pdus.buffers[place][..data]);
         }
         pdus.buffers.clear();
-        self.spare_buffers = pdus.buffers;
+        self.spare_buffers.push(pdus.buffers);
         if let Some(link) = self.links.get_mut(key) {
             link.receiving = Receiving::Idle;
         }

@@ -221,3 +221,200 @@ fn without_buffers_to_spare_and_when_the_session_ends_it_is_as_before() {
         assert_eq!(rig.available(), before);
     }
 }
+
+/// A session that sends writes as long as a buffer, and among them whatever it may or may not.
+struct Hostile {
+    rig: Rig,
+    dice: Dice,
+    digests: [bool; 2],
+    held: Option<u32>,
+    stream: Vec<u8>,
+}
+
+impl Hostile {
+    fn pdu(&mut self, mut header: [u8; BHS_LEN], ahs: &[u8], data: &[u8], right: bool) {
+        header[4] = (ahs.len() / 4) as u8;
+        let header = [&header[..], ahs].concat();
+        self.stream.extend(&header);
+        if self.digests[0] {
+            self.stream.extend(wire::digest::to_wire(wire::crc32c(&header)));
+        }
+        let padded = [data, &[0; 3][..wire::padding(data.len())]].concat();
+        self.stream.extend(&padded);
+        if self.digests[1] && !data.is_empty() {
+            let crc = wire::crc32c(&padded);
+            self.stream.extend(wire::digest::to_wire(if right { crc } else { !crc }));
+        }
+    }
+
+    fn management(&mut self, function: wire::TaskManagementFunction) {
+        let mut header = [0; BHS_LEN];
+        let about = self.rig.cmd_sn.wrapping_sub(2 + self.dice.roll(6) as u32) & 0xffff;
+        wire::TaskManagementRequest {
+            immediate: true,
+            function,
+            data_segment_length: 0,
+            lun: 0,
+            initiator_task_tag: 0x1000_0000 | about,
+            referenced_task_tag: about,
+            cmd_sn: self.rig.cmd_sn,
+            exp_stat_sn: 1,
+            ref_cmd_sn: about.wrapping_add(1),
+            exp_data_sn: 0,
+        }
+        .emit(&mut header);
+        self.pdu(header, &[], &[], true);
+    }
+
+    fn put(&mut self, usual: u32) {
+        use wire::TaskAttribute::*;
+        let length = if self.dice.one_in(6) { 1 + self.dice.roll(100_000) as u32 } else { usual };
+        let most = length.min(64 << 10);
+        let immediate = if self.dice.one_in(8) { self.dice.roll(u64::from(most)) as u32 } else { most };
+        let attribute = [Simple, Simple, Simple, Ordered, HeadOfQueue][self.dice.roll(5) as usize];
+        // One is left out, and comes later.
+        let cmd_sn = match self.held.take_if(|_| self.dice.one_in(4)) {
+            Some(cmd_sn) => cmd_sn,
+            None => {
+                if self.held.is_none() && self.dice.one_in(8) {
+                    self.held = Some(self.rig.cmd_sn);
+                    self.rig.cmd_sn += 1;
+                }
+                self.rig.cmd_sn += 1;
+                self.rig.cmd_sn - 1
+            }
+        };
+        let opcode = if self.dice.one_in(8) { WRITE_AND_VERIFY } else { WRITE };
+        let mut cdb = access(opcode, length.next_multiple_of(BLOCK));
+        let block = self.dice.roll(MEDIUM / u64::from(BLOCK)) as u32;
+        cdb[2..6].copy_from_slice(&block.to_be_bytes());
+        let command = ScsiCommand {
+            final_bit: !self.dice.one_in(6),
+            write: true,
+            attribute,
+            data_segment_length: immediate,
+            expected_data_transfer_length: length,
+            ..plain(cmd_sn - 1, cmd_sn, &cdb)
+        };
+        let mut header = [0; BHS_LEN];
+        command.emit(&mut header);
+        let right = !self.dice.one_in(12);
+        // A CDB's rest that nobody asked for.
+        let ahs: &[u8] = if self.dice.one_in(15) { &[0, 5, 1, 0, 1, 2, 3, 4] } else { &[] };
+        self.pdu(header, ahs, &data(immediate, block), right);
+    }
+
+    /// Data of some task, asked for or not, where it belongs or not.
+    fn pour(&mut self, usual: u32, r2t: Option<ReadyToTransfer>) {
+        let about = self.rig.cmd_sn.wrapping_sub(2 + self.dice.roll(4) as u32) & 0xffff;
+        let (tag, transfer, at, most) = match r2t {
+            Some(r2t) => {
+                (r2t.initiator_task_tag, r2t.target_transfer_tag, r2t.buffer_offset, r2t.desired_data_transfer_length)
+            }
+            None => (about, wire::RESERVED_TAG, 0, usual),
+        };
+        let length = most.min(200 << 10);
+        let mut header = [0; BHS_LEN];
+        DataOut {
+            final_bit: length == most || self.dice.one_in(4),
+            data_segment_length: length,
+            lun: 0,
+            initiator_task_tag: tag,
+            target_transfer_tag: transfer,
+            exp_stat_sn: 1,
+            data_sn: u32::from(self.dice.one_in(10)),
+            buffer_offset: if self.dice.one_in(10) { 512 } else { at },
+        }
+        .emit(&mut header);
+        let right = !self.dice.one_in(10);
+        self.pdu(header, &[], &data(length, tag), right);
+    }
+
+    fn batch(&mut self, usual: u32, r2ts: &mut Vec<ReadyToTransfer>) {
+        use wire::TaskManagementFunction::*;
+        for _ in 0..20 {
+            match self.dice.roll(40) {
+                0 => self.management(AbortTask),
+                1 => self.management(AbortTaskSet),
+                2 if self.dice.one_in(4) => self.management(LogicalUnitReset),
+                3..6 => {
+                    let r2t = r2ts.pop();
+                    self.pour(usual, r2t);
+                }
+                // An opcode that there isn't, with data.
+                6 => {
+                    let mut header = [0; BHS_LEN];
+                    header[0] = 0x1f;
+                    header[5..8].copy_from_slice(&usual.to_be_bytes()[1..]);
+                    self.pdu(header, &[], &data(usual, 1), true);
+                }
+                7 if self.dice.one_in(60) => {
+                    let mut header = [0; BHS_LEN];
+                    wire::LogoutRequest {
+                        immediate: self.dice.one_in(2),
+                        reason: wire::LogoutReason::CloseSession,
+                        data_segment_length: 0,
+                        initiator_task_tag: 0x2000_0000,
+                        cid: 0,
+                        cmd_sn: self.rig.cmd_sn,
+                        exp_stat_sn: 1,
+                    }
+                    .emit(&mut header);
+                    self.pdu(header, &[], &[], true);
+                }
+                8 if self.dice.one_in(60) => {
+                    let nonsense = self.dice.roll(200) as usize;
+                    self.stream.extend(vec![0xee; nonsense]);
+                }
+                _ => self.put(usual),
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_a_peer_does_all_buffers_come_home() {
+    let (mut times, mut ended, mut asked) = (0, 0, 0);
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let digests = [dice.one_in(3), dice.one_in(3)];
+        let mut rig = rig(seed, dice.one_in(2), digests);
+        let before = rig.available();
+        let mut hostile = Hostile { rig, dice, digests, held: None, stream: Vec::new() };
+        let (mut r2ts, mut answer) = (Vec::new(), Vec::new());
+        'session: for _ in 0..12 {
+            let usual = [64, 64, 32, 16, 9][hostile.dice.roll(5) as usize] << 10;
+            hostile.batch(usual, &mut r2ts);
+            let stream = std::mem::take(&mut hostile.stream);
+            let pieces = 1 + hostile.dice.roll(3) as usize;
+            for piece in stream.chunks(stream.len() / pieces + 1) {
+                hostile.rig.peer.write(piece);
+                for _ in 0..1 + hostile.dice.roll(300) {
+                    hostile.rig.core.turn().unwrap();
+                    answer.extend(hostile.rig.peer.read(1 << 20));
+                    let Some((_, link)) = hostile.rig.core.links.iter().next() else {
+                        ended += 1;
+                        break 'session;
+                    };
+                    times += u32::from(link.receiving == Receiving::Pdus);
+                }
+            }
+            while let Some(header) = answer.first_chunk::<BHS_LEN>().copied() {
+                let length = Bhs::new(&header).pdu_len(digests[0], digests[1]);
+                if answer.len() < length {
+                    break;
+                }
+                answer.drain(..length);
+                r2ts.extend(ReadyToTransfer::parse(&header));
+            }
+            asked += r2ts.len();
+        }
+        hostile.rig.peer.close();
+        (0..300).for_each(|_| _ = hostile.rig.core.turn().unwrap());
+        let core = &mut hostile.rig.core;
+        assert_eq!((core.sessions(), core.tasks.len(), core.reactor().in_flight()), (0, 0, 0), "seed {seed}");
+        assert!(core.units[0].dying.is_empty() && core.units[0].waiting.is_empty(), "seed {seed}");
+        assert_eq!(hostile.rig.available(), before, "seed {seed}");
+    }
+    assert!(times > 100 && ended > 10 && asked > 20, "{times}, {ended}, {asked}");
+}

@@ -271,6 +271,25 @@ fn nothing_is_lent_nor_let_go_of_while_a_write_waits_for_its_memory() {
 }
 
 #[test]
+fn what_waits_for_memory_when_its_session_ends_is_let_go_of_afterwards() {
+    let mut reader = Reader::of(0, vec![Settings::new(Kind::Ram { bytes: 8 << 20, preallocate: false })]);
+    reader.write(0, LENT, 7);
+    assert_eq!(reader.pdus().len(), 1, "the status");
+    let key = reader.rig.link().0;
+    let core = &mut reader.rig.core;
+    core.cut(key, CloseReason::Silent);
+    let mut buffer = core.reactor.pool().take(Class::Small).unwrap();
+    buffer[..BLOCK as usize].fill(8);
+    let request = Request::Write { offset: 2 << 20, buffer, range: 0..BLOCK, durable: false };
+    // The job ends after the session.
+    assert!(matches!(core.units[0].queue.submit(&mut core.reactor, 77 << 8, request), Submitted::Pending));
+    (0..20).for_each(|_| _ = core.turn().unwrap());
+    assert_eq!((core.sessions(), core.units[0].queue.in_flight()), (0, 0));
+    let region = reader.region(0);
+    assert!(std::thread::scope(|scope| scope.spawn(|| region.may_hold()).join().unwrap()));
+}
+
+#[test]
 fn nobody_writes_to_what_a_reader_may_not_have_yet() {
     for length in [512, LENT] {
         let mut reader = Reader::new();
