@@ -31,6 +31,8 @@ pub(super) struct LimitQueue<R> {
     /// When the next request would start if all came evenly, nanoseconds of the reactor's clock. Shared by all queues.
     next: Arc<AtomicU64>,
     waiting: VecDeque<(u64, Request)>,
+    /// Requests that the inner queue has: what it does besides is its own affair.
+    passed: u32,
     /// What the shared time said last.
     due: Duration,
     bound: u32,
@@ -49,6 +51,7 @@ impl<R: Reactor> LimitQueue<R> {
             burst: u64::from(settings.burst.max(1)),
             next,
             waiting: VecDeque::with_capacity(depth as usize),
+            passed: 0,
             due: Duration::ZERO,
             bound: settings.in_flight.unwrap_or(depth).clamp(1, depth),
         }
@@ -71,33 +74,49 @@ impl<R: Reactor> LimitQueue<R> {
     }
 }
 
+impl<R: Reactor> LimitQueue<R> {
+    fn pass(&mut self, reactor: &mut R, tag: u64, request: Request) -> Submitted {
+        let submitted = self.inner.submit(reactor, tag, request);
+        self.passed += u32::from(matches!(submitted, Submitted::Pending));
+        submitted
+    }
+
+    /// What ended of the requests that were passed on.
+    fn ended(&mut self, completion: Option<Completion>) -> Option<Completion> {
+        self.passed -= u32::from(completion.is_some());
+        completion
+    }
+}
+
 impl<R: Reactor> BlockQueue<R, reactor::Completion> for LimitQueue<R> {
     fn geometry(&self) -> &Geometry {
         self.inner.geometry()
     }
 
     fn submit(&mut self, reactor: &mut R, tag: u64, request: Request) -> Submitted {
-        if self.in_flight() >= self.bound {
+        if self.passed + self.waiting.len() as u32 >= self.bound {
             return Submitted::Full(request);
         }
         if self.waiting.is_empty() && self.admit(reactor.now()) {
-            return self.inner.submit(reactor, tag, request);
+            return self.pass(reactor, tag, request);
         }
         self.waiting.push_back((tag, request));
         Submitted::Pending
     }
 
     fn complete(&mut self, reactor: &mut R, completion: reactor::Completion) -> Option<Completion> {
-        self.inner.complete(reactor, completion)
+        let completion = self.inner.complete(reactor, completion);
+        self.ended(completion)
     }
 
     fn poll(&mut self, reactor: &mut R) -> Option<Completion> {
-        if let Some(completion) = self.inner.poll(reactor) {
-            return Some(completion);
+        let completion = self.inner.poll(reactor);
+        if completion.is_some() {
+            return self.ended(completion);
         }
         while !self.waiting.is_empty() && self.admit(reactor.now()) {
             let (tag, request) = self.waiting.pop_front()?;
-            match self.inner.submit(reactor, tag, request) {
+            match self.pass(reactor, tag, request) {
                 Submitted::Done(completion) => return Some(completion),
                 Submitted::Pending => {}
                 // Its turn is lost, which slows the store by one request; it comes first again.

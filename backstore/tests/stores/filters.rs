@@ -115,3 +115,25 @@ fn limit_refuses_more_in_flight_than_it_says() {
     assert_eq!(core.turn().len(), 2);
     assert!(matches!(core.offer(Request::Flush).1, Submitted::Pending));
 }
+
+#[test]
+fn limit_counts_requests_and_not_what_a_store_does_by_itself() {
+    const HUGE: u64 = 2 << 20;
+    let filters = vec![Filter::Limit(Limit { per_second: None, burst: 1, in_flight: Some(1) })];
+    let settings = Settings { filters, ..Settings::new(Kind::Ram { bytes: 16 * HUGE, preallocate: false }) };
+    let store = Store::open(&settings).unwrap();
+    let mut core = Core::new(Plain::new(), &store);
+    // Who writes one block after the other has memory got ahead.
+    for offset in [0, HUGE - 512] {
+        core.write(offset, &[7; 512], false).unwrap();
+    }
+    let request = core.write_request(HUGE, &[7; 512], false);
+    assert!(matches!(core.offer(request).1, Submitted::Pending));
+    let request = core.write_request(0, &[8; 512], false);
+    assert!(matches!(core.offer(request).1, Submitted::Full(_)));
+    while core.turn().is_empty() {}
+    assert_eq!(core.queue.in_flight(), 1, "the next page is on its way");
+    let request = core.write_request(0, &[8; 512], false);
+    assert!(matches!(core.offer(request).1, Submitted::Done(_)));
+    core.drain();
+}

@@ -191,6 +191,9 @@ impl<R: Reactor> Core<R> {
     fn received_pdus(&mut self, key: Key, mut pdus: Pdus, count: usize) {
         for place in 0..pdus.buffers.len() {
             let (front, data) = pdus.lengths(place, count);
+            if front == 0 {
+                break;
+            }
             self.feed(key, pdus.in_front(place, front));
             if data == 0 || self.adopt(key, &mut pdus.buffers[place], data, pdus.data) {
                 continue;
