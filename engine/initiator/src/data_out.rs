@@ -84,17 +84,10 @@ pub(crate) struct Burst {
 
 /// Appends a data segment: exactly `length` bytes of a command's data, pad and digest.
 pub(crate) fn append_segment(data: &impl DataOut, offset: u32, length: u32, digest: bool, out: &mut impl Output) {
-    if !digest {
-        out.put_data(data, offset, length, None);
-        append_trailer(out, length as usize, None);
-    } else if let Some(known) = data.crc32c(offset, length) {
-        out.put_data(data, offset, length, None);
-        append_trailer(out, length as usize, Some(Crc32c::behind(known)));
-    } else {
-        let mut sum = Crc32c::new();
-        out.put_data(data, offset, length, Some(&mut sum));
-        append_trailer(out, length as usize, Some(sum));
-    }
+    let known = if digest { data.crc32c(offset, length) } else { None };
+    let mut sum = (digest && known.is_none()).then(Crc32c::new);
+    out.put_data(data, offset, length, sum.as_mut());
+    append_trailer(out, length as usize, known.map(Crc32c::behind).or(sum));
 }
 
 impl<T: DataOut> Connection<T> {

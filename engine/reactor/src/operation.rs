@@ -184,10 +184,10 @@ impl Operation {
 }
 
 /// Buffers for PDUs that follow each other and have as much data each. What is in front of the data lies right in front of it, at the end
-/// of the buffer's headroom. Allocated once per core and recycled.
+/// of the buffer's headroom. The list comes back, to be used again.
 #[derive(Default)]
 pub struct Pdus {
-    /// One for each, all of them longer than the data.
+    /// One for each, at least as long as the data.
     pub buffers: Vec<Buffer>,
     /// Bytes in front of the first one's data, and of the others'; not more than the headroom.
     pub first: u32,
