@@ -30,6 +30,11 @@ impl Vector {
         Box::new(unsafe { std::mem::zeroed() })
     }
 
+    /// One of former operations, or a new one.
+    pub(super) fn spare(spare: &mut Vec<Box<Vector>>) -> Box<Vector> {
+        spare.pop().unwrap_or_else(Vector::new)
+    }
+
     pub(super) fn set(&mut self, at: usize, address: *const u8, length: usize) {
         self.pieces[at] = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length };
     }
@@ -149,7 +154,7 @@ impl Sending {
             match first {
                 None => first = Some((address, length)),
                 Some((address, length)) if count == 1 => {
-                    let vector = vector.get_or_insert_with(|| spare.pop().unwrap_or_else(Vector::new));
+                    let vector = vector.get_or_insert_with(|| Vector::spare(spare));
                     vector.set(0, address, length);
                 }
                 Some(_) => {}

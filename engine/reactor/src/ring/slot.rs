@@ -199,7 +199,7 @@ impl Slot {
                 if *behind == 0 {
                     on!(target, |fd| opcode::Recv::new(fd, address, length).build())
                 } else {
-                    let vector = vector.get_or_insert_with(|| tools.vectors.pop().unwrap_or_else(Vector::new));
+                    let vector = vector.get_or_insert_with(|| Vector::spare(tools.vectors));
                     vector.set(0, address, length as usize);
                     vector.set(1, buffer.with_headroom().as_ptr(), *behind as usize);
                     let header: *mut libc::msghdr = vector.header(2);
@@ -207,7 +207,7 @@ impl Slot {
                 }
             }
             Work::ReceivePdus { pdus, vector } => {
-                let vector = vector.get_or_insert_with(|| tools.vectors.pop().unwrap_or_else(Vector::new));
+                let vector = vector.get_or_insert_with(|| Vector::spare(tools.vectors));
                 for place in 0..pdus.buffers.len() {
                     let range = pdus.range(place);
                     let bytes = &mut pdus.buffers[place].with_headroom()[range];
