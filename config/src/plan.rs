@@ -386,10 +386,10 @@ impl Default for Limits {
 /// Room that is kept for volumes to come, unless the file says something else.
 const SPARE_VOLUMES: u32 = 8;
 
-/// Less than what it costs to be woken twice on most virtual machines.
 /// From so many bytes on references to pages cost less than copies; figures are in `benches/README.md`.
 pub(crate) const DEFAULT_SPLICE: u32 = 4 << 10;
-pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+/// About what the wake of a peer on a virtual machine takes, and less than that of both.
+pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(100);
 
 /// Most volumes of a process: a LUN map has as many.
 pub(crate) const MAX_VOLUMES: u32 = 16_384;
