@@ -325,7 +325,7 @@ fn a_line_of_json_names_each_thing_once() {
     let volume = "[[volume]]\nname = \"disk\"\nstore = { kind = \"ram\", size = \"1MiB\" }\n";
     let target = Setup::new(volume).server("log_format = \"json\"").start();
     drop(target.client("disk"));
-    for words in [["logged in", "authentication"], ["session ended", "the connection broke"]] {
+    for words in [["logged in", "authentication"], ["session ended", "closed by the peer"]] {
         let line = target.logged(&words);
         let read: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(read["target"], target.name("disk"), "{line}");

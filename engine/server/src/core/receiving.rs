@@ -189,6 +189,11 @@ impl<R: Reactor> Core<R> {
 
     /// So many bytes have come for such buffers.
     fn received_pdus(&mut self, key: Key, mut pdus: Pdus, count: usize) {
+        if let Some(link) = self.links.get_mut(key) {
+            // Nothing else is received while they are looked at.
+            link.receiving = Receiving::Pdus;
+            link.filled = false;
+        }
         for place in 0..pdus.buffers.len() {
             let (front, data) = pdus.lengths(place, count);
             if front == 0 {
@@ -240,80 +245,69 @@ impl<R: Reactor> Core<R> {
             link.receiving = Receiving::Idle;
             link.operations -= 1;
         }
-        if let Returned::Pdus(pdus) = completion.returned {
-            match completion.result {
-                Ok(n) if n > 0 && link.closing.is_none() => {
-                    link.receiving = Receiving::Pdus;
-                    link.filled = false;
-                    self.received_pdus(key, pdus, n as usize);
-                    self.prompt(key);
-                    self.mark_dirty(key);
-                }
-                _ if link.closing.is_none() => self.cut(key, CloseReason::Protocol("closed by the peer")),
-                _ => self.settle(key),
-            }
-            return;
-        }
-        let (Returned::Buffer(buffer) | Returned::Part(buffer)) = completion.returned else {
-            // ENOBUFS and the like carry no buffer.
-            match completion.result {
-                // As was asked. Data may wait that is received in another way.
-                Err(errno) if errno == Errno::CANCELED && receiving.ends() && link.closing.is_none() => {
-                    self.feed(key, &[]);
-                }
-                Err(errno) if errno.0 == rustix::io::Errno::NOBUFS.raw_os_error() && link.closing.is_none() => {
-                    link.heads = matches!(receiving, Receiving::Head(_));
-                    self.mark_dirty(key);
-                }
-                _ if link.closing.is_none() => self.cut(key, CloseReason::Protocol("the connection broke")),
-                _ => self.settle(key),
-            }
-            return;
-        };
         let gone = link.closing.is_some();
-        match (completion.result, receiving) {
-            (Ok(n), Receiving::Into(direct)) if n > 0 => {
-                // Whether more is there isn't known. A large receive would wait with each session that rests now, and take the
-                // next PDU off this way.
-                link.filled = false;
-                link.heads = direct.behind > 0;
-                self.received_into(key, direct, n, buffer);
-                if gone {
-                    self.settle(key);
-                } else {
-                    self.prompt(key);
-                    self.mark_dirty(key);
-                }
+        let count = match completion.result {
+            Ok(count) if count > 0 => count,
+            result => return self.receive_failed(key, receiving, result, completion.returned),
+        };
+        match (completion.returned, receiving) {
+            (Returned::Buffer(buffer), Receiving::Into(direct)) => self.received_into(key, direct, count, buffer),
+            _ if gone => {}
+            (Returned::Pdus(pdus), _) => self.received_pdus(key, pdus, count as usize),
+            (Returned::Buffer(buffer) | Returned::Part(buffer), _) => {
+                self.received_bytes(key, receiving, buffer, count as usize);
             }
-            (Ok(n), _) if n > 0 && !gone => {
-                // Calm is a link whose receives are of the usual kind and leave nothing in the socket.
-                let (room, calms) = match receiving {
-                    Receiving::Large(length) | Receiving::Head(length) => (length as usize, false),
-                    _ => (buffer.len(), true),
-                };
-                let all = (n as usize) < room;
-                link.filled = !all;
-                link.calm = if all && calms { link.calm.saturating_add(1) } else { 0 };
-                self.feed(key, &buffer[..n as usize]);
-                drop(buffer);
-                if !all {
-                    // More is there than others should wait for.
-                    self.stop_receiving(key);
-                }
-                self.prompt(key);
+            _ => unreachable!("bytes come in buffers"),
+        }
+        if gone {
+            return self.settle(key);
+        }
+        self.prompt(key);
+        self.mark_dirty(key);
+    }
+
+    /// A receive has ended without bytes.
+    fn receive_failed(&mut self, key: Key, receiving: Receiving, result: Result<u32, Errno>, returned: Returned) {
+        if let (Receiving::Into(direct), Returned::Buffer(buffer)) = (receiving, returned) {
+            self.direct_ended(direct.task, buffer);
+        }
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.closing.is_some() {
+            return self.settle(key);
+        }
+        let chosen = matches!(receiving, Receiving::Any(_) | Receiving::Staying { .. } | Receiving::Head(_));
+        match result {
+            // As was asked. Data may wait that is received in another way.
+            Err(Errno::CANCELED) if receiving.ends() => self.feed(key, &[]),
+            // The reactor has no buffer now.
+            Err(errno) if chosen && errno.0 == rustix::io::Errno::NOBUFS.raw_os_error() => {
+                link.heads = matches!(receiving, Receiving::Head(_));
                 self.mark_dirty(key);
             }
-            (result, receiving) => {
-                if let Receiving::Into(direct) = receiving {
-                    self.direct_ended(direct.task, buffer);
-                }
-                if gone {
-                    self.settle(key);
-                } else {
-                    debug!(session = link_identity(&self.links, key), ?result, "connection closed by the peer");
-                    self.cut(key, CloseReason::Protocol("closed by the peer"));
-                }
+            result => {
+                debug!(session = link_identity(&self.links, key), ?result, "nothing more can be received");
+                let why = if result.is_ok() { "closed by the peer" } else { "the connection broke" };
+                self.cut(key, CloseReason::Protocol(why));
             }
+        }
+    }
+
+    /// Bytes have come in a buffer of nobody's.
+    fn received_bytes(&mut self, key: Key, receiving: Receiving, buffer: Buffer, count: usize) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        // Calm is a link whose receives are of the usual kind and leave nothing in the socket.
+        let (room, calms) = match receiving {
+            Receiving::Large(length) | Receiving::Head(length) => (length as usize, false),
+            _ => (buffer.len(), true),
+        };
+        link.filled = count >= room;
+        link.calm = if calms && !link.filled { link.calm.saturating_add(1) } else { 0 };
+        let filled = link.filled;
+        self.feed(key, &buffer[..count]);
+        drop(buffer);
+        if filled {
+            // More is there than others should wait for.
+            self.stop_receiving(key);
         }
     }
 
@@ -321,10 +315,14 @@ impl<R: Reactor> Core<R> {
     fn received_into(&mut self, key: Key, direct: Direct, n: u32, buffer: Buffer) {
         let payload = n.min(direct.length);
         let behind = (n - payload) as usize;
-        if let Some(link) = self.links.get_mut(key)
-            && link.closing.is_none()
-        {
-            link.connection.payload(&buffer[direct.at as usize..(direct.at + payload) as usize]);
+        if let Some(link) = self.links.get_mut(key) {
+            // Whether more is there isn't known. A large receive would wait with each session that rests now, and take the
+            // next PDU off this way.
+            link.filled = false;
+            link.heads = direct.behind > 0;
+            if link.closing.is_none() {
+                link.connection.payload(&buffer[direct.at as usize..(direct.at + payload) as usize]);
+            }
         }
         let mut rest = [0; MOST_BEHIND];
         rest[..behind].copy_from_slice(&buffer.headroom()[..behind]);
