@@ -5,8 +5,8 @@
 //! bound makes the next look longer, a far longer one ends it. A core without work pays for one look, and then sleeps.
 //!
 //! A gap that ended with a sleep is measured with the time that waking took, which may be as long as the bound: what came within
-//! it looks as if it had come behind it. So of gaps that are longer, but not by far, some are looked through all the same, and
-//! it goes on as long as most looks find something.
+//! it looks as if it had come behind it. So of gaps that are longer, but not by far, some are looked through all the same; if
+//! that finds something, it goes on.
 
 use std::time::Duration;
 
@@ -17,17 +17,11 @@ const FIRST: Duration = Duration::from_micros(10);
 const DOUBTFUL: Duration = Duration::from_millis(1);
 /// After so many of them in sleep the next is looked through.
 const BETWEEN_TRIALS: u8 = 16;
-/// A look in vain counts for so many that found something.
-const IN_VAIN: u8 = 2;
-/// More looks than that are not remembered.
-const MOST_TRUST: u8 = 8;
 
 /// Learns how long a core looks for work before it sleeps: never longer than its bound.
 pub(crate) struct Spinner {
     bound: Duration,
     window: Duration,
-    /// Looks that found something, less those in vain.
-    trust: u8,
     /// Doubtful gaps that were slept through since the last trial.
     doubts: u8,
 }
@@ -35,7 +29,7 @@ pub(crate) struct Spinner {
 impl Spinner {
     /// With a bound of zero it never spins.
     pub(crate) fn new(bound: Duration) -> Spinner {
-        Spinner { bound, window: Duration::ZERO, trust: 0, doubts: 0 }
+        Spinner { bound, window: Duration::ZERO, doubts: 0 }
     }
 
     /// How long to look this time.
@@ -46,18 +40,14 @@ impl Spinner {
     /// Work came after a gap: while looking, or after a sleep.
     pub(crate) fn worked(&mut self, gap: Duration) {
         if gap <= self.bound {
-            self.trust = (self.trust + 1).min(MOST_TRUST);
             if gap >= self.window {
                 self.window = (self.window * 2).max(FIRST).min(self.bound);
             }
-        } else if gap >= DOUBTFUL.max(self.bound) {
-            self.idled();
-        } else if !self.window.is_zero() {
-            self.trust = self.trust.saturating_sub(IN_VAIN);
-            if self.trust == 0 {
-                self.window = Duration::ZERO;
-            }
-        } else {
+            return;
+        }
+        let doubtful = self.window.is_zero() && gap < DOUBTFUL;
+        self.window = Duration::ZERO;
+        if doubtful {
             self.doubts += 1;
             if self.doubts == BETWEEN_TRIALS {
                 (self.doubts, self.window) = (0, self.bound);
@@ -67,7 +57,7 @@ impl Spinner {
 
     /// A sleep ended with nothing to do.
     pub(crate) fn idled(&mut self) {
-        (self.window, self.trust) = (Duration::ZERO, 0);
+        self.window = Duration::ZERO;
     }
 }
 
@@ -132,14 +122,6 @@ mod tests {
         // A hiccup of the peer ends it for a moment.
         let (_, found) = lives(&mut spinner, [&[5000_u64] as &[u64], &[30; 100]].concat());
         assert_eq!(found, 100 - u32::from(BETWEEN_TRIALS));
-    }
-
-    #[test]
-    fn some_looks_in_vain_among_many_that_find_something_do_not_end_it() {
-        let mut spinner = Spinner::new(us(50));
-        let gaps = (0..1000).map(|n| if n % 5 == 4 { 70 } else { 35 });
-        let (_, found) = lives(&mut spinner, gaps);
-        assert!(found > 750, "{found} of 800");
     }
 
     #[test]
