@@ -388,7 +388,7 @@ const SPARE_VOLUMES: u32 = 8;
 
 /// From so many bytes on references to pages cost less than copies; figures are in `benches/README.md`.
 pub(crate) const DEFAULT_SPLICE: u32 = 4 << 10;
-/// About what the wake of a peer on a virtual machine takes, and less than that of both.
+/// About what waking the peer takes, if that is a virtual machine, and less than what waking both takes.
 pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(100);
 
 /// Most volumes of a process: a LUN map has as many.

@@ -67,7 +67,8 @@ mod machine {
     /// How a block is read: `ROUNDS` vectors in each lane, and words in chains behind them.
     struct Shape<const BYTES: usize, const ROUNDS: usize, const SIDE_BY_SIDE: bool>;
     /// The vectors of all lanes lie side by side.
-    type Short = Shape<BLOCK, 20, true>;
+    type Short = Shape<BLOCK, SHORT_ROUNDS, true>;
+    const SHORT_ROUNDS: usize = 20;
     /// Each lane is a part of the block.
     type Long = Shape<LONG, 320, false>;
     const LONG: usize = 16 * BLOCK;
@@ -89,18 +90,26 @@ mod machine {
             [over_chains(Self::CHAIN), over_chains(2 * Self::CHAIN), over_chains(3 * Self::CHAIN)];
 
         /// The vector of a lane in this round.
+        ///
+        /// # Safety
+        /// There are so many lanes, and rounds.
         #[inline]
         #[target_feature(enable = "avx2")]
-        fn vector(block: &[u8; BYTES], lane: usize, round: usize) -> __m256i {
+        unsafe fn vector(block: &[u8; BYTES], lane: usize, round: usize) -> __m256i {
+            let () = Self::DIVIDES;
             debug_assert!(lane < LANES && round < ROUNDS);
             // SAFETY: so many lanes and rounds lie in a block (`DIVIDES`), and no alignment is asked for.
             unsafe { _mm256_loadu_si256(block.as_ptr().add(lane * Self::LANE + round * Self::STEP).cast()) }
         }
 
         /// Each chain takes its word at this place.
+        ///
+        /// # Safety
+        /// A chain has so many words.
         #[inline]
         #[target_feature(enable = "sse4.2")]
-        fn take(block: &[u8; BYTES], chains: &mut [u64; CHAINS], place: usize) {
+        unsafe fn take(block: &[u8; BYTES], chains: &mut [u64; CHAINS], place: usize) {
+            let () = Self::DIVIDES;
             debug_assert!(place < Self::CHAIN);
             for (chain, register) in chains.iter_mut().enumerate() {
                 let at = Self::VECTORS + (chain * Self::CHAIN + place) * WORD;
@@ -114,25 +123,30 @@ mod machine {
         #[inline]
         #[target_feature(enable = "avx2,vpclmulqdq,pclmulqdq,sse4.2")]
         fn register(register: u32, block: &[u8; BYTES], fetch: impl Fn(usize)) -> u32 {
-            let ((), ()) = (Self::DIVIDES, Self::IN_TIME);
-            let mut folded: [__m256i; LANES] = std::array::from_fn(|lane| Self::vector(block, lane, 0));
+            let () = Self::IN_TIME;
+            // SAFETY: of each lane, the first round.
+            let mut folded: [__m256i; LANES] = std::array::from_fn(|lane| unsafe { Self::vector(block, lane, 0) });
             folded[0] = _mm256_xor_si256(folded[0], _mm256_zextsi128_si256(_mm_cvtsi32_si128(register as i32)));
             let mut chains = [0; CHAINS];
             let mut place = 0;
             for round in 1..ROUNDS {
                 fetch(round - 1);
                 for (lane, vector) in folded.iter_mut().enumerate() {
-                    *vector = fold(*vector, Self::STEP_ON, Self::vector(block, lane, round));
+                    // SAFETY: as many as there are vectors, and less than `ROUNDS`.
+                    let next = unsafe { Self::vector(block, lane, round) };
+                    *vector = fold(*vector, Self::STEP_ON, next);
                 }
                 for _ in 0..ROUND {
-                    Self::take(block, &mut chains, place);
+                    // SAFETY: all rounds together take no more words than there are (`IN_TIME`).
+                    unsafe { Self::take(block, &mut chains, place) };
                     place += 1;
                 }
             }
             let [first, second, third, fourth] = folded;
             let vector = fold(fold(fold(first, Self::LANE_ON, second), Self::LANE_ON, third), Self::LANE_ON, fourth);
             for place in place..Self::CHAIN {
-                Self::take(block, &mut chains, place);
+                // SAFETY: up to its last word.
+                unsafe { Self::take(block, &mut chains, place) };
             }
             let moved = _mm_xor_si128(
                 multiply(reduce(vector), Self::CHAINS_ON[2]),
@@ -145,7 +159,7 @@ mod machine {
     /// Lines that are fetched ahead in each round, and rounds that do.
     const LINES: usize = 4;
     const FETCHES: usize = BLOCK / LINE / LINES;
-    const _: () = assert!(FETCHES * LINES * LINE == BLOCK);
+    const _: () = assert!(FETCHES * LINES * LINE == BLOCK && FETCHES < SHORT_ROUNDS);
 
     /// x to the power of `n` modulo the polynomial 0x11edc6f41, least significant bit first.
     const fn power(n: usize) -> i64 {

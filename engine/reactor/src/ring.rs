@@ -105,7 +105,7 @@ pub struct Ring {
     splice: u32,
     splicer: Option<Box<splicing::Splicer>>,
     weigher: Weigher,
-    /// How long it has looked for work in this turn.
+    /// Processor time of looking for work in this turn, while short reads are weighed.
     looked: Duration,
     now: Duration,
     counters: Counters,

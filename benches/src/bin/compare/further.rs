@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const IDLE: u32 = 100;
 /// Sessions over which memory is divided.
 const CROWD: u32 = 4000;
-/// Operations per second that two processors do with the client on them; if a slow machine does not, the next fewer.
+/// Operations per second that two processors do with the client on them; if a slow machine can't, the next lower rate is taken.
 const RATES: [u32; 3] = [150_000, 100_000, 50_000];
 /// A host that stands still for a moment keeps a rate from being reached, too: so often it is tried.
 const TRIES: usize = 4;

@@ -1,6 +1,6 @@
 //! What a turn does when nothing is to be done: looks for work for a moment, then sleeps.
 
-use super::{Ring, clock};
+use super::{Ring, clock, processor_time};
 use crate::Completion;
 use rustix::thread::sched_yield;
 use std::{io, time::Duration};
@@ -62,9 +62,12 @@ impl Ring {
     /// Looks for completions and wakes until the time; true when there are some.
     fn look(&mut self, end: Duration) -> bool {
         self.counters.spins += 1;
-        let start = clock();
+        // Not by the clock: others may have had the processor meanwhile.
+        let start = self.weigher.is_trying().then(processor_time);
         let found = self.finds_something(end);
-        self.looked += clock().saturating_sub(start);
+        if let Some(start) = start {
+            self.looked += processor_time().saturating_sub(start);
+        }
         found
     }
 
@@ -86,7 +89,7 @@ impl Ring {
             }
             if now >= way {
                 sched_yield();
-                way = now + GIVE_WAY;
+                way = clock() + GIVE_WAY;
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Waking a sleeping thread costs several times what a small command does, above all on virtual machines. So a core
 //! that had work a moment ago looks on for a while. How long, it learns: a gap in the work that was shorter than the
-//! bound makes the next look longer, a far longer one ends it. A core without work pays for one look, and then sleeps.
+//! bound makes the next look longer, a longer one ends it. A core without work pays for one look, and then sleeps.
 //!
 //! A gap that ended with a sleep is measured with the time that waking took, which may be as long as the bound: what came within
 //! it looks as if it had come behind it. So of gaps that are longer, but not by far, some are looked through all the same; if
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// First look after a gap that would have been worth it.
 const FIRST: Duration = Duration::from_micros(10);
-/// Shorter gaps may have been within the bound but for the time that waking took: where both ends are virtual machines, or
-/// one of which all processors sleep, it can be half of this.
+/// Shorter gaps may have been within the bound but for the time that waking took: half of this, on a virtual machine of
+/// which all processors sleep.
 const DOUBTFUL: Duration = Duration::from_millis(1);
 /// After so many of them in sleep the next is looked through.
 const BETWEEN_TRIALS: u8 = 16;
@@ -45,7 +45,7 @@ impl Spinner {
             }
             return;
         }
-        let doubtful = self.window.is_zero() && gap < DOUBTFUL;
+        let doubtful = self.window.is_zero() && gap < DOUBTFUL.max(self.bound * 2);
         self.window = Duration::ZERO;
         if doubtful {
             self.doubts += 1;
@@ -73,7 +73,7 @@ mod tests {
     fn short_gaps_make_it_look_and_one_long_gap_ends_it() {
         let mut spinner = Spinner::new(us(50));
         assert_eq!(spinner.window(), us(0));
-        for (gap, window) in [(30, 10), (30, 20), (30, 40), (30, 40), (45, 50), (49, 50), (1000, 0), (9, 10)] {
+        for (gap, window) in [(30, 10), (30, 20), (30, 40), (30, 40), (45, 50), (49, 50), (51, 0), (9, 10)] {
             spinner.worked(us(gap));
             assert_eq!(spinner.window(), us(window), "after a gap of {gap} us");
         }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_bound_of_zero_never_looks() {
         let mut spinner = Spinner::new(us(0));
-        for gap in [0, 1, 10] {
+        for gap in (0..100).chain([100; 100]) {
             spinner.worked(us(gap));
             assert_eq!(spinner.window(), us(0));
         }
@@ -121,6 +121,10 @@ mod tests {
         assert_eq!(found, 100 - u32::from(BETWEEN_TRIALS));
         // A hiccup of the peer ends it for a moment.
         let (_, found) = lives(&mut spinner, [&[5000_u64] as &[u64], &[30; 100]].concat());
+        assert_eq!(found, 100 - u32::from(BETWEEN_TRIALS));
+        // As long as the bound may be.
+        let mut spinner = Spinner::new(us(1000));
+        let (_, found) = lives(&mut spinner, [980; 100]);
         assert_eq!(found, 100 - u32::from(BETWEEN_TRIALS));
     }
 

@@ -120,6 +120,11 @@ impl Weigher {
         self.splices != self.trial.as_ref().is_some_and(Trial::is_of_other)
     }
 
+    /// Processor time is measured.
+    pub(super) fn is_trying(&self) -> bool {
+        self.trial.is_some()
+    }
+
     /// Pieces are sent: whether they are spliced. Those that could go either way count.
     pub(super) fn weigh(&mut self, pages: &Pages) -> bool {
         if are_short(pages) {

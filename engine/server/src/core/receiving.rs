@@ -257,7 +257,8 @@ impl<R: Reactor> Core<R> {
             (Returned::Buffer(buffer) | Returned::Part(buffer), _) => {
                 self.received_bytes(key, receiving, buffer, count as usize);
             }
-            _ => unreachable!("bytes come in buffers"),
+            // No reactor says so.
+            _ => self.cut(key, CloseReason::Protocol("the connection broke")),
         }
         if gone {
             return self.settle(key);
@@ -292,7 +293,7 @@ impl<R: Reactor> Core<R> {
         }
     }
 
-    /// Bytes have come in a buffer of nobody's.
+    /// Bytes have come in a buffer that belongs to no task.
     fn received_bytes(&mut self, key: Key, receiving: Receiving, buffer: Buffer, count: usize) {
         let Some(link) = self.links.get_mut(key) else { return };
         // Calm is a link whose receives are of the usual kind and leave nothing in the socket.
