@@ -72,9 +72,7 @@ impl<R: Reactor> LimitQueue<R> {
         }
         taken.is_ok()
     }
-}
 
-impl<R: Reactor> LimitQueue<R> {
     fn pass(&mut self, reactor: &mut R, tag: u64, request: Request) -> Submitted {
         let submitted = self.inner.submit(reactor, tag, request);
         self.passed += u32::from(matches!(submitted, Submitted::Pending));

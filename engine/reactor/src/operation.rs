@@ -24,6 +24,8 @@ impl Errno {
     pub const FAULT: Errno = Errno(libc::EFAULT);
     /// It was cancelled.
     pub const CANCELED: Errno = Errno(libc::ECANCELED);
+    /// A receive found no buffer of the reactor's.
+    pub const NO_BUFFERS: Errno = Errno(libc::ENOBUFS);
     /// Not now.
     pub const AGAIN: Errno = Errno(libc::EAGAIN);
 }

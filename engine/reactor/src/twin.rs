@@ -254,7 +254,7 @@ impl Twin {
                 Some(Err(Errno::CANCELED))
             }
             (Object::End(end), Operation::Receive { stay, most, .. }) => match self.reserve.pop() {
-                None => Some(Err(Errno(libc::ENOBUFS))),
+                None => Some(Err(Errno::NO_BUFFERS)),
                 Some(mut buffer) => {
                     let room = buffer.len().min(*most as usize);
                     let outcome = receive(&mut state, end, operator, *cancelled, &mut buffer[..room]);

@@ -112,7 +112,7 @@ fn what_receives_that_stay_bring_and_leave_behind_is_in_order() {
                         }
                         (Ok(0), _) => break 'stream,
                         (Err(Errno::CANCELED), _) => left += u32::from(got.len() < sent.len()),
-                        (result, _) => assert_eq!(result, Err(Errno(libc::ENOBUFS))),
+                        (result, _) => assert_eq!(result, Err(Errno::NO_BUFFERS)),
                     }
                     if !goes_on {
                         continue 'stream;
@@ -287,7 +287,7 @@ fn without_a_slot_or_a_buffer_nothing_is_lost() {
     twin.reserve.clear();
     let taken: Vec<Buffer> = std::iter::from_fn(|| twin.pool().take(Class::Medium)).collect();
     submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
-    assert_eq!(one(&mut twin).result, Err(Errno(libc::ENOBUFS)));
+    assert_eq!(one(&mut twin).result, Err(Errno::NO_BUFFERS));
     drop((all, taken));
     submit(&mut twin, Operation::Receive { socket, stay: false, most: u32::MAX }, 1);
     assert!(one(&mut twin).result.unwrap() > 0);

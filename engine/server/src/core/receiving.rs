@@ -281,7 +281,7 @@ impl<R: Reactor> Core<R> {
             // As was asked. Data may wait that is received in another way.
             Err(Errno::CANCELED) if receiving.ends() => self.feed(key, &[]),
             // The reactor has no buffer now.
-            Err(errno) if chosen && errno.0 == rustix::io::Errno::NOBUFS.raw_os_error() => {
+            Err(Errno::NO_BUFFERS) if chosen => {
                 link.heads = matches!(receiving, Receiving::Head(_));
                 self.mark_dirty(key);
             }
